@@ -1,0 +1,3 @@
+//! Text to runtime types. `file` mirrors the text, `compile` gathers every error and warning at once, `runtime` is what the proxy reads.
+
+pub mod runtime;

@@ -1,0 +1,400 @@
+//! The configuration the running proxy reads: names resolved to `Arc`, units turned into types, every default filled in.
+//! Built only by `config::compile`; nothing that starts from here can meet a bad value.
+
+use crate::core::policy::Policy;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything one `tidegate run` needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// `[server]`.
+    pub server: Server,
+    /// `[listeners.*]`, in the order of the file.
+    pub listeners: Vec<Arc<Listener>>,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[cache]`.
+    pub cache: Cache,
+    /// `[telemetry]`.
+    pub telemetry: Telemetry,
+    /// `[upstreams.*]`, in the order of the file; [`Upstream::id`] is the index.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// `[[routes]]`, in the order of the file; [`Route::id`] is the index. The first match wins.
+    pub routes: Vec<Arc<Route>>,
+    /// A short hash of the effective configuration, shown in `/status`.
+    pub hash: String,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Threads that serve traffic; default: one per core.
+    pub threads: usize,
+    /// How long `/ready` says 503 before the listeners close.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take after that.
+    pub drain_timeout: Duration,
+    /// Upstreams whose health `/ready` also needs, by [`Upstream::id`].
+    pub ready_requires: Vec<usize>,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// One address.
+    Address(SocketAddr),
+    /// `":PORT"`: every interface, both families.
+    AllInterfaces(u16),
+}
+
+/// `[listeners.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The table's name.
+    pub name: String,
+    /// Where it listens.
+    pub bind: Bind,
+    /// Whose `Forwarded` and `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Networks that see Cache-Status `key` and `detail`.
+    pub debug_from: Vec<Network>,
+    /// How long a request head may take.
+    pub header_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// How long a body may make no progress.
+    pub body_timeout: Duration,
+    /// The largest request head, in bytes.
+    pub max_header_bytes: usize,
+    /// The most request header fields.
+    pub max_headers: usize,
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+    /// The most connections at once, over all threads.
+    pub max_connections: usize,
+}
+
+/// An address block in CIDR notation.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its first address.
+    pub address: std::net::IpAddr,
+    /// How many leading bits count.
+    pub prefix: u8,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The bearer token; required when the address is not loopback.
+    pub token: Option<Secret>,
+    /// Whether `/metrics` needs the token too.
+    pub metrics_token: bool,
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub(super) String);
+
+impl Secret {
+    /// The value itself, for comparison only.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+/// `[cache]`.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Entries, keys, index and fills in flight together, in bytes.
+    pub max_memory: u64,
+    /// The largest stored body, in bytes, where a route does not say.
+    pub max_object: u64,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// The log filter.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `[upstreams.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its place in [`Config::upstreams`].
+    pub id: usize,
+    /// The table's name.
+    pub name: String,
+    /// How traffic is spread.
+    pub mode: Mode,
+    /// How active nodes share the load.
+    pub balance: Balance,
+    /// The nodes, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// The `Host` sent upstream.
+    pub host: HostHeader,
+    /// How long a connect may take.
+    pub connect_timeout: Duration,
+    /// How long the response head may take.
+    pub response_timeout: Duration,
+    /// Connections per node, over all threads.
+    pub max_connections: usize,
+    /// Requests that may wait for a connection, over all threads.
+    pub max_pending: usize,
+    /// What one resource is.
+    pub gate: GateBy,
+    /// `[upstreams.NAME.health_check]`.
+    pub health_check: Option<HealthCheck>,
+    /// `[upstreams.NAME.retry]`.
+    pub retry: Retry,
+    /// R19: the largest `settle_after` of the strong routes on this upstream; none without a strong route: it never unsettles.
+    pub settle_after: Option<Duration>,
+}
+
+/// How traffic is spread over the nodes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every healthy node takes traffic.
+    ActiveActive,
+    /// One node takes traffic; the next takes over when it fails.
+    ActivePassive,
+}
+
+/// How active nodes share the load.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// The node with the fewest requests in flight, of two drawn at random.
+    LeastRequest,
+    /// In turn.
+    RoundRobin,
+}
+
+/// One node of an upstream.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// `host:port` unless named.
+    pub name: String,
+    /// `http://host:port`, as configured.
+    pub url: String,
+    /// Host name or address to connect to.
+    pub host: String,
+    /// Port to connect to.
+    pub port: u16,
+    /// Share of the load relative to the others.
+    pub weight: u32,
+    /// Requests in flight at the node; 0: no limit.
+    pub max_in_flight: usize,
+    /// Active-passive: whether the node waits in reserve (every node after the first does).
+    pub standby: Option<Standby>,
+}
+
+/// How a node waits in reserve.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Standby {
+    /// Probed, connections open.
+    Hot,
+}
+
+/// The `Host` field sent upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's.
+    Preserve,
+    /// The node's `host:port`.
+    Node,
+    /// This one.
+    Fixed(HeaderValue),
+}
+
+/// What one resource is (CONSISTENCY.md, Words).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum GateBy {
+    /// The path; all queries together.
+    Path,
+    /// The path with its query.
+    Url,
+}
+
+/// `[upstreams.NAME.health_check]`.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub probe: Probe,
+    /// From one probe to the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Consecutive successes that make a node healthy.
+    pub healthy_threshold: u32,
+    /// Consecutive failures that make it unhealthy.
+    pub unhealthy_threshold: u32,
+    /// Whether a node counts as healthy before its first probe.
+    pub initially_healthy: bool,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug)]
+pub enum Probe {
+    /// GET this path; the status must lie in one of the ranges (inclusive).
+    Http {
+        /// Origin-form path.
+        path: String,
+        /// Statuses that count as healthy, as inclusive ranges.
+        expect: Vec<(u16, u16)>,
+    },
+    /// A TCP connect.
+    Tcp,
+}
+
+/// `[upstreams.NAME.retry]`.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Attempts in all, the first included.
+    pub attempts: u32,
+    /// Retries per hundred requests.
+    pub budget_percent: u32,
+    /// What is retried.
+    pub on: RetryOn,
+}
+
+/// What is retried.
+#[derive(Clone, Debug, Default)]
+pub struct RetryOn {
+    /// A connect that failed.
+    pub connect: bool,
+    /// A connection that broke.
+    pub reset: bool,
+    /// These statuses.
+    pub statuses: Vec<u16>,
+}
+
+/// One `[[routes]]`.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its place in [`Config::routes`].
+    pub id: usize,
+    /// Its name in metrics and `/status`; `route-N` (from 1) unless named.
+    pub name: String,
+    /// Which requests it takes.
+    pub matches: Match,
+    /// What it does with them.
+    pub action: Action,
+    /// Request fields to set; an empty value removes the field.
+    pub set_request_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Response fields to set; an empty value removes the field.
+    pub set_response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// The whole request, from its head to the response head.
+    pub timeout: Duration,
+    /// Requests in flight; beyond: 503 at once. None: no limit.
+    pub max_in_flight: Option<usize>,
+}
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Passes requests to an upstream under a contract.
+    Proxy {
+        /// Where to.
+        upstream: Arc<Upstream>,
+        /// Under which contract.
+        policy: Arc<Policy>,
+        /// How the path changes on the way; none: not at all.
+        rewrite: Option<Rewrite>,
+    },
+    /// Sends the client elsewhere.
+    Redirect {
+        /// Where to; none: the same URL under https.
+        to: RedirectTo,
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+    },
+    /// Answers by itself.
+    Respond {
+        /// The status.
+        status: StatusCode,
+        /// The body.
+        body: bytes::Bytes,
+    },
+}
+
+/// Where a redirect leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedirectTo {
+    /// The same host, path and query under https.
+    Https,
+    /// This location.
+    Location(HeaderValue),
+}
+
+/// Which requests a route takes. What is empty matches anything.
+#[derive(Clone, Debug, Default)]
+pub struct Match {
+    /// Host pattern.
+    pub host: Option<HostPattern>,
+    /// Path pattern.
+    pub path: Option<PathPattern>,
+    /// Methods; GET includes HEAD.
+    pub methods: Vec<Method>,
+    /// Fields one of whose lines must equal the value.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A host pattern, lower case, without a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This host.
+    Exact(String),
+    /// `*.suffix`: one or more labels before `.suffix` (stored with its leading dot).
+    Suffix(String),
+}
+
+/// A path pattern, cut at its placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern {
+    /// The pattern as written.
+    pub text: String,
+    /// Its pieces, in order.
+    pub pieces: Vec<Piece>,
+}
+
+/// A piece of a path pattern or rewrite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// These characters, normalised.
+    Literal(String),
+    /// `{name}`: one whole, non-empty segment.
+    Segment(String),
+    /// `{*name}`: the rest, possibly empty.
+    Rest(String),
+}
+
+/// A path to send upstream, with the placeholders of the route's pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Its pieces, in order.
+    pub pieces: Vec<Piece>,
+}

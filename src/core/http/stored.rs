@@ -1,0 +1,58 @@
+//! What is known of a stored answer: everything a later lookup asks, computed once when it is admitted.
+
+use crate::core::time::{Age, MonoTime, Ttl, WallTime};
+use http::{HeaderName, StatusCode};
+
+/// The facts of a stored answer.
+#[derive(Clone, Debug)]
+pub struct Meta {
+    /// Its status.
+    pub status: StatusCode,
+    /// When the request of the attempt that brought it was sent.
+    pub sent: MonoTime,
+    /// When its head was received.
+    pub received: MonoTime,
+    /// Its age when it was received (RFC 9111 s4.2.3 corrected_initial_age, on a millisecond clock).
+    pub initial_age: Age,
+    /// Its freshness lifetime by the route's policy (RFC 9111 s4.2.1).
+    pub lifetime: Ttl,
+    /// R42: an instant at which it is known to have been current.
+    pub valid_as_of: MonoTime,
+    /// RFC 5861 s3, by the answer or the route.
+    pub stale_while_revalidate: Ttl,
+    /// RFC 5861 s4, by the answer or the route; none when neither says.
+    pub stale_if_error: Option<Ttl>,
+    /// Never to be served stale: `must-revalidate`, `proxy-revalidate`, `s-maxage`.
+    pub must_revalidate: bool,
+    /// Stored, but validated on every use: `no-cache`.
+    pub no_cache: bool,
+    /// Its `ETag`, verbatim, when it is well formed.
+    pub etag: Option<Etag>,
+    /// Its `Last-Modified`, when it parses.
+    pub last_modified: Option<WallTime>,
+    /// Its `Date`, or when it was received.
+    pub date: WallTime,
+    /// Which requests it fits.
+    pub vary: Vary,
+    /// It may answer requests with credentials (RFC 9111 s3.5: `public`, `must-revalidate`, `s-maxage`).
+    pub shareable: bool,
+}
+
+/// An entity tag (RFC 9110 s8.8.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etag {
+    /// The whole field value, with quotes and `W/`.
+    pub value: http::HeaderValue,
+    /// Whether it is weak.
+    pub weak: bool,
+}
+
+/// Which requests an answer fits (RFC 9111 s4.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Vary {
+    /// Every request for its key.
+    #[default]
+    Any,
+    /// Requests whose normalised values of these fields equal the stored ones; none: the field was absent.
+    Fields(Box<[(HeaderName, Option<Box<str>>)]>),
+}

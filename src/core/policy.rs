@@ -1,0 +1,136 @@
+//! A route's contract, already consistent: an enum by level, so that a contradiction cannot be written down.
+//! Built only by `config/compile`; the level table of INTERFACE.md is enforced there.
+
+use crate::core::time::Ttl;
+use http::HeaderName;
+
+/// What a route promises about the answers it gives, and how it caches to keep that promise.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The level, with what only that level has.
+    pub contract: Contract,
+    /// A request header (for instance `Idempotency-Key`) that makes a repeated write harmless at the origin; none: writes are never repeated once sent (R20).
+    pub idempotency_header: Option<HeaderName>,
+}
+
+/// The consistency level of a route.
+#[derive(Clone, Debug)]
+pub enum Contract {
+    /// Nothing is stored; every request passes.
+    Off,
+    /// Best effort: a stored answer is used within its lifetime.
+    Weak(Caching),
+    /// Bounded staleness.
+    Eventual(Caching, Bounded),
+    /// Linearizable per resource.
+    Strong(Caching, Proof),
+}
+
+/// What every caching level has.
+#[derive(Clone, Debug)]
+pub struct Caching {
+    /// Lifetime when the origin gives none (`weak`, `eventual`), or an upper limit in exclusive gear (`strong`).
+    pub ttl: Option<Ttl>,
+    /// Whether the origin's lifetime counts.
+    pub origin_ttl: OriginTtl,
+    /// The window after the lifetime in which a stale answer is served while one background request refreshes it, when the origin names none (RFC 5861 s3).
+    pub stale_while_revalidate: Option<Ttl>,
+    /// The window after the lifetime in which a stale answer stands in for a broken origin, when the origin names none (RFC 5861 s4).
+    pub stale_if_error: Option<Ttl>,
+    /// What of a request names an entry, beside scheme, host and path.
+    pub key: KeyRules,
+    /// Whether concurrent requests for one key share one fetch.
+    pub collapse: bool,
+    /// How many requests may wait for one fetch; one more fetches on its own.
+    pub max_waiters: usize,
+    /// Whether answers with `Set-Cookie` may be stored.
+    pub store_set_cookie: bool,
+    /// Whether answers to requests with `Authorization` or `Cookie` may be shared (R14).
+    pub shared_auth: bool,
+    /// The largest body that is stored, in bytes.
+    pub max_object: u64,
+}
+
+/// Whose lifetime counts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum OriginTtl {
+    /// The origin's, and `ttl` when it gives none.
+    Honor,
+    /// `ttl`, whatever the origin says; `no-store` and `private` still bind.
+    Ignore,
+}
+
+/// What `eventual` adds.
+#[derive(Clone, Debug)]
+pub struct Bounded {
+    /// The bound: an answer was current at some instant in [start - max_staleness, end] (R42).
+    pub max_staleness: Ttl,
+    /// What happens when freshness within the bound cannot be had.
+    pub on_unreachable: OnUnreachable,
+}
+
+/// The owner's choice for a partition.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum OnUnreachable {
+    /// CP: refuse with 504.
+    Error,
+    /// AP: serve what is stored and flag it `breached`.
+    Stale,
+}
+
+/// What `strong` adds.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// Who may write.
+    pub writers: Writers,
+    /// How long an abandoned write may still be applied by the origin (R19).
+    pub settle_after: Ttl,
+}
+
+/// Who may write a strong resource, and hence how a read is proven.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// Anybody: every read is validated at the primary.
+    External,
+}
+
+/// What of the query names an entry.
+#[derive(Clone, Debug, Default)]
+pub struct KeyRules {
+    /// Query parameters left out of the key; a trailing `*` matches any ending.
+    pub query_ignore: Vec<String>,
+    /// When set, only these query parameters are in the key.
+    pub query: Option<Vec<String>>,
+    /// Request headers in the key.
+    pub headers: Vec<HeaderName>,
+    /// Cookies in the key, by name.
+    pub cookies: Vec<String>,
+}
+
+impl Policy {
+    /// The caching part, on every level but `off`.
+    #[must_use]
+    pub fn caching(&self) -> Option<&Caching> {
+        match &self.contract {
+            Contract::Off => None,
+            Contract::Weak(caching) | Contract::Eventual(caching, _) | Contract::Strong(caching, _) => Some(caching),
+        }
+    }
+
+    /// Whether the route is `strong`.
+    #[must_use]
+    pub fn is_strong(&self) -> bool {
+        matches!(self.contract, Contract::Strong(..))
+    }
+
+    /// The level's name in configuration, `/status` and logs.
+    #[must_use]
+    pub fn level(&self) -> &'static str {
+        match self.contract {
+            Contract::Off => "off",
+            Contract::Weak(_) => "weak",
+            Contract::Eventual(..) => "eventual",
+            Contract::Strong(..) => "strong",
+        }
+    }
+}

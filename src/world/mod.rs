@@ -1,0 +1,108 @@
+//! The only door outside: clock, network, disk, entropy and environment behind traits, so that a simulation can stand in for
+//! all of them. `real` is the one module that touches the operating system.
+
+mod real;
+
+use crate::core::time::{MonoTime, WallTime};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A boxed future, as the object-safe traits below return them. None of them is on the path of a hit.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Everything outside the process, handed to [`crate::app::App::build`].
+#[derive(Clone)]
+pub struct World {
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Sockets and names.
+    pub net: Arc<dyn Net>,
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// Environment variables.
+    pub env: Arc<dyn Env>,
+}
+
+impl World {
+    /// The operating system's.
+    #[must_use]
+    pub fn real() -> Self {
+        real::world()
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("World")
+    }
+}
+
+/// Both clocks. Waiting is not here: `tokio::time` waits, and a simulation pauses it.
+pub trait Clock: Send + Sync {
+    /// CLOCK_BOOTTIME: goes on while the machine is suspended.
+    fn mono(&self) -> MonoTime;
+    /// CLOCK_REALTIME.
+    fn wall(&self) -> WallTime;
+}
+
+/// A byte stream to a peer.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A byte stream to a peer, boxed.
+pub type Stream = Box<dyn Io>;
+
+/// How a listener is bound.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct BindOptions {
+    /// Several sockets may share the port (SO_REUSEPORT), one per thread.
+    pub reuse_port: bool,
+    /// An IPv6 socket refuses IPv4 (IPV6_V6ONLY).
+    pub v6_only: bool,
+}
+
+/// Sockets and names.
+pub trait Net: Send + Sync {
+    /// Connects; Nagle's algorithm is off.
+    fn connect(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Stream>>;
+    /// Binds and listens. Must be called on the runtime that will accept.
+    fn listen(&self, on: SocketAddr, options: BindOptions) -> io::Result<Box<dyn Listener>>;
+    /// The addresses of a host name (an address is its own).
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+    /// Claims an address for this process until the guard is dropped; `AddrInUse` when another process holds it. SO_REUSEPORT alone
+    /// would let a second process share a port unnoticed.
+    fn claim(&self, address: SocketAddr) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// A bound, listening socket.
+pub trait Listener: Send {
+    /// The next connection and its peer.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>>;
+    /// The address, with its real port.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// Files. Blocking: never called on a core's thread after start.
+pub trait Disk: Send + Sync {
+    /// The file's whole text.
+    fn read_to_string(&self, path: &Path) -> io::Result<String>;
+}
+
+/// Chance.
+pub trait Entropy: Send + Sync {
+    /// 64 random bits.
+    fn next_u64(&self) -> u64;
+}
+
+/// Environment variables.
+pub trait Env: Send + Sync {
+    /// The variable's value, when it is set to valid Unicode.
+    fn var(&self, name: &str) -> Option<String>;
+}

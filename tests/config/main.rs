@@ -1,0 +1,2 @@
+//! Configuration as a user meets it.
+#![allow(missing_docs)]

@@ -1,0 +1,2 @@
+//! Behaviour on the wire, as short scripts: a scripted origin, the proxy, clients, barriers.
+#![allow(missing_docs)]
