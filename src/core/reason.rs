@@ -278,3 +278,29 @@ impl NodeState {
         }
     }
 }
+
+/// What the attempt before a repeated one met, the `reason` label of `tidegate_retries_total`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RetryReason {
+    /// No connection could be made.
+    Connect,
+    /// The connection broke.
+    Reset,
+    /// A status that the route's upstream is configured to repeat.
+    Status,
+}
+
+impl RetryReason {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::Connect, Self::Reset, Self::Status];
+
+    /// The label value.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Status => "status",
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Log lines to stderr, through `tracing`. `[telemetry] log` is the filter, `TIDEGATE_LOG` overrides it.
+//!
+//! One line per event, nothing per request above `debug`. stdout is left to what a caller reads (the `ready` line, `status`).
+
+use crate::config::runtime::{LogFormat, Telemetry};
+use crate::world::World;
+use tracing_subscriber::EnvFilter;
+
+/// The variable that overrides `[telemetry] log`.
+const FILTER_VARIABLE: &str = "TIDEGATE_LOG";
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("log filter {filter:?}: {why}")]
+pub struct LogError {
+    /// The filter that was asked for.
+    pub filter: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Installs the process's subscriber. A second call changes nothing and succeeds, so that an embedding program keeps its own.
+///
+/// # Errors
+/// When the filter cannot be parsed.
+pub fn install(telemetry: &Telemetry, world: &World) -> Result<(), LogError> {
+    let text = world
+        .env
+        .var(FILTER_VARIABLE)
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| telemetry.log.clone());
+    let filter = filter(&text)?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // An error here only says that a subscriber is installed already.
+    let _installed = match telemetry.log_format {
+        LogFormat::Text => lines.with_ansi(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+fn filter(text: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder().parse(text).map_err(|e| LogError {
+        filter: text.to_owned(),
+        why: e.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn a_filter_is_a_level_or_a_list_of_targets() {
+        assert!(filter("info").is_ok());
+        assert!(filter("warn,tidegate::upstream=debug").is_ok());
+        let wrong = filter("tidegate=loud").err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(wrong.contains("tidegate=loud"), "{wrong}");
+    }
+}

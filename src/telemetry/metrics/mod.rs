@@ -1,0 +1,287 @@
+//! Counters, gauges and histograms, by the names of INTERFACE.md section 5. Labels are routes, upstreams and nodes, never URLs.
+//!
+//! A request costs a handful of relaxed adds on its thread's own stripe: no lock, no hashing, no allocation, no cache line that another
+//! core writes. The sum over the stripes is exact. It does not sample, and it does not read a clock.
+
+mod render;
+mod stripe;
+
+#[cfg(test)]
+mod tests;
+
+use crate::config::runtime::Config;
+use crate::core::reason::{NodeState, NotStored, Outcome, RetryReason, WriteOutcome};
+use crate::core::time::Age;
+use http::StatusCode;
+use parking_lot::Mutex;
+use std::array;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+use stripe::{AGE_BOUNDS_MS, CodeTable, Histogram, LATENCY_BOUNDS_US};
+
+/// Everything that is counted, for one configuration.
+#[derive(Debug)]
+pub struct Metrics {
+    routes: Vec<RouteLabels>,
+    upstreams: Vec<UpstreamLabels>,
+    stripes: Box<[Stripe]>,
+    /// Pairs of result and status beyond a stripe's table, by route: only an origin that answers with dozens of different statuses gets here.
+    spilled: Mutex<BTreeMap<(usize, u32), u64>>,
+}
+
+#[derive(Debug)]
+struct RouteLabels {
+    name: String,
+    /// Whether it proxies: `respond` and `redirect` routes never fill or write.
+    proxies: bool,
+}
+
+#[derive(Debug)]
+struct UpstreamLabels {
+    name: String,
+    nodes: Vec<NodeGauge>,
+    /// Rare: not striped.
+    failover_seconds: Histogram,
+}
+
+#[derive(Debug)]
+struct NodeGauge {
+    name: String,
+    /// Index into [`NodeState::ALL`].
+    state: AtomicU8,
+}
+
+/// One thread's share. Padded so that two stripes never share a cache line (128: adjacent lines are fetched in pairs).
+#[derive(Debug)]
+struct Stripe {
+    /// By route, then one for requests that matched none.
+    routes: Box<[RouteStripe]>,
+    upstreams: Box<[UpstreamStripe]>,
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct RouteStripe {
+    codes: CodeTable,
+    seconds: Histogram,
+    ages: Histogram,
+    refused: [AtomicU64; NotStored::ALL.len()],
+    writes: [AtomicU64; WriteOutcome::ALL.len()],
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct UpstreamStripe {
+    retries: [AtomicU64; RetryReason::ALL.len()],
+    nodes: Box<[NodeStripe]>,
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct NodeStripe {
+    seconds: Histogram,
+}
+
+/// What is not counted here but read from its owner when the metrics are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Gauges {
+    /// Memory held by the cache, in bytes.
+    pub cache_bytes: u64,
+    /// Stored entries.
+    pub cache_entries: u64,
+    /// Entries evicted since the start.
+    pub cache_evictions: u64,
+    /// Resources whose writes have not settled, by route; missing ones count as zero.
+    pub unsettled: Vec<u64>,
+    /// Connections by listener.
+    pub listeners: Vec<ListenerGauge>,
+}
+
+/// Connections of one listener.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerGauge {
+    /// The listener's name.
+    pub name: String,
+    /// Open now.
+    pub open: u64,
+    /// Closed at once since the start because `max_connections` were open.
+    pub refused: u64,
+}
+
+impl Metrics {
+    /// Room for every route, upstream and node of `config`, in one stripe per serving thread and one for the background.
+    #[must_use]
+    pub fn new(config: &Config) -> Arc<Self> {
+        let routes: Vec<_> = config
+            .routes
+            .iter()
+            .map(|route| RouteLabels {
+                name: route.name.clone(),
+                proxies: matches!(route.action, crate::config::runtime::Action::Proxy { .. }),
+            })
+            .collect();
+        let upstreams: Vec<_> = config
+            .upstreams
+            .iter()
+            .map(|upstream| UpstreamLabels {
+                name: upstream.name.clone(),
+                nodes: upstream
+                    .nodes
+                    .iter()
+                    .map(|node| NodeGauge {
+                        name: node.name.clone(),
+                        state: AtomicU8::new(0),
+                    })
+                    .collect(),
+                failover_seconds: Histogram::new(),
+            })
+            .collect();
+        let stripes = (0..=config.server.threads)
+            .map(|_| Stripe {
+                routes: (0..=routes.len()).map(|_| RouteStripe::new()).collect(),
+                upstreams: upstreams
+                    .iter()
+                    .map(|upstream| UpstreamStripe::new(upstream.nodes.len()))
+                    .collect(),
+            })
+            .collect();
+        Arc::new(Self {
+            routes,
+            upstreams,
+            stripes,
+            spilled: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    /// One answered request: `tidegate_requests_total` and `tidegate_request_seconds`. `route` is none when nothing matched, or when what came was not HTTP.
+    pub fn request(&self, route: Option<usize>, outcome: Outcome, status: StatusCode, took: Duration) {
+        let route = route.unwrap_or(self.routes.len());
+        let Some(stripe) = self.route(route) else { return };
+        let key = code_key(outcome, status);
+        if !stripe.codes.add(key) {
+            *self.spilled.lock().entry((route, key)).or_default() += 1;
+        }
+        stripe.seconds.observe(micros(took), &LATENCY_BOUNDS_US);
+    }
+
+    /// An answer that was fetched and not stored.
+    pub fn fill_refused(&self, route: usize, why: NotStored) {
+        if let Some(stripe) = self.route(route) {
+            bump(&stripe.refused, position(&NotStored::ALL, &why));
+        }
+    }
+
+    /// The age of an answer served from memory.
+    pub fn served_age(&self, route: usize, age: Age) {
+        if let Some(stripe) = self.route(route) {
+            stripe.ages.observe(age.as_millis(), &AGE_BOUNDS_MS);
+        }
+    }
+
+    /// A finished write.
+    pub fn write(&self, route: usize, outcome: WriteOutcome) {
+        if let Some(stripe) = self.route(route) {
+            bump(&stripe.writes, position(&WriteOutcome::ALL, &outcome));
+        }
+    }
+
+    /// A node answered an attempt: from sending to the response head.
+    pub fn upstream_answered(&self, upstream: usize, node: usize, took: Duration) {
+        if let Some(node) = self.upstream(upstream).and_then(|u| u.nodes.get(node)) {
+            node.seconds.observe(micros(took), &LATENCY_BOUNDS_US);
+        }
+    }
+
+    /// An attempt is repeated.
+    pub fn retried(&self, upstream: usize, reason: RetryReason) {
+        if let Some(stripe) = self.upstream(upstream) {
+            bump(&stripe.retries, position(&RetryReason::ALL, &reason));
+        }
+    }
+
+    /// What a node is doing from now on. Nodes start as unprobed.
+    pub fn node_state(&self, upstream: usize, node: usize, state: NodeState) {
+        let index = u8::try_from(position(&NodeState::ALL, &state)).unwrap_or(0);
+        if let Some(gauge) = self.upstreams.get(upstream).and_then(|u| u.nodes.get(node)) {
+            gauge.state.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// Another node took over: from the first sign of failure to the new node in service.
+    pub fn failover(&self, upstream: usize, took: Duration) {
+        if let Some(upstream) = self.upstreams.get(upstream) {
+            upstream.failover_seconds.observe(micros(took), &LATENCY_BOUNDS_US);
+        }
+    }
+
+    /// Everything as Prometheus text (format 0.0.4).
+    #[must_use]
+    pub fn render(&self, gauges: &Gauges) -> String {
+        render::render(self, gauges)
+    }
+
+    fn stripe(&self) -> Option<&Stripe> {
+        self.stripes.get(stripe::thread_number() % self.stripes.len())
+    }
+
+    fn route(&self, route: usize) -> Option<&RouteStripe> {
+        self.stripe().and_then(|stripe| stripe.routes.get(route))
+    }
+
+    fn upstream(&self, upstream: usize) -> Option<&UpstreamStripe> {
+        self.stripe().and_then(|stripe| stripe.upstreams.get(upstream))
+    }
+}
+
+impl RouteStripe {
+    fn new() -> Self {
+        Self {
+            codes: CodeTable::new(),
+            seconds: Histogram::new(),
+            ages: Histogram::new(),
+            refused: array::from_fn(|_| AtomicU64::new(0)),
+            writes: array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl UpstreamStripe {
+    fn new(nodes: usize) -> Self {
+        Self {
+            retries: array::from_fn(|_| AtomicU64::new(0)),
+            nodes: (0..nodes)
+                .map(|_| NodeStripe {
+                    seconds: Histogram::new(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A key that is never zero: the status (three digits, ten bits) and the result above it, counted from one.
+fn code_key(outcome: Outcome, status: StatusCode) -> u32 {
+    let outcome = u32::try_from(position(&Outcome::ALL, &outcome)).unwrap_or(0);
+    ((outcome + 1) << 10) | u32::from(status.as_u16())
+}
+
+/// The result and status of a key.
+fn code_of(key: u32) -> Option<(Outcome, u32)> {
+    let outcome = usize::try_from(key >> 10).ok()?.checked_sub(1)?;
+    Outcome::ALL.get(outcome).map(|outcome| (*outcome, key & 0x3ff))
+}
+
+fn position<T: PartialEq>(all: &[T], one: &T) -> usize {
+    all.iter().position(|each| each == one).unwrap_or(usize::MAX)
+}
+
+fn bump(counters: &[AtomicU64], at: usize) {
+    if let Some(counter) = counters.get(at) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
