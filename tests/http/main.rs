@@ -1,2 +1,16 @@
-//! Behaviour on the wire, as short scripts: a scripted origin, the proxy, clients, barriers.
-#![allow(missing_docs)]
+//! Behaviour on the wire, as short scripts: a scripted origin, the proxy, clients, barriers. `support` has the three actors;
+//! every other module is one chapter of the contract, one test per rule, the rule's number in the test's name.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::large_futures,
+    clippy::needless_pass_by_value,
+    clippy::cast_possible_truncation
+)]
+
+mod harness;
+mod support;
