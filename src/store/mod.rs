@@ -1,1 +1,316 @@
-//! (room under construction)
+//! What is stored and what is being fetched. `index` is the dashmap of gate records and their entries that a hit reads, `budget` is
+//! moka judging what stays, `fill` carries a body to all its readers while it arrives, `flight` lets concurrent requests share a fetch.
+//!
+//! Nothing here knows HTTP semantics or talks to a node. No lock is held across an await, and none while the budget is called.
+
+mod budget;
+pub mod entry;
+pub mod fill;
+pub mod flight;
+mod index;
+mod unsettled;
+
+pub use budget::FillMemory;
+pub use entry::{Entry, EntryRef, Identity};
+pub use index::{Found, Token};
+
+use crate::config::runtime::Config;
+use crate::core::consistency::gate::Published;
+use crate::core::consistency::write::Ended;
+use crate::core::reason::NotStored;
+use crate::core::time::{MonoTime, Span};
+use crate::world::World;
+use budget::Budget;
+use entry::SharedHead;
+use flight::Flights;
+use index::Index;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use unsettled::UnsettledList;
+
+/// The share of `max_memory` that fills in flight may take; entries have the rest. A fill that finds no memory is passed on unstored.
+const FILL_SHARE: u64 = 4;
+
+/// The store of one process.
+pub struct Store {
+    index: Arc<Index>,
+    budget: Budget,
+    fill_memory: Arc<FillMemory>,
+    flights: Arc<Flights>,
+    unsettled: UnsettledList,
+    /// Counts purges; told to who asked for one.
+    epoch: AtomicU64,
+    world: World,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("usage", &self.usage()).finish_non_exhaustive()
+    }
+}
+
+/// A resource by the digest of its name, with the upstream it lives on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId {
+    /// Keyed digest of upstream and path.
+    pub digest: u128,
+    /// `config::runtime::Upstream::id`.
+    pub upstream: usize,
+}
+
+/// What the store holds.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Entries in service.
+    pub entries: u64,
+    /// Their memory, with keys, heads and bookkeeping, and that of fills in flight, in bytes.
+    pub bytes: u64,
+    /// Entries evicted since the start.
+    pub evictions: u64,
+}
+
+/// What a purge did.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Entries taken out of service.
+    pub entries: u64,
+    /// The purge's number.
+    pub epoch: u64,
+}
+
+/// A resource that a write left unsettled, as `/status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsettledResource {
+    /// The upstream's id.
+    pub upstream: usize,
+    /// Its path as sent to the node; none when so many are unsettled that the whole upstream is.
+    pub path: Option<String>,
+    /// How long it will be so; none while the abandoned write's connection is open.
+    pub remaining: Option<Span>,
+}
+
+/// How a write left its connection, for the settling time.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum WriteEnd {
+    /// A definite 2xx or 3xx.
+    Applied,
+    /// A definite 4xx.
+    Rejected,
+    /// It never reached an application.
+    NotSent,
+    /// Unknown, and its connection closed at this instant.
+    UnknownClosed(MonoTime),
+    /// Unknown, and its connection is still open; [`Store::write_closed`] follows.
+    UnknownOpen,
+}
+
+impl Store {
+    /// An empty store of the configured size.
+    #[must_use]
+    pub fn new(config: &Config, world: &World) -> Arc<Self> {
+        let fills = config.cache.max_memory / FILL_SHARE;
+        let index = Arc::new(Index::default());
+        let settle_after = config.upstreams.iter().map(|u| u.settle_after.map(Span::from)).collect();
+        Arc::new(Self {
+            budget: Budget::new(config.cache.max_memory - fills, Arc::clone(&index)),
+            index,
+            fill_memory: Arc::new(FillMemory::new(fills)),
+            flights: Arc::new(Flights::default()),
+            unsettled: UnsettledList::new(settle_after),
+            epoch: AtomicU64::new(0),
+            world: world.clone(),
+        })
+    }
+
+    /// The variants stored under a key, and whether a write disturbs the resource. The hit path: one shard read lock, no write but its count.
+    #[must_use]
+    pub fn lookup(&self, now: MonoTime, resource: ResourceId, digest: u128, key: &[u8]) -> Found {
+        let mut found = self.index.lookup(now, resource.digest, digest, key);
+        found.disturbed |= self.unsettled.whole_upstream(now, resource.upstream).is_some();
+        found
+    }
+
+    /// Tells the judge of what stays that an entry was used; one in some calls is passed on.
+    pub fn touched(&self, entry: &EntryRef) {
+        self.budget.touched(entry);
+    }
+
+    /// The memory fills in flight account to.
+    #[must_use]
+    pub fn fill_memory(&self) -> &Arc<FillMemory> {
+        &self.fill_memory
+    }
+
+    /// Fetches under way.
+    #[must_use]
+    pub fn flights(&self) -> &Arc<Flights> {
+        &self.flights
+    }
+
+    /// A fill begins: from here until it is published or dropped, a write or purge kills its token (R1). `can_prove`: the route's
+    /// gear could prove what it brings (R2).
+    #[must_use]
+    pub fn register(&self, now: MonoTime, resource: ResourceId, can_prove: bool) -> Token {
+        let whole = self.unsettled.whole_upstream(now, resource.upstream).is_some();
+        Index::register(&self.index, now, resource, can_prove && !whole)
+    }
+
+    /// A fill is complete: puts its entry in service if its token is alive (R1) and, for a 304, the entry it was sent for is still listed (R5).
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn publish(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Result<(), NotStored> {
+        match self.index.publish(token, entry, validated) {
+            Published::Listed { replaced } => {
+                replaced.iter().for_each(|old| self.budget.remove(old));
+                self.budget.insert(entry);
+                Ok(())
+            }
+            Published::Refused(why) => Err(why),
+        }
+    }
+
+    /// A number for a new entry.
+    #[must_use]
+    pub fn next_entry_id(&self) -> u64 {
+        self.index.next_entry_id()
+    }
+
+    /// A write begins on these resources (R1, R3). The guard ends it as unknown when it is dropped: a panic or a cancelled
+    /// task must not look like an answer.
+    #[must_use]
+    pub fn begin_write(self: &Arc<Self>, mut resources: Vec<(ResourceId, String)>) -> WriteGuard {
+        resources.sort();
+        resources.dedup();
+        for (resource, _) in &resources {
+            self.index.begin(resource.digest); // in key order, one at a time
+        }
+        WriteGuard { store: Arc::clone(self), resources, ended: false }
+    }
+
+    /// Drops what an answer named (R12): tokens killed, entries out of service.
+    pub fn drop_resource(&self, resource: ResourceId) -> u64 {
+        self.retire(&self.index.drop_all(self.now(), resource.digest))
+    }
+
+    /// An answer of the origin differs from what is stored (R12b).
+    pub fn differs(&self, resource: ResourceId, keep: Option<&Token>) {
+        let gone = self.index.differs(self.now(), resource.digest, keep.map(Token::id));
+        self.retire(&gone);
+    }
+
+    /// Purges one resource; with `query` only entries of that query, though every fill of the resource in flight is refused.
+    pub fn purge(&self, resources: &[ResourceId], leaves: impl Fn(&Entry) -> bool) -> Purged {
+        let now = self.now();
+        let mut entries = 0;
+        for resource in resources {
+            entries += self.retire(&self.index.drop_where(now, resource.digest, &leaves));
+        }
+        Purged { entries, epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// Purges everything. A fill that registers during the scan is a later fetch; every earlier one is killed before this returns (R12a).
+    pub fn purge_all(&self) -> Purged {
+        let entries = self.retire(&self.index.drop_everything(self.now()));
+        Purged { entries, epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// What is held.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let (entries, bytes) = self.index.usage();
+        Usage { entries, bytes: bytes + self.fill_memory.used(), evictions: self.index.evictions() }
+    }
+
+    /// Resources that a write left unsettled.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<UnsettledResource> {
+        let now = self.now();
+        self.unsettled.list(now, |digest| self.index.unsettled(now, digest))
+    }
+
+    /// Forgets resources whose settling time is over. Called every few seconds by the owner of background work.
+    pub fn sweep(&self) {
+        let now = self.now();
+        // A write that is noted but not yet ended still counts as a writer, so it is never forgotten in between.
+        for resource in self.unsettled.sweep(|digest| self.index.is_disturbed(now, digest)) {
+            self.index.tidy(now, resource.digest);
+        }
+    }
+
+    /// The connection of a write that ended as [`WriteEnd::UnknownOpen`] has closed.
+    pub fn write_closed(&self, resources: &[(ResourceId, String)], at: MonoTime) {
+        for (resource, _) in resources {
+            let settled_at = self.unsettled.settled_at(resource.upstream, at);
+            self.index.closed(self.now(), resource.digest, settled_at);
+            self.unsettled.upstream_closed(resource.upstream, settled_at);
+        }
+    }
+
+    fn end_write(&self, resources: &[(ResourceId, String)], end: WriteEnd) {
+        let now = self.now();
+        for (resource, path) in resources {
+            let unsettles = self.unsettled.can_unsettle(resource.upstream);
+            let ended = match end {
+                WriteEnd::Applied => Ended::Applied,
+                WriteEnd::Rejected => Ended::Rejected,
+                WriteEnd::NotSent => Ended::NotSent,
+                WriteEnd::UnknownOpen if unsettles => Ended::UnknownOpen,
+                WriteEnd::UnknownOpen => Ended::Unknown { settled_at: MonoTime::default() },
+                WriteEnd::UnknownClosed(at) => Ended::Unknown { settled_at: self.unsettled.settled_at(resource.upstream, at) },
+            };
+            if unsettles && matches!(end, WriteEnd::UnknownClosed(_) | WriteEnd::UnknownOpen) {
+                self.unsettled.note(now, *resource, path, ended);
+            }
+            let gone = self.index.end(now, resource.digest, ended);
+            self.retire(&gone);
+        }
+    }
+
+    fn retire(&self, gone: &[EntryRef]) -> u64 {
+        gone.iter().for_each(|entry| self.budget.remove(entry));
+        gone.len() as u64
+    }
+
+    fn now(&self) -> MonoTime {
+        self.world.clock.mono()
+    }
+}
+
+/// A write under way. Dropped without [`WriteGuard::end`], it ends as unknown, as of the instant of the drop.
+#[must_use]
+pub struct WriteGuard {
+    store: Arc<Store>,
+    resources: Vec<(ResourceId, String)>,
+    ended: bool,
+}
+
+impl std::fmt::Debug for WriteGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteGuard").field("resources", &self.resources).finish_non_exhaustive()
+    }
+}
+
+impl WriteGuard {
+    /// Ends the write, before its final status line goes out (R10). Returns the resources, for [`Store::write_closed`].
+    pub fn end(mut self, end: WriteEnd) -> Vec<(ResourceId, String)> {
+        self.ended = true;
+        self.store.end_write(&self.resources, end);
+        std::mem::take(&mut self.resources)
+    }
+}
+
+impl Drop for WriteGuard {
+    fn drop(&mut self) {
+        if !self.ended {
+            let at = self.store.now();
+            self.store.end_write(&self.resources, WriteEnd::UnknownClosed(at));
+        }
+    }
+}
+
+/// Builds the entry of a completed fill.
+#[must_use]
+pub fn new_entry(id: u64, identity: Identity, head: SharedHead, body: bytes::Bytes, proven: bool) -> EntryRef {
+    EntryRef::new(Entry::new(id, identity, head, body, proven))
+}

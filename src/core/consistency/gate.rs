@@ -1,0 +1,217 @@
+//! The gate of one resource (CONSISTENCY.md section 2): which fills may still be stored, which entries are in service, how many
+//! writes are pending and until when an abandoned one may still be applied. Every level keeps it.
+//!
+//! Each method is one locked step of the caller's; no step waits for another. The invariant: an entry that is listed and not revoked
+//! was fetched by a fill no write or purge has overtaken, so a reader that finds it may serve it by its own flags alone (R23).
+
+use super::listed::{Entries, Entry};
+use super::write::Ended;
+use crate::core::reason::NotStored;
+use crate::core::time::MonoTime;
+use smallvec::SmallVec;
+
+/// The right of one fill to be stored. Numbers are never used twice in a process, so a record that was dropped and made
+/// again cannot mistake an old token for its own (R4).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenId(pub u64);
+
+/// One resource's record. It lives while anything pins it ([`Gate::is_pinned`]).
+#[derive(Clone, Debug)]
+pub struct Gate<E> {
+    /// Writes begun and not ended; counted, not flagged (R3).
+    writers: u32,
+    /// Writes that ended unknown while their connection was still open: the settling time has not begun.
+    open: u32,
+    /// An abandoned write may be applied until then (R11, R19).
+    unsettled_until: MonoTime,
+    /// Fills that may still be stored.
+    tokens: SmallVec<[TokenId; 2]>,
+    /// What is stored.
+    entries: Entries<E>,
+}
+
+impl<E> Default for Gate<E> {
+    fn default() -> Self {
+        Self {
+            writers: 0,
+            open: 0,
+            unsettled_until: MonoTime::default(),
+            tokens: SmallVec::new(),
+            entries: Entries::default(),
+        }
+    }
+}
+
+impl<E: Entry + Clone> Gate<E> {
+    /// Whether no abandoned write can be applied any more. Pending writes are not counted here.
+    #[must_use]
+    pub fn is_settled(&self, now: MonoTime) -> bool {
+        self.open == 0 && now >= self.unsettled_until
+    }
+
+    /// Whether a write is pending or unsettled: what is read now may be overwritten by something already sent.
+    #[must_use]
+    pub fn is_disturbed(&self, now: MonoTime) -> bool {
+        self.writers > 0 || !self.is_settled(now)
+    }
+
+    /// Until when the resource is unsettled; none when it is settled. A connection still open counts as "not yet known".
+    #[must_use]
+    pub fn unsettled(&self, now: MonoTime) -> Option<Unsettled> {
+        if self.open > 0 {
+            Some(Unsettled::ConnectionOpen)
+        } else if now < self.unsettled_until {
+            Some(Unsettled::Until(self.unsettled_until))
+        } else {
+            None
+        }
+    }
+
+    /// Whether the record must stay (R4): it has writers, an unsettled time, tokens or entries.
+    #[must_use]
+    pub fn is_pinned(&self, now: MonoTime) -> bool {
+        self.is_disturbed(now) || !self.tokens.is_empty() || !self.entries.is_empty()
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn entries(&self) -> &Entries<E> {
+        &self.entries
+    }
+
+    /// A fill begins. Returns whether what it brings could be proven: no write is pending and none is unsettled (R2), fixed here and now,
+    /// on a route whose gear can prove at all.
+    pub fn register(&mut self, now: MonoTime, token: TokenId, can_prove: bool) -> bool {
+        self.tokens.push(token);
+        can_prove && !self.is_disturbed(now)
+    }
+
+    /// Whether no write or purge has overtaken the fill.
+    #[must_use]
+    pub fn is_alive(&self, token: TokenId) -> bool {
+        self.tokens.contains(&token)
+    }
+
+    /// A fill ends without being stored.
+    pub fn release(&mut self, token: TokenId) {
+        self.tokens.retain(|t| *t != token);
+    }
+
+    /// A fill is complete: lists its entry if the token is alive, in the same step (R1). The older of two entries of one variant is
+    /// revoked; when that is the new one, it is refused.
+    pub fn publish(&mut self, token: TokenId, entry: E) -> Published<E> {
+        if !self.is_alive(token) {
+            return Published::Refused(NotStored::TokenDead); // R1
+        }
+        self.release(token);
+        if self.entries.under(entry.digest()).any(|old| old.same_variant(&entry) && entry.older_than(old)) {
+            entry.revoke();
+            return Published::Refused(NotStored::Older);
+        }
+        let digest = entry.digest();
+        let replaced = self.entries.remove_where(|old| old.digest() == digest && old.same_variant(&entry));
+        replaced.iter().for_each(E::revoke);
+        self.entries.insert(entry);
+        Published::Listed { replaced }
+    }
+
+    /// A 304 is a fill (R5): lists the entry made from it only if its token is alive *and* the very entry it was sent for is still listed.
+    pub fn publish_validated(&mut self, token: TokenId, validated: &E, entry: E) -> Published<E> {
+        if !self.entries.contains(validated) {
+            self.release(token);
+            return Published::Refused(NotStored::TokenDead); // R5
+        }
+        self.publish(token, entry)
+    }
+
+    /// A write begins: no fill in flight may be stored (R1). Entries stay in service until the write ends, as nothing is acked yet.
+    pub fn begin(&mut self) {
+        self.writers += 1;
+        self.kill();
+    }
+
+    /// A write ends, before its final status line goes out (R10). One step: a reader sees either the pending write or the unsettled time.
+    /// Returns the entries taken out of service.
+    pub fn end(&mut self, ended: Ended) -> Vec<E> {
+        match ended {
+            Ended::Unknown { settled_at } => self.unsettled_until = self.unsettled_until.max(settled_at), // R11
+            Ended::UnknownOpen => self.open += 1,
+            Ended::Applied | Ended::Rejected | Ended::NotSent => {}
+        }
+        self.kill(); // R3: a fill that began during the write may have read the old value
+        self.writers = self.writers.saturating_sub(1);
+        if ended.revokes() { self.revoke_all() } else { Vec::new() }
+    }
+
+    /// The connection of a write that ended as [`Ended::UnknownOpen`] has closed: from here its settling time runs.
+    pub fn closed(&mut self, settled_at: MonoTime) {
+        self.open = self.open.saturating_sub(1);
+        self.unsettled_until = self.unsettled_until.max(settled_at);
+    }
+
+    /// The operator's word that nothing abandoned will be applied any more (R19).
+    pub fn settle(&mut self) {
+        self.unsettled_until = MonoTime::default();
+    }
+
+    /// Kills every token and takes every entry out of service: a purge, or an effect named by a write's answer (R12). Returns what was in service.
+    pub fn drop_all(&mut self) -> Vec<E> {
+        self.kill();
+        self.revoke_all()
+    }
+
+    /// Kills every token, and takes out of service the entries the closure names.
+    pub fn drop_where(&mut self, leaves: impl FnMut(&E) -> bool) -> Vec<E> {
+        self.kill();
+        let gone = self.entries.remove_where(leaves);
+        gone.iter().for_each(E::revoke);
+        gone
+    }
+
+    /// An answer of the origin differs from what is stored (R12b): every variant goes, and every fill but the one that brought it.
+    pub fn differs(&mut self, keep: Option<TokenId>) -> Vec<E> {
+        self.tokens.retain(|t| Some(*t) == keep);
+        self.revoke_all()
+    }
+
+    /// Eviction takes one entry out by its number (R4).
+    pub fn evict(&mut self, digest: u128, id: u64) -> Option<E> {
+        let gone = self.entries.remove(digest, id);
+        gone.iter().for_each(E::revoke);
+        gone
+    }
+
+    fn kill(&mut self) {
+        self.tokens.clear();
+    }
+
+    fn revoke_all(&mut self) -> Vec<E> {
+        let gone = self.entries.take();
+        gone.iter().for_each(E::revoke); // R6: all variants, HEAD, ranges, negative entries
+        gone
+    }
+}
+
+/// What became of a fill's entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published<E> {
+    /// In service.
+    Listed {
+        /// Entries it took the place of, already revoked.
+        replaced: Vec<E>,
+    },
+    /// Not stored.
+    Refused(NotStored),
+}
+
+/// How long a resource stays unsettled.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Unsettled {
+    /// The abandoned write's connection is still open; the time has not begun to run.
+    ConnectionOpen,
+    /// Until this instant.
+    Until(MonoTime),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! What stays in memory: moka decides by weight and popularity (W-TinyLFU), and tells the index what has to go. It is never asked on
+//! a hit; it learns of one hit in [`SAMPLE`], which keeps the order of popularity. Time is not its business: freshness is the core's.
+
+use crate::store::EntryRef;
+use crate::store::index::Index;
+use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One hit in so many is told to moka (PERFORMANCE.md 6: 8 to 32).
+const SAMPLE: u32 = 16;
+
+#[derive(Clone, Copy)]
+struct Held {
+    resource: u128,
+    digest: u128,
+    id: u64,
+    weight: u32,
+}
+
+/// The judge of what stays. Keys are variant digests, stable over refetches, so that popularity outlives an entry; a removal always
+/// names the entry's number, so that a late one never takes a newer entry with it.
+pub(super) struct Budget {
+    cache: Cache<u128, Held>,
+    capacity: u64,
+    index: Arc<Index>,
+}
+
+impl Budget {
+    pub(super) fn new(capacity: u64, index: Arc<Index>) -> Self {
+        let listener = {
+            let index = Arc::clone(&index);
+            move |_: Arc<u128>, held: Held, cause: RemovalCause| {
+                if cause == RemovalCause::Size {
+                    index.evict(held.resource, held.digest, held.id);
+                }
+            }
+        };
+        let cache = Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_: &u128, held: &Held| held.weight)
+            .eviction_listener(listener)
+            .build();
+        Self { cache, capacity, index }
+    }
+
+    /// An entry was listed. It may be refused at once: then the listener has already unlisted it.
+    pub(super) fn insert(&self, entry: &EntryRef) {
+        let identity = entry.identity();
+        let held =
+            Held { resource: identity.resource.digest, digest: identity.digest, id: entry.number(), weight: entry.weight() };
+        // A newer entry of the variant may have been listed and inserted since: it revoked this one first.
+        self.cache
+            .entry(entry.variant())
+            .and_compute_with(|_| if entry.is_revoked() { Op::Nop } else { Op::Put(held) });
+        if self.index.usage().1 > self.capacity {
+            self.cache.run_pending_tasks();
+        }
+    }
+
+    /// An entry was unlisted.
+    pub(super) fn remove(&self, entry: &EntryRef) {
+        let id = entry.number();
+        self.cache.entry(entry.variant()).and_compute_with(|held| {
+            if held.is_some_and(|h| h.into_value().id == id) { Op::Remove } else { Op::Nop }
+        });
+    }
+
+    /// An entry was served.
+    pub(super) fn touched(&self, entry: &EntryRef) {
+        thread_local!(static TURN: Cell<u32> = const { Cell::new(0) });
+        let turn = TURN.get().wrapping_add(1);
+        TURN.set(turn);
+        if turn.is_multiple_of(SAMPLE) {
+            self.cache.get(&entry.variant());
+        }
+    }
+}
+
+/// The memory of fills in flight, bounded on its own: moka weighs only what is complete.
+#[derive(Debug)]
+pub struct FillMemory {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl FillMemory {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { used: AtomicU64::new(0), limit }
+    }
+
+    /// Bytes held by fills in flight.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes`; false when they are not there.
+    pub(super) fn take(&self, bytes: u64) -> bool {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.limit;
+        if !fits {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    pub(super) fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,189 @@
+//! One stored answer. Everything a hit needs is in it, ready: facts, head, body. Only its `revoked` flag ever changes.
+
+use crate::core::consistency::listed;
+use crate::core::http::stored::{Meta, Vary};
+use crate::store::ResourceId;
+use bytes::Bytes;
+use http::HeaderMap;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a stored entry costs beside its bytes: the entry itself, two `Arc` counts, its place in the index and in the budget
+/// (moka: 152-184 bytes an entry by its author's count), and the allocator's rounding.
+const BOOKKEEPING: usize = 640;
+
+/// What a header field costs beside its bytes: its slot in the map and its share of the index.
+const PER_FIELD: usize = 112;
+
+/// The head of a stored answer, shared by the fill that brought it and the entry made from it.
+pub type SharedHead = Arc<Head>;
+
+/// Status facts and fields.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The facts a lookup reads.
+    pub meta: Meta,
+    /// The fields as received, hop-by-hop fields removed.
+    pub headers: HeaderMap,
+}
+
+/// What an entry answers.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its resource.
+    pub resource: ResourceId,
+    /// The digest of its cache key.
+    pub digest: u128,
+    /// The whole cache key: a digest alone never decides.
+    pub key: Arc<[u8]>,
+}
+
+/// One stored answer.
+#[derive(Debug)]
+pub struct Entry {
+    id: u64,
+    identity: Identity,
+    variant: u128,
+    head: SharedHead,
+    body: Bytes,
+    proven: bool,
+    revoked: AtomicBool,
+    weight: u32,
+}
+
+impl Entry {
+    pub(super) fn new(id: u64, identity: Identity, head: SharedHead, body: Bytes, proven: bool) -> Self {
+        let fields: usize = head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + PER_FIELD).sum();
+        let weight = BOOKKEEPING + identity.key.len() + fields + body.len();
+        Self {
+            id,
+            variant: variant(identity.digest, &head.meta.vary),
+            identity,
+            head,
+            body,
+            proven,
+            revoked: AtomicBool::new(false),
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What it answers.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its facts.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.head.meta
+    }
+
+    /// Its fields.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Its body, complete and contiguous.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Whether no write was pending or unsettled when its fill began (R2).
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Whether a write, a purge or a newer answer took it out of service. The load is a hit's linearization point (R23).
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
+    /// Its memory, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// The digest of its key and selecting fields: stable over refetches, so that the budget remembers how popular it was.
+    pub(super) fn variant(&self) -> u128 {
+        self.variant
+    }
+}
+
+fn variant(digest: u128, vary: &Vary) -> u128 {
+    match vary {
+        Vary::Any => digest,
+        Vary::Fields(fields) => {
+            let [hi, lo] = [(digest >> 64) as u64, (digest & u128::from(u64::MAX)) as u64];
+            let mut hasher = SipHasher13::new_with_keys(hi, lo);
+            for (name, value) in fields {
+                hasher.write(name.as_str().as_bytes());
+                hasher.write_u8(u8::from(value.is_some()));
+                hasher.write(value.as_deref().unwrap_or("").as_bytes());
+                hasher.write_u8(0xff); // no field value holds this byte twice: the text is visible ASCII or UTF-8
+            }
+            hasher.finish128().as_u128()
+        }
+    }
+}
+
+/// A shared stored answer.
+#[derive(Clone, Debug)]
+pub struct EntryRef(Arc<Entry>);
+
+impl EntryRef {
+    pub(super) fn new(entry: Entry) -> Self {
+        Self(Arc::new(entry))
+    }
+}
+
+impl Deref for EntryRef {
+    type Target = Entry;
+    fn deref(&self) -> &Entry {
+        &self.0
+    }
+}
+
+impl AsRef<Meta> for EntryRef {
+    fn as_ref(&self) -> &Meta {
+        &self.0.head.meta
+    }
+}
+
+impl PartialEq for EntryRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for EntryRef {}
+
+impl listed::Entry for EntryRef {
+    fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    fn digest(&self) -> u128 {
+        self.0.identity.digest
+    }
+
+    fn revoke(&self) {
+        self.0.revoked.store(true, Ordering::Release);
+    }
+
+    fn same_variant(&self, other: &Self) -> bool {
+        self.0.variant == other.0.variant && self.0.identity.key == other.0.identity.key && self.0.meta().vary == other.0.meta().vary
+    }
+
+    fn older_than(&self, other: &Self) -> bool {
+        self.0.meta().sent < other.0.meta().sent
+    }
+}

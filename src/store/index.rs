@@ -1,0 +1,266 @@
+//! The dashmap of gate records and their entries: what a hit reads. Hides the map: every method is one locked step on one
+//! record and returns owned values, so that no guard can be held across an await.
+
+use crate::core::consistency::gate::{Gate, Published, TokenId, Unsettled};
+use crate::core::consistency::listed::Entry as _;
+use crate::core::consistency::write::Ended;
+use crate::core::time::MonoTime;
+use crate::store::{EntryRef, ResourceId};
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use smallvec::SmallVec;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The keys are keyed digests already; hashing them again would only cost.
+#[derive(Default)]
+pub(super) struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, digest: u128) {
+        self.0 = (digest & u128::from(u64::MAX)) as u64;
+    }
+}
+
+/// What a lookup found.
+#[derive(Debug)]
+pub struct Found {
+    /// The variants under the key, in service at this instant.
+    pub variants: SmallVec<[EntryRef; 2]>,
+    /// Whether a write to the resource is pending or unsettled.
+    pub disturbed: bool,
+}
+
+/// The right of one fill to be stored; dropped, it is given up.
+#[derive(Debug)]
+#[must_use]
+pub struct Token {
+    index: Arc<Index>,
+    resource: ResourceId,
+    id: TokenId,
+    provable: bool,
+}
+
+impl Token {
+    /// Whether what this fill brings is proven (R2).
+    #[must_use]
+    pub fn is_provable(&self) -> bool {
+        self.provable
+    }
+
+    /// Whether no write or purge has overtaken the fill.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.index.is_alive(self.resource.digest, self.id)
+    }
+
+    /// The resource it is for.
+    #[must_use]
+    pub fn resource(&self) -> ResourceId {
+        self.resource
+    }
+
+    pub(super) fn id(&self) -> TokenId {
+        self.id
+    }
+
+    /// Asks later whether the fill is still alive, without keeping it so.
+    #[must_use]
+    pub fn watch(&self) -> TokenWatch {
+        TokenWatch { index: Arc::clone(&self.index), digest: self.resource.digest, id: self.id, provable: self.provable }
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.index.release(self.resource.digest, self.id);
+    }
+}
+
+/// Tells whether a token is alive, for those who think of joining its flight.
+#[derive(Clone, Debug)]
+pub struct TokenWatch {
+    index: Arc<Index>,
+    digest: u128,
+    id: TokenId,
+    provable: bool,
+}
+
+impl TokenWatch {
+    /// Whether a sent flight under this token may be joined: what it brings is proven, and nothing has overtaken it.
+    #[must_use]
+    pub fn is_provable_and_alive(&self) -> bool {
+        self.provable && self.index.is_alive(self.digest, self.id)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Index {
+    records: DashMap<u128, Gate<EntryRef>, BuildHasherDefault<DigestHasher>>,
+    tokens: AtomicU64,
+    ids: AtomicU64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    evictions: AtomicU64,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").field("records", &self.records.len()).finish_non_exhaustive()
+    }
+}
+
+impl Index {
+    pub(super) fn next_entry_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn usage(&self) -> (u64, u64) {
+        (self.entries.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lookup(&self, now: MonoTime, resource: u128, digest: u128, key: &[u8]) -> Found {
+        match self.records.get(&resource) {
+            Some(gate) => Found {
+                variants: gate.entries().under(digest).filter(|e| *e.identity().key == *key).cloned().collect(),
+                disturbed: gate.is_disturbed(now),
+            },
+            None => Found { variants: SmallVec::new(), disturbed: false },
+        }
+    }
+
+    pub(super) fn register(index: &Arc<Self>, now: MonoTime, resource: ResourceId, can_prove: bool) -> Token {
+        let id = TokenId(index.tokens.fetch_add(1, Ordering::Relaxed));
+        let provable = index.records.entry(resource.digest).or_default().register(now, id, can_prove);
+        Token { index: Arc::clone(index), resource, id, provable }
+    }
+
+    pub(super) fn publish(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Published<EntryRef> {
+        let published = match self.records.get_mut(&token.resource.digest) {
+            Some(mut gate) => match validated {
+                Some(old) => gate.publish_validated(token.id, old, entry.clone()),
+                None => gate.publish(token.id, entry.clone()),
+            },
+            None => Published::Refused(crate::core::reason::NotStored::TokenDead),
+        };
+        if let Published::Listed { replaced } = &published {
+            self.entries.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(u64::from(entry.weight()), Ordering::Relaxed);
+            self.uncount(replaced);
+        }
+        drop(token); // after the guard is gone: it takes the same lock
+        published
+    }
+
+    pub(super) fn begin(&self, resource: u128) {
+        self.records.entry(resource).or_default().begin();
+    }
+
+    pub(super) fn end(&self, now: MonoTime, resource: u128, ended: Ended) -> Vec<EntryRef> {
+        self.step(now, resource, |gate| gate.end(ended))
+    }
+
+    pub(super) fn closed(&self, now: MonoTime, resource: u128, settled_at: MonoTime) {
+        self.step(now, resource, |gate| {
+            gate.closed(settled_at);
+            Vec::new()
+        });
+    }
+
+    pub(super) fn drop_all(&self, now: MonoTime, resource: u128) -> Vec<EntryRef> {
+        self.step(now, resource, Gate::drop_all)
+    }
+
+    pub(super) fn drop_where(&self, now: MonoTime, resource: u128, leaves: impl Fn(&super::Entry) -> bool) -> Vec<EntryRef> {
+        self.step(now, resource, |gate| gate.drop_where(|e| leaves(e)))
+    }
+
+    pub(super) fn differs(&self, now: MonoTime, resource: u128, keep: Option<TokenId>) -> Vec<EntryRef> {
+        self.step(now, resource, |gate| gate.differs(keep))
+    }
+
+    pub(super) fn evict(&self, resource: u128, digest: u128, id: u64) {
+        let gone = self.step(MonoTime::default(), resource, |gate| gate.evict(digest, id).into_iter().collect());
+        self.evictions.fetch_add(gone.len() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn drop_everything(&self, now: MonoTime) -> Vec<EntryRef> {
+        let mut gone = Vec::new();
+        self.records.retain(|_, gate| {
+            gone.append(&mut gate.drop_all());
+            gate.is_pinned(now)
+        });
+        self.uncount(&gone);
+        gone
+    }
+
+    pub(super) fn unsettled(&self, now: MonoTime, resource: u128) -> Option<Unsettled> {
+        self.records.get(&resource).and_then(|gate| gate.unsettled(now))
+    }
+
+    pub(super) fn is_disturbed(&self, now: MonoTime, resource: u128) -> bool {
+        self.records.get(&resource).is_some_and(|gate| gate.is_disturbed(now))
+    }
+
+    /// Lets go of a record that only its unsettled time pinned.
+    pub(super) fn tidy(&self, now: MonoTime, resource: u128) {
+        self.step(now, resource, |_| Vec::new());
+    }
+
+    fn is_alive(&self, resource: u128, token: TokenId) -> bool {
+        self.records.get(&resource).is_some_and(|gate| gate.is_alive(token))
+    }
+
+    fn release(&self, resource: u128, token: TokenId) {
+        self.step(MonoTime::default(), resource, |gate| {
+            gate.release(token);
+            Vec::new()
+        });
+    }
+
+    /// One locked step on a record that exists; the record goes when nothing pins it any more (R4). A step that does not know the
+    /// time passes the clock's origin, at which an unsettled record is still pinned.
+    fn step(&self, now: MonoTime, resource: u128, step: impl FnOnce(&mut Gate<EntryRef>) -> Vec<EntryRef>) -> Vec<EntryRef> {
+        let gone = match self.records.entry(resource) {
+            Slot::Occupied(mut slot) => {
+                let gone = step(slot.get_mut());
+                if !slot.get().is_pinned(now) {
+                    slot.remove();
+                }
+                gone
+            }
+            Slot::Vacant(_) => Vec::new(),
+        };
+        self.uncount(&gone);
+        gone
+    }
+
+    fn uncount(&self, gone: &[EntryRef]) {
+        if !gone.is_empty() {
+            self.entries.fetch_sub(gone.len() as u64, Ordering::Relaxed);
+            let bytes: u64 = gone.iter().map(|e| u64::from(e.weight())).sum();
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl EntryRef {
+    pub(super) fn number(&self) -> u64 {
+        self.id()
+    }
+}

@@ -1,0 +1,104 @@
+//! The list of resources that a write left unsettled: for `/status`, for the bound, and for the settling time of each upstream.
+//! The gate's records say how long; this names them.
+
+use crate::core::consistency::gate::Unsettled;
+use crate::core::consistency::write::Ended;
+use crate::core::time::{MonoTime, Span};
+use crate::store::{ResourceId, UnsettledResource};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// More than this many and the whole upstream is unsettled instead (CONSISTENCY.md section 2): about 20 MB of paths.
+const MAX_LISTED: usize = 100_000;
+
+pub(super) struct UnsettledList {
+    /// By upstream: R19's time, none when it has no strong route and never unsettles.
+    settle_after: Vec<Option<Span>>,
+    /// By upstream: in microseconds, until when all of it is unsettled because the list was full.
+    whole: Vec<AtomicU64>,
+    listed: Mutex<BTreeMap<ResourceId, String>>,
+    max: usize,
+}
+
+impl UnsettledList {
+    pub(super) fn new(settle_after: Vec<Option<Span>>) -> Self {
+        let whole = settle_after.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { settle_after, whole, listed: Mutex::new(BTreeMap::new()), max: MAX_LISTED }
+    }
+
+    pub(super) fn can_unsettle(&self, upstream: usize) -> bool {
+        self.settle_after(upstream).is_some()
+    }
+
+    /// R19: when a write whose connection closed at `closed` can no longer be applied.
+    pub(super) fn settled_at(&self, upstream: usize, closed: MonoTime) -> MonoTime {
+        self.settle_after(upstream).map_or(MonoTime::default(), |after| closed.after(after))
+    }
+
+    pub(super) fn note(&self, now: MonoTime, resource: ResourceId, path: &str, ended: Ended) {
+        let mut listed = self.listed.lock();
+        if listed.len() < self.max || listed.contains_key(&resource) {
+            listed.insert(resource, path.to_owned());
+            return;
+        }
+        drop(listed);
+        let until = match ended {
+            Ended::Unknown { settled_at } => settled_at,
+            // The connection's close will extend it; until then a full settling time from now is a floor.
+            Ended::UnknownOpen => self.settled_at(resource.upstream, now),
+            Ended::Applied | Ended::Rejected | Ended::NotSent => return,
+        };
+        self.raise_whole(resource.upstream, until);
+    }
+
+    /// A connection closed late while its upstream was unsettled as a whole: the time runs from the close.
+    pub(super) fn upstream_closed(&self, upstream: usize, settled_at: MonoTime) {
+        if self.whole.get(upstream).is_some_and(|w| w.load(Ordering::Acquire) > 0) {
+            self.raise_whole(upstream, settled_at);
+        }
+    }
+
+    /// Until when all of an upstream is unsettled; none when it is not.
+    pub(super) fn whole_upstream(&self, now: MonoTime, upstream: usize) -> Option<MonoTime> {
+        let until = MonoTime::from_micros(self.whole.get(upstream)?.load(Ordering::Acquire));
+        (now < until).then_some(until)
+    }
+
+    pub(super) fn list(&self, now: MonoTime, gate: impl Fn(u128) -> Option<Unsettled>) -> Vec<UnsettledResource> {
+        let listed: Vec<_> = self.listed.lock().iter().map(|(r, p)| (*r, p.clone())).collect();
+        let whole = (0..self.whole.len()).filter_map(|upstream| {
+            let until = self.whole_upstream(now, upstream)?;
+            Some(UnsettledResource { upstream, path: None, remaining: Some(until.since(now)) })
+        });
+        let single = listed.into_iter().filter_map(|(resource, path)| {
+            let remaining = match gate(resource.digest)? {
+                Unsettled::ConnectionOpen => None,
+                Unsettled::Until(at) => Some(at.since(now)),
+            };
+            Some(UnsettledResource { upstream: resource.upstream, path: Some(path), remaining })
+        });
+        whole.chain(single).collect()
+    }
+
+    /// Forgets those that nothing disturbs any more, and returns them.
+    pub(super) fn sweep(&self, disturbed: impl Fn(u128) -> bool) -> Vec<ResourceId> {
+        let names: Vec<ResourceId> = self.listed.lock().keys().copied().collect();
+        let over: Vec<ResourceId> = names.into_iter().filter(|r| !disturbed(r.digest)).collect();
+        let mut listed = self.listed.lock();
+        for resource in &over {
+            listed.remove(resource);
+        }
+        over
+    }
+
+    fn settle_after(&self, upstream: usize) -> Option<Span> {
+        self.settle_after.get(upstream).copied().flatten()
+    }
+
+    fn raise_whole(&self, upstream: usize, until: MonoTime) {
+        if let Some(whole) = self.whole.get(upstream) {
+            whole.fetch_max(until.as_micros(), Ordering::AcqRel);
+        }
+    }
+}
