@@ -50,8 +50,12 @@ impl Budget {
     /// An entry was listed. It may be refused at once: then the listener has already unlisted it.
     pub(super) fn insert(&self, entry: &EntryRef) {
         let identity = entry.identity();
-        let held =
-            Held { resource: identity.resource.digest, digest: identity.digest, id: entry.number(), weight: entry.weight() };
+        let held = Held {
+            resource: identity.resource.digest,
+            digest: identity.digest,
+            id: entry.number(),
+            weight: entry.weight(),
+        };
         // A newer entry of the variant may have been listed and inserted since: it revoked this one first.
         self.cache
             .entry(entry.variant())
@@ -65,7 +69,11 @@ impl Budget {
     pub(super) fn remove(&self, entry: &EntryRef) {
         let id = entry.number();
         self.cache.entry(entry.variant()).and_compute_with(|held| {
-            if held.is_some_and(|h| h.into_value().id == id) { Op::Remove } else { Op::Nop }
+            if held.is_some_and(|h| h.into_value().id == id) {
+                Op::Remove
+            } else {
+                Op::Nop
+            }
         });
     }
 
@@ -89,7 +97,10 @@ pub struct FillMemory {
 
 impl FillMemory {
     pub(super) fn new(limit: u64) -> Self {
-        Self { used: AtomicU64::new(0), limit }
+        Self {
+            used: AtomicU64::new(0),
+            limit,
+        }
     }
 
     /// Bytes held by fills in flight.

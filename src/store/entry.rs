@@ -56,7 +56,11 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn new(id: u64, identity: Identity, head: SharedHead, body: Bytes, proven: bool) -> Self {
-        let fields: usize = head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + PER_FIELD).sum();
+        let fields: usize = head
+            .headers
+            .iter()
+            .map(|(n, v)| n.as_str().len() + v.len() + PER_FIELD)
+            .sum();
         let weight = BOOKKEEPING + identity.key.len() + fields + body.len();
         Self {
             id,
@@ -180,7 +184,9 @@ impl listed::Entry for EntryRef {
     }
 
     fn same_variant(&self, other: &Self) -> bool {
-        self.0.variant == other.0.variant && self.0.identity.key == other.0.identity.key && self.0.meta().vary == other.0.meta().vary
+        self.0.variant == other.0.variant
+            && self.0.identity.key == other.0.identity.key
+            && self.0.meta().vary == other.0.meta().vary
     }
 
     fn older_than(&self, other: &Self) -> bool {

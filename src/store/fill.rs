@@ -90,7 +90,12 @@ pub fn channel(memory: Arc<FillMemory>, max_object: u64, stall: Duration) -> (Fi
         max_object,
         stall,
     });
-    (FillWriter { fill: Arc::clone(&fill) }, fill)
+    (
+        FillWriter {
+            fill: Arc::clone(&fill),
+        },
+        fill,
+    )
 }
 
 impl Fill {
@@ -105,7 +110,10 @@ impl Fill {
         state.next_reader += 1;
         state.readers.insert(id, Reader { next: 0, waker: None });
         drop(state);
-        Some(FillReader { fill: Arc::clone(self), id })
+        Some(FillReader {
+            fill: Arc::clone(self),
+            id,
+        })
     }
 }
 
@@ -141,7 +149,11 @@ impl FillWriter {
     /// Adds a chunk. On a paced pass, waits until the slowest reader is within the window, or cuts it when it stalls.
     pub async fn push(&self, chunk: Bytes) -> Pushed {
         if chunk.is_empty() {
-            return if self.fill.state.lock().passing { Pushed::Passing } else { Pushed::Kept };
+            return if self.fill.state.lock().passing {
+                Pushed::Passing
+            } else {
+                Pushed::Kept
+            };
         }
         if self.add(chunk) == Pushed::Kept {
             return Pushed::Kept;
@@ -206,7 +218,12 @@ impl FillWriter {
     fn cut_slowest(&self) {
         let mut state = self.fill.state.lock();
         let slowest = state.readers.values().map(|r| r.next).min();
-        let cut: Vec<u64> = state.readers.iter().filter(|(_, r)| Some(r.next) == slowest).map(|(id, _)| *id).collect();
+        let cut: Vec<u64> = state
+            .readers
+            .iter()
+            .filter(|(_, r)| Some(r.next) == slowest)
+            .map(|(id, _)| *id)
+            .collect();
         let wakers: Vec<Waker> = cut.iter().filter_map(|id| state.readers.remove(id)?.waker).collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -237,7 +254,9 @@ impl FillReader {
     pub fn poll_chunk(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FillError>>> {
         let mut state = self.fill.state.lock();
         let first = state.first;
-        let Some(reader) = state.readers.get(&self.id) else { return Poll::Ready(Some(Err(FillError::TooSlow))) };
+        let Some(reader) = state.readers.get(&self.id) else {
+            return Poll::Ready(Some(Err(FillError::TooSlow)));
+        };
         let at = usize::try_from(reader.next - first).unwrap_or(usize::MAX);
         if let Some(chunk) = state.chunks.get(at).cloned() {
             if let Some(reader) = state.readers.get_mut(&self.id) {

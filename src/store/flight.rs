@@ -53,7 +53,9 @@ pub struct Flights {
 
 impl std::fmt::Debug for Flights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flights").field("keys", &self.table.len()).finish_non_exhaustive()
+        f.debug_struct("Flights")
+            .field("keys", &self.table.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,7 +83,13 @@ pub enum Boarding {
 
 impl Flights {
     /// Joins a flight under the key, or starts one.
-    pub fn board(self: &Arc<Self>, now: MonoTime, key: u128, wish: Wish, token: impl FnOnce() -> TokenWatch) -> Boarding {
+    pub fn board(
+        self: &Arc<Self>,
+        now: MonoTime,
+        key: u128,
+        wish: Wish,
+        token: impl FnOnce() -> TokenWatch,
+    ) -> Boarding {
         let mut pair = self.table.entry(key).or_default();
         if let Some(forming) = &pair.forming {
             return follow(forming, wish.max_waiters).map_or(Boarding::Alone, Boarding::Follow);
@@ -108,7 +116,14 @@ impl Flights {
         });
         pair.forming = Some(Arc::clone(&flight));
         drop(pair);
-        Boarding::Lead(Leader { flights: Arc::clone(self), key, flight }, after)
+        Boarding::Lead(
+            Leader {
+                flights: Arc::clone(self),
+                key,
+                flight,
+            },
+            after,
+        )
     }
 
     /// How many keys have a fetch under way.
@@ -137,7 +152,10 @@ impl Flights {
 
 fn follow(flight: &Arc<Flight>, max: usize) -> Option<Follower> {
     let before = flight.followers.fetch_add(1, Ordering::Relaxed);
-    let follower = Follower { stage: flight.stage.subscribe(), flight: Arc::clone(flight) };
+    let follower = Follower {
+        stage: flight.stage.subscribe(),
+        flight: Arc::clone(flight),
+    };
     (before < max).then_some(follower)
 }
 
@@ -150,7 +168,9 @@ pub struct Leader {
 
 impl std::fmt::Debug for Leader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leader").field("flight", &self.flight.number).finish_non_exhaustive()
+        f.debug_struct("Leader")
+            .field("flight", &self.flight.number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -217,14 +237,20 @@ pub struct Follower {
 
 impl std::fmt::Debug for Follower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Follower").field("flight", &self.flight.number).finish_non_exhaustive()
+        f.debug_struct("Follower")
+            .field("flight", &self.flight.number)
+            .finish_non_exhaustive()
     }
 }
 
 impl Follower {
     /// What the leader told; none when it is gone without a word. Cancel-safe: dropped, the follower is simply gone.
     pub async fn outcome(&mut self) -> Option<Outcome> {
-        let told = self.stage.wait_for(|s| matches!(s, Stage::Told(_) | Stage::Lost)).await.ok()?;
+        let told = self
+            .stage
+            .wait_for(|s| matches!(s, Stage::Told(_) | Stage::Lost))
+            .await
+            .ok()?;
         match &*told {
             Stage::Told(outcome) => Some(Arc::clone(outcome)),
             Stage::Forming | Stage::Sent | Stage::Lost => None,

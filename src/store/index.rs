@@ -78,7 +78,12 @@ impl Token {
     /// Asks later whether the fill is still alive, without keeping it so.
     #[must_use]
     pub fn watch(&self) -> TokenWatch {
-        TokenWatch { index: Arc::clone(&self.index), digest: self.resource.digest, id: self.id, provable: self.provable }
+        TokenWatch {
+            index: Arc::clone(&self.index),
+            digest: self.resource.digest,
+            id: self.id,
+            provable: self.provable,
+        }
     }
 }
 
@@ -117,7 +122,9 @@ pub(super) struct Index {
 
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Index").field("records", &self.records.len()).finish_non_exhaustive()
+        f.debug_struct("Index")
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,17 +144,34 @@ impl Index {
     pub(super) fn lookup(&self, now: MonoTime, resource: u128, digest: u128, key: &[u8]) -> Found {
         match self.records.get(&resource) {
             Some(gate) => Found {
-                variants: gate.entries().under(digest).filter(|e| *e.identity().key == *key).cloned().collect(),
+                variants: gate
+                    .entries()
+                    .under(digest)
+                    .filter(|e| *e.identity().key == *key)
+                    .cloned()
+                    .collect(),
                 disturbed: gate.is_disturbed(now),
             },
-            None => Found { variants: SmallVec::new(), disturbed: false },
+            None => Found {
+                variants: SmallVec::new(),
+                disturbed: false,
+            },
         }
     }
 
     pub(super) fn register(index: &Arc<Self>, now: MonoTime, resource: ResourceId, can_prove: bool) -> Token {
         let id = TokenId(index.tokens.fetch_add(1, Ordering::Relaxed));
-        let provable = index.records.entry(resource.digest).or_default().register(now, id, can_prove);
-        Token { index: Arc::clone(index), resource, id, provable }
+        let provable = index
+            .records
+            .entry(resource.digest)
+            .or_default()
+            .register(now, id, can_prove);
+        Token {
+            index: Arc::clone(index),
+            resource,
+            id,
+            provable,
+        }
     }
 
     pub(super) fn publish(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Published<EntryRef> {
@@ -186,7 +210,12 @@ impl Index {
         self.step(now, resource, Gate::drop_all)
     }
 
-    pub(super) fn drop_where(&self, now: MonoTime, resource: u128, leaves: impl Fn(&super::Entry) -> bool) -> Vec<EntryRef> {
+    pub(super) fn drop_where(
+        &self,
+        now: MonoTime,
+        resource: u128,
+        leaves: impl Fn(&super::Entry) -> bool,
+    ) -> Vec<EntryRef> {
         self.step(now, resource, |gate| gate.drop_where(|e| leaves(e)))
     }
 
@@ -195,7 +224,9 @@ impl Index {
     }
 
     pub(super) fn evict(&self, resource: u128, digest: u128, id: u64) {
-        let gone = self.step(MonoTime::default(), resource, |gate| gate.evict(digest, id).into_iter().collect());
+        let gone = self.step(MonoTime::default(), resource, |gate| {
+            gate.evict(digest, id).into_iter().collect()
+        });
         self.evictions.fetch_add(gone.len() as u64, Ordering::Relaxed);
     }
 
@@ -235,7 +266,12 @@ impl Index {
 
     /// One locked step on a record that exists; the record goes when nothing pins it any more (R4). A step that does not know the
     /// time passes the clock's origin, at which an unsettled record is still pinned.
-    fn step(&self, now: MonoTime, resource: u128, step: impl FnOnce(&mut Gate<EntryRef>) -> Vec<EntryRef>) -> Vec<EntryRef> {
+    fn step(
+        &self,
+        now: MonoTime,
+        resource: u128,
+        step: impl FnOnce(&mut Gate<EntryRef>) -> Vec<EntryRef>,
+    ) -> Vec<EntryRef> {
         let gone = match self.records.entry(resource) {
             Slot::Occupied(mut slot) => {
                 let gone = step(slot.get_mut());

@@ -45,7 +45,9 @@ pub struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("usage", &self.usage()).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,7 +112,11 @@ impl Store {
     pub fn new(config: &Config, world: &World) -> Arc<Self> {
         let fills = config.cache.max_memory / FILL_SHARE;
         let index = Arc::new(Index::default());
-        let settle_after = config.upstreams.iter().map(|u| u.settle_after.map(Span::from)).collect();
+        let settle_after = config
+            .upstreams
+            .iter()
+            .map(|u| u.settle_after.map(Span::from))
+            .collect();
         Arc::new(Self {
             budget: Budget::new(config.cache.max_memory - fills, Arc::clone(&index)),
             index,
@@ -185,7 +191,11 @@ impl Store {
         for (resource, _) in &resources {
             self.index.begin(resource.digest); // in key order, one at a time
         }
-        WriteGuard { store: Arc::clone(self), resources, ended: false }
+        WriteGuard {
+            store: Arc::clone(self),
+            resources,
+            ended: false,
+        }
     }
 
     /// Drops what an answer named (R12): tokens killed, entries out of service.
@@ -206,20 +216,30 @@ impl Store {
         for resource in resources {
             entries += self.retire(&self.index.drop_where(now, resource.digest, &leaves));
         }
-        Purged { entries, epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1 }
+        Purged {
+            entries,
+            epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1,
+        }
     }
 
     /// Purges everything. A fill that registers during the scan is a later fetch; every earlier one is killed before this returns (R12a).
     pub fn purge_all(&self) -> Purged {
         let entries = self.retire(&self.index.drop_everything(self.now()));
-        Purged { entries, epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1 }
+        Purged {
+            entries,
+            epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1,
+        }
     }
 
     /// What is held.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let (entries, bytes) = self.index.usage();
-        Usage { entries, bytes: bytes + self.fill_memory.used(), evictions: self.index.evictions() }
+        Usage {
+            entries,
+            bytes: bytes + self.fill_memory.used(),
+            evictions: self.index.evictions(),
+        }
     }
 
     /// Resources that a write left unsettled.
@@ -256,8 +276,12 @@ impl Store {
                 WriteEnd::Rejected => Ended::Rejected,
                 WriteEnd::NotSent => Ended::NotSent,
                 WriteEnd::UnknownOpen if unsettles => Ended::UnknownOpen,
-                WriteEnd::UnknownOpen => Ended::Unknown { settled_at: MonoTime::default() },
-                WriteEnd::UnknownClosed(at) => Ended::Unknown { settled_at: self.unsettled.settled_at(resource.upstream, at) },
+                WriteEnd::UnknownOpen => Ended::Unknown {
+                    settled_at: MonoTime::default(),
+                },
+                WriteEnd::UnknownClosed(at) => Ended::Unknown {
+                    settled_at: self.unsettled.settled_at(resource.upstream, at),
+                },
             };
             if unsettles && matches!(end, WriteEnd::UnknownClosed(_) | WriteEnd::UnknownOpen) {
                 self.unsettled.note(now, *resource, path, ended);
@@ -287,7 +311,9 @@ pub struct WriteGuard {
 
 impl std::fmt::Debug for WriteGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WriteGuard").field("resources", &self.resources).finish_non_exhaustive()
+        f.debug_struct("WriteGuard")
+            .field("resources", &self.resources)
+            .finish_non_exhaustive()
     }
 }
 

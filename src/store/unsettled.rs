@@ -24,7 +24,12 @@ pub(super) struct UnsettledList {
 impl UnsettledList {
     pub(super) fn new(settle_after: Vec<Option<Span>>) -> Self {
         let whole = settle_after.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { settle_after, whole, listed: Mutex::new(BTreeMap::new()), max: MAX_LISTED }
+        Self {
+            settle_after,
+            whole,
+            listed: Mutex::new(BTreeMap::new()),
+            max: MAX_LISTED,
+        }
     }
 
     pub(super) fn can_unsettle(&self, upstream: usize) -> bool {
@@ -33,7 +38,8 @@ impl UnsettledList {
 
     /// R19: when a write whose connection closed at `closed` can no longer be applied.
     pub(super) fn settled_at(&self, upstream: usize, closed: MonoTime) -> MonoTime {
-        self.settle_after(upstream).map_or(MonoTime::default(), |after| closed.after(after))
+        self.settle_after(upstream)
+            .map_or(MonoTime::default(), |after| closed.after(after))
     }
 
     pub(super) fn note(&self, now: MonoTime, resource: ResourceId, path: &str, ended: Ended) {
@@ -69,14 +75,22 @@ impl UnsettledList {
         let listed: Vec<_> = self.listed.lock().iter().map(|(r, p)| (*r, p.clone())).collect();
         let whole = (0..self.whole.len()).filter_map(|upstream| {
             let until = self.whole_upstream(now, upstream)?;
-            Some(UnsettledResource { upstream, path: None, remaining: Some(until.since(now)) })
+            Some(UnsettledResource {
+                upstream,
+                path: None,
+                remaining: Some(until.since(now)),
+            })
         });
         let single = listed.into_iter().filter_map(|(resource, path)| {
             let remaining = match gate(resource.digest)? {
                 Unsettled::ConnectionOpen => None,
                 Unsettled::Until(at) => Some(at.since(now)),
             };
-            Some(UnsettledResource { upstream: resource.upstream, path: Some(path), remaining })
+            Some(UnsettledResource {
+                upstream: resource.upstream,
+                path: Some(path),
+                remaining,
+            })
         });
         whole.chain(single).collect()
     }

@@ -104,12 +104,18 @@ impl<E: Entry + Clone> Gate<E> {
             return Published::Refused(NotStored::TokenDead); // R1
         }
         self.release(token);
-        if self.entries.under(entry.digest()).any(|old| old.same_variant(&entry) && entry.older_than(old)) {
+        if self
+            .entries
+            .under(entry.digest())
+            .any(|old| old.same_variant(&entry) && entry.older_than(old))
+        {
             entry.revoke();
             return Published::Refused(NotStored::Older);
         }
         let digest = entry.digest();
-        let replaced = self.entries.remove_where(|old| old.digest() == digest && old.same_variant(&entry));
+        let replaced = self
+            .entries
+            .remove_where(|old| old.digest() == digest && old.same_variant(&entry));
         replaced.iter().for_each(E::revoke);
         self.entries.insert(entry);
         Published::Listed { replaced }

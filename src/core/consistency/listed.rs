@@ -152,7 +152,10 @@ mod tests {
             assert!(entries.contains(&Plain(id, u128::from(id % 10))));
         }
         assert!(matches!(entries, Entries::Many(_)));
-        assert_eq!(entries.under(3).map(|e| e.0).collect::<Vec<_>>(), (0..10).map(|n| n * 10 + 3).collect::<Vec<_>>());
+        assert_eq!(
+            entries.under(3).map(|e| e.0).collect::<Vec<_>>(),
+            (0..10).map(|n| n * 10 + 3).collect::<Vec<_>>()
+        );
         assert_eq!(entries.remove(3, 13), Some(Plain(13, 3)));
         assert_eq!(entries.remove(3, 13), None);
         assert_eq!(entries.remove_where(|e| e.1 == 4).len(), 10);

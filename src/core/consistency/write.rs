@@ -44,7 +44,11 @@ pub fn judge(status: StatusCode, upload_complete: bool, repeated: bool) -> Write
     if repeated && matches!(code, 404 | 409 | 412) {
         return WriteOutcome::Unknown;
     }
-    if code >= 400 { WriteOutcome::Rejected } else { WriteOutcome::Applied }
+    if code >= 400 {
+        WriteOutcome::Rejected
+    } else {
+        WriteOutcome::Applied
+    }
 }
 
 #[cfg(test)]
@@ -56,7 +60,13 @@ mod tests {
         let cases = [
             ("200", 200, true, false, WriteOutcome::Applied),
             ("201", 201, true, false, WriteOutcome::Applied),
-            ("202 is a promise, not a result", 202, true, false, WriteOutcome::Unknown),
+            (
+                "202 is a promise, not a result",
+                202,
+                true,
+                false,
+                WriteOutcome::Unknown,
+            ),
             ("204", 204, true, false, WriteOutcome::Applied),
             ("303", 303, true, false, WriteOutcome::Applied),
             ("404", 404, true, false, WriteOutcome::Rejected),
@@ -67,7 +77,11 @@ mod tests {
             ("413 before the body was sent", 413, false, false, WriteOutcome::Unknown),
         ];
         for (name, status, complete, repeated, expected) in cases {
-            assert_eq!(judge(StatusCode::from_u16(status).unwrap(), complete, repeated), expected, "{name}");
+            assert_eq!(
+                judge(StatusCode::from_u16(status).unwrap(), complete, repeated),
+                expected,
+                "{name}"
+            );
         }
     }
 
