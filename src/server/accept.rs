@@ -1,0 +1,232 @@
+//! Listening sockets: one per listener and serving thread on the same port (SO_REUSEPORT), so that the kernel deals connections out and no
+//! thread hands one to another. The cap on connections is the listener's, over all threads.
+
+use super::connection::{self, Shared};
+use super::drain::Phase;
+use crate::config::runtime::{Bind, Listener};
+use crate::world::{BindOptions, Listener as Socket, Net, Stream};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use tower::Service;
+
+/// How long accepting pauses when the process or the machine has run out of something (file descriptors, memory): doubled from the first to the second.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Linux's EAFNOSUPPORT, which std names nowhere: the kernel was built or booted without IPv6.
+const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = 97;
+
+/// A listener of the configuration with its real address, shared by the threads that accept on it.
+pub struct Door {
+    listener: Arc<Listener>,
+    address: SocketAddr,
+    open: AtomicUsize,
+    refused: AtomicU64,
+    /// Keeps another process from sharing the port.
+    _claim: Option<Box<dyn Send + Sync>>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Door({} on {})", self.listener.name, self.address)
+    }
+}
+
+/// A listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {name} on {address}: {source}")]
+pub struct BindError {
+    /// The listener's name.
+    pub name: String,
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+impl Door {
+    /// Claims the listener's address and binds the first socket, which settles the port when it was 0. Call it on a runtime that will accept.
+    ///
+    /// # Errors
+    /// When the address is in use, by this or another process, or cannot be bound.
+    pub fn open(net: &dyn Net, listener: Arc<Listener>) -> Result<(Arc<Self>, Box<dyn Socket>), BindError> {
+        let mut wanted = match listener.bind {
+            Bind::Address(address) => address,
+            Bind::AllInterfaces(port) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+        };
+        let opened = match claim_and_listen(net, wanted) {
+            Err(error) if listener.bind == Bind::AllInterfaces(wanted.port()) && lacks_ipv6(&error) => {
+                wanted = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted.port());
+                claim_and_listen(net, wanted)
+            }
+            result => result,
+        };
+        let (claim, socket, address) = opened.map_err(|source| BindError {
+            name: listener.name.clone(),
+            address: wanted,
+            source,
+        })?;
+        let door = Self {
+            listener,
+            address,
+            open: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            _claim: claim,
+        };
+        Ok((Arc::new(door), socket))
+    }
+
+    /// Binds one more socket to the same port, for one more thread.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn share(&self, net: &dyn Net) -> Result<Box<dyn Socket>, BindError> {
+        net.listen(self.address, OPTIONS).map_err(|source| BindError {
+            name: self.listener.name.clone(),
+            address: self.address,
+            source,
+        })
+    }
+
+    /// The listener's configuration.
+    #[must_use]
+    pub fn listener(&self) -> &Arc<Listener> {
+        &self.listener
+    }
+
+    /// The address, with its real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed at once since the start.
+    #[must_use]
+    pub fn refused_connections(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A place under the cap, given back when dropped.
+    fn admit(self: &Arc<Self>) -> Option<Place> {
+        if self.open.fetch_add(1, Ordering::Relaxed) < self.listener.max_connections {
+            return Some(Place(Arc::clone(self)));
+        }
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+struct Place(Arc<Door>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+const OPTIONS: BindOptions = BindOptions {
+    reuse_port: true,
+    v6_only: false,
+};
+
+type Opened = (Option<Box<dyn Send + Sync>>, Box<dyn Socket>, SocketAddr);
+
+fn claim_and_listen(net: &dyn Net, wanted: SocketAddr) -> io::Result<Opened> {
+    // The kernel gives port 0 to nobody else.
+    let claim = (wanted.port() != 0).then(|| net.claim(wanted)).transpose()?;
+    let socket = net.listen(wanted, OPTIONS)?;
+    let address = socket.local_addr()?;
+    Ok((claim, socket, address))
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(ADDRESS_FAMILY_NOT_SUPPORTED)
+}
+
+/// Accepts on one socket until the drain closes it, and serves each connection in a task of its own on the current runtime.
+/// `service` makes the service of a connection from its peer's address.
+pub async fn accept<M, S, B>(door: Arc<Door>, mut socket: Box<dyn Socket>, shared: Shared, service: M)
+where
+    M: Fn(SocketAddr) -> S,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let builder = connection::protocol(&door.listener);
+    let serve = |stream: Stream, peer: SocketAddr| {
+        // A dual-stack socket writes IPv4 peers as ::ffff:a.b.c.d; networks in the configuration are written as people do.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let Some(place) = door.admit() else {
+            tracing::debug!(listener = %door.listener.name, %peer, "refused: max_connections are open");
+            return;
+        };
+        let (builder, shared, service) = (builder.clone(), shared.clone(), service(peer));
+        shared.drain.clone().connections().spawn(async move {
+            connection::serve(stream, &builder, &place.0.listener, &shared, service).await;
+        });
+    };
+    // Leaving waits for this loop too: the last connections are spawned after the phase has changed.
+    let _accepting = shared.drain.connections().token();
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shared.drain.reached(Phase::Closing) => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                backoff = BACKOFF_MIN;
+                serve(stream, peer);
+            }
+            // The peer was gone before it was accepted: nothing of ours.
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                tracing::warn!(listener = %door.listener.name, %error, ?backoff, "cannot accept");
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+    // What the kernel has already accepted for us would be reset by closing the socket.
+    tokio::task::yield_now().await;
+    while let Some(Ok((stream, peer))) = accept_now(&mut *socket).await {
+        serve(stream, peer);
+    }
+}
+
+/// A connection that is waiting already.
+async fn accept_now(socket: &mut dyn Socket) -> Option<io::Result<(Stream, SocketAddr)>> {
+    let mut accept = pin!(socket.accept());
+    poll_fn(|cx| match accept.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,396 @@
+//! One client connection, from accept to its last byte: HTTP/1.1 by hyper, the time limits and the drain around it.
+//!
+//! hyper parses and frames; this decides when a connection has been silent for too long (a head, between requests, a peer that takes
+//! nothing of an answer), says `Connection: close` while draining, and closes so that the last answer arrives although the peer may still be
+//! sending. Requests and their bodies' own limits belong to the service.
+
+use super::drain::{Drain, Phase};
+use super::watch::{Marks, Stage, Watch, Watched};
+use crate::config::runtime::Listener;
+use crate::core::reason::Outcome;
+use crate::core::time::MonoTime;
+use crate::telemetry::metrics::Metrics;
+use crate::world::{Clock, Stream};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::Service;
+
+/// The smallest read and write buffer: 64 KiB, what one `writev` of a large answer moves; the head's limit plus room for a body when that is more.
+const MIN_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What a peer may still send after we closed, and for how long, before it is cut off: a close with unread bytes in the socket is a
+/// reset, which can destroy the answer on its way (RFC 9112 s9.6).
+const LINGER_BYTES: u64 = 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// The answer to a head that was begun and not finished in time.
+const HEAD_TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// What all connections of a process share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Measures the limits.
+    pub clock: Arc<dyn Clock>,
+    /// Counts what hyper answers by itself.
+    pub metrics: Arc<Metrics>,
+    /// The process's drain.
+    pub drain: Arc<Drain>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a listener's connections are parsed; made once per listener and thread.
+#[must_use]
+pub fn protocol(listener: &Listener) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_headers(listener.max_headers)
+        .max_header_size(listener.max_header_bytes)
+        .max_buf_size(MIN_BUFFER_BYTES.max(listener.max_header_bytes.saturating_add(MIN_BUFFER_BYTES / 2)))
+        // Ours, see `watch`.
+        .header_read_timeout(None)
+        // A client that closes its side has left: its request is dropped (fills and writes are detached from it).
+        .half_close(false)
+        // Gathering pipelined answers would copy every body into one buffer.
+        .pipeline_flush(false);
+    builder
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+enum End {
+    /// By either side, in order.
+    Closed,
+    /// hyper gave up: not HTTP, a limit, or the peer broke off.
+    Failed(hyper::Error),
+    /// A head was not complete in time.
+    HeadTimedOut,
+    /// Nothing happened between requests.
+    IdleTimedOut,
+    /// The peer took nothing of what we wrote.
+    Stalled,
+    /// The process leaves.
+    Over,
+}
+
+/// Serves one connection to its end. Dropping the future closes it at once.
+pub async fn serve<S, B>(io: Stream, builder: &http1::Builder, listener: &Listener, shared: &Shared, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let watch = Arc::new(Watch::default());
+    let answering = Answering {
+        service: RefCell::new(service),
+        watch: Arc::clone(&watch),
+        drain: Arc::clone(&shared.drain),
+    };
+    let io = TokioIo::new(Watched::new(io, Arc::clone(&watch)));
+    let mut connection = builder.serve_connection(io, answering);
+    let end = drive(&mut connection, &watch, listener, shared).await;
+    let marks = watch.marks();
+    if let End::Failed(error) = &end {
+        count_failure(error, &shared.metrics);
+    }
+    tracing::debug!(listener = %listener.name, ?end, "connection ended");
+    let mut io = connection.into_parts().io.into_inner().into_inner();
+    match end {
+        End::Closed | End::Failed(_) if !marks.has_ended() => linger(&mut io).await,
+        End::HeadTimedOut if marks.stage() == Stage::Head => {
+            // Best effort: the peer may not take it.
+            let _ = tokio::time::timeout(LINGER_TIME, io.write_all(HEAD_TIMED_OUT)).await;
+            shared
+                .metrics
+                .request(None, Outcome::Refused, StatusCode::REQUEST_TIMEOUT, Duration::ZERO);
+            linger(&mut io).await;
+        }
+        End::Closed | End::Failed(_) | End::HeadTimedOut | End::IdleTimedOut | End::Stalled | End::Over => {}
+    }
+}
+
+/// Polls the connection until it ends, times out, or is told to.
+async fn drive<S, B>(
+    connection: &mut http1::Connection<TokioIo<Watched<Stream>>, Answering<S>>,
+    watch: &Watch,
+    listener: &Listener,
+    shared: &Shared,
+) -> End
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let drain = &shared.drain;
+    let mut limits = Limits::new(listener, watch.marks(), shared.clock.mono());
+    let mut timer = pin!(tokio::time::sleep(limits.remaining_at_start()));
+    let mut changed = pin!(drain.changed());
+    // The timer and the drain are polled only to be registered; whether they fired is then seen without their locks, because their
+    // wake-up polls all of this again.
+    let mut registered: Option<Waker> = None;
+    let mut phase = Phase::Serving;
+    let mut asked_to_close = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
+            return Poll::Ready(result.map_or_else(End::Failed, |()| End::Closed));
+        }
+        let same_task = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !same_task || drain.phase() != phase {
+            while changed.as_mut().poll(cx).is_ready() {
+                changed.set(drain.changed());
+            }
+            phase = drain.phase();
+        }
+        let marks = watch.marks();
+        match phase {
+            Phase::Serving => {}
+            Phase::LameDuck | Phase::Closing | Phase::Cutting => {
+                // Its answer is the last one. When its head is not written yet, the service says so in it.
+                let working = marks.stage() == Stage::Busy;
+                let unused = matches!(marks.stage(), Stage::Fresh | Stage::Idle) && phase == Phase::Cutting;
+                if !asked_to_close && (working || unused) {
+                    asked_to_close = true;
+                    Pin::new(&mut *connection).graceful_shutdown();
+                    // Closing takes another turn.
+                    cx.waker().wake_by_ref();
+                }
+            }
+            Phase::Over => return Poll::Ready(End::Over),
+        }
+        match limits.check(marks, timer.as_ref().is_elapsed(), || shared.clock.mono()) {
+            Verdict::Wait => {}
+            Verdict::Arm(time) => {
+                timer.set(tokio::time::sleep(time));
+                // It cannot have passed: it was made just now. Were it so, the next turn sees it.
+                if timer.as_mut().poll(cx).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+            Verdict::TimedOut(end) => return Poll::Ready(end),
+        }
+        if !same_task {
+            registered = Some(cx.waker().clone());
+            if timer.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Which limit runs, since when, and when the one timer of the connection fires: it is moved only when it fires too early to matter or
+/// would fire too late.
+#[derive(Debug)]
+struct Limits {
+    head: Duration,
+    idle: Duration,
+    stall: Duration,
+    seen: Marks,
+    since: MonoTime,
+    fires: MonoTime,
+}
+
+#[derive(Debug)]
+enum Verdict {
+    Wait,
+    Arm(Duration),
+    TimedOut(End),
+}
+
+impl Limits {
+    fn new(listener: &Listener, seen: Marks, now: MonoTime) -> Self {
+        Self {
+            head: listener.header_timeout,
+            idle: listener.idle_timeout,
+            stall: listener.body_timeout,
+            seen,
+            since: now,
+            fires: now.after(listener.header_timeout.into()),
+        }
+    }
+
+    fn remaining_at_start(&self) -> Duration {
+        self.head
+    }
+
+    /// The limit that runs in `marks`, and the end it brings.
+    fn limit(&self, marks: Marks) -> Option<(Duration, End)> {
+        if marks.is_stalled() {
+            return Some((self.stall, End::Stalled));
+        }
+        match marks.stage() {
+            Stage::Fresh | Stage::Head => Some((self.head, End::HeadTimedOut)),
+            Stage::Idle => Some((self.idle, End::IdleTimedOut)),
+            // The service has its own limits.
+            Stage::Busy => None,
+        }
+    }
+
+    fn check(&mut self, marks: Marks, fired: bool, now: impl FnOnce() -> MonoTime) -> Verdict {
+        let changed = marks != self.seen;
+        if !changed && !fired {
+            return Verdict::Wait;
+        }
+        let now = now();
+        if changed {
+            // A head may take as long as it may from the accept, or from its own first byte.
+            let still_the_first_head = self.seen.stage() == Stage::Fresh && marks.stage() == Stage::Head;
+            self.seen = marks;
+            if !still_the_first_head {
+                self.since = now;
+            }
+        }
+        let Some((limit, end)) = self.limit(marks) else {
+            return Verdict::Wait;
+        };
+        let deadline = self.since.after(limit.into());
+        if now >= deadline {
+            return Verdict::TimedOut(end);
+        }
+        if fired || deadline < self.fires {
+            self.fires = deadline;
+            return Verdict::Arm(deadline.duration_since(now));
+        }
+        Verdict::Wait
+    }
+}
+
+/// hyper answers what it cannot parse by itself (400, 431); we learn of it from the error.
+fn count_failure(error: &hyper::Error, metrics: &Metrics) {
+    let status = if error.is_parse_too_large() {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    } else if error.is_parse() {
+        StatusCode::BAD_REQUEST
+    } else {
+        return;
+    };
+    metrics.request(None, Outcome::Refused, status, Duration::ZERO);
+}
+
+/// Closes our side and takes what the peer still sends, within bounds, until it closes its side.
+async fn linger(io: &mut Stream) {
+    let _ = tokio::time::timeout(LINGER_TIME, async {
+        if io.shutdown().await.is_ok() {
+            let mut rest = io.take(LINGER_BYTES);
+            // An error is as good an end as any.
+            let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
+        }
+    })
+    .await;
+}
+
+/// The service as hyper sees it: marks what the connection is doing, and closes politely while draining.
+struct Answering<S> {
+    /// hyper calls through a shared reference, one call at a time on HTTP/1.
+    service: RefCell<S>,
+    watch: Arc<Watch>,
+    drain: Arc<Drain>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Answering<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes>,
+{
+    type Response = Response<Answer<B>>;
+    type Error = Infallible;
+    type Future = Answered<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.watch.busy();
+        let mut service = self.service.borrow_mut();
+        // Always ready: a service that is full says so in its answer.
+        let _ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
+        Answered {
+            inner: service.call(request),
+            watch: Arc::clone(&self.watch),
+            drain: Arc::clone(&self.drain),
+        }
+    }
+}
+
+pin_project! {
+    /// An answer on its way.
+    struct Answered<F> {
+        #[pin]
+        inner: F,
+        watch: Arc<Watch>,
+        drain: Arc<Drain>,
+    }
+}
+
+impl<F, B> Future for Answered<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = Result<Response<Answer<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = ready!(this.inner.poll(cx));
+        if this.drain.is_draining() {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(response.map(|inner| Answer {
+            inner,
+            watch: Arc::clone(this.watch),
+        })))
+    }
+}
+
+pin_project! {
+    /// The body of an answer; when it is dropped, hyper has taken all it will take of it.
+    pub(super) struct Answer<B> {
+        #[pin]
+        inner: B,
+        watch: Arc<Watch>,
+    }
+
+    impl<B> PinnedDrop for Answer<B> {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().watch.idle();
+        }
+    }
+}
+
+impl<B: Body> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().inner.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! What a connection is doing, as seen from its bytes and its requests. hyper has one timer for a request's head that also runs while
+//! a connection is idle and allocates for every request; we need three limits (head, idle, stalled writes) and a clock read at most once per request. So
+//! the stream and the service leave marks here, and the connection's driver reads them whenever it is polled.
+//!
+//! All of it happens inside one task; the atomic is there because the pieces must be `Send`, and every access is relaxed.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Where a connection is in its cycle.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Accepted, no byte yet.
+    Fresh,
+    /// Between two requests.
+    Idle,
+    /// Part of a head is there.
+    Head,
+    /// A request is being answered.
+    Busy,
+}
+
+const STAGE: u32 = 0b011;
+/// The peer does not take what we write.
+const STALLED: u32 = 0b100;
+/// The peer has sent its last byte.
+const ENDED: u32 = 0b1000;
+const EPOCH: u32 = 0b1_0000;
+
+/// The marks of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Watch(AtomicU32);
+
+/// The marks at one moment. Different marks mean that something happened in between.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Marks(u32);
+
+impl Marks {
+    pub(super) fn stage(self) -> Stage {
+        match self.0 & STAGE {
+            0 => Stage::Fresh,
+            1 => Stage::Idle,
+            2 => Stage::Head,
+            _ => Stage::Busy,
+        }
+    }
+
+    pub(super) fn is_stalled(self) -> bool {
+        self.0 & STALLED != 0
+    }
+
+    pub(super) fn has_ended(self) -> bool {
+        self.0 & ENDED != 0
+    }
+}
+
+impl Watch {
+    pub(super) fn marks(&self) -> Marks {
+        Marks(self.0.load(Ordering::Relaxed))
+    }
+
+    fn change(&self, change: impl FnOnce(u32) -> u32) {
+        self.0.store(change(self.0.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// A head is complete and its request is being answered.
+    pub(super) fn busy(&self) {
+        self.change(|marks| marks | STAGE);
+    }
+
+    /// The answer's body was handed over to the end, or given up. The epoch tells this idle time from the one before.
+    pub(super) fn idle(&self) {
+        self.change(|marks| (marks & !STAGE | 1).wrapping_add(EPOCH));
+    }
+
+    fn received(&self, bytes: usize) {
+        self.change(|marks| match (bytes, Marks(marks).stage()) {
+            (0, _) => marks | ENDED,
+            (_, Stage::Fresh | Stage::Idle) => marks & !STAGE | 2,
+            (_, Stage::Head | Stage::Busy) => marks,
+        });
+    }
+
+    fn sent(&self) {
+        self.change(|marks| (marks & !STALLED).wrapping_add(EPOCH));
+    }
+
+    fn stalled(&self) {
+        self.change(|marks| marks | STALLED);
+    }
+}
+
+/// A stream that leaves marks.
+#[derive(Debug)]
+pub(super) struct Watched<T> {
+    inner: T,
+    watch: Arc<Watch>,
+}
+
+impl<T> Watched<T> {
+    pub(super) fn new(inner: T, watch: Arc<Watch>) -> Self {
+        Self { inner, watch }
+    }
+
+    pub(super) fn into_inner(self) -> T {
+        self.inner
+    }
+
+    fn mark_write(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Ready(_) => self.watch.sent(),
+            Poll::Pending => self.watch.stalled(),
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if let Poll::Ready(Ok(())) = result {
+            this.watch.received(buf.filled().len() - before);
+        }
+        result
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.mark_write(&result);
+        result
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        this.mark_write(&result);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stage, Watch};
+
+    #[test]
+    fn a_connection_walks_from_fresh_to_head_to_busy_to_idle() {
+        let watch = Watch::default();
+        assert_eq!(watch.marks().stage(), Stage::Fresh);
+        watch.received(10);
+        assert_eq!(watch.marks().stage(), Stage::Head);
+        let partial = watch.marks();
+        watch.received(10);
+        assert_eq!(
+            watch.marks(),
+            partial,
+            "more of the same head does not restart its limit"
+        );
+        watch.busy();
+        watch.received(10);
+        assert_eq!(watch.marks().stage(), Stage::Busy, "a body is not a head");
+        watch.idle();
+        assert_eq!(watch.marks().stage(), Stage::Idle);
+    }
+
+    #[test]
+    fn a_request_served_within_one_poll_still_changes_the_marks() {
+        let watch = Watch::default();
+        watch.idle();
+        let before = watch.marks();
+        watch.received(10);
+        watch.busy();
+        watch.idle();
+        assert_ne!(watch.marks(), before);
+        assert_eq!(watch.marks().stage(), before.stage());
+    }
+
+    #[test]
+    fn a_stalled_write_is_marked_until_bytes_move_again() {
+        let watch = Watch::default();
+        watch.busy();
+        watch.stalled();
+        assert!(watch.marks().is_stalled());
+        let first = watch.marks();
+        watch.sent();
+        assert!(!watch.marks().is_stalled());
+        watch.stalled();
+        assert_ne!(watch.marks(), first, "progress in between restarts the limit");
+    }
+
+    #[test]
+    fn the_end_of_the_peer_is_remembered() {
+        let watch = Watch::default();
+        watch.received(0);
+        watch.idle();
+        assert!(watch.marks().has_ended());
+    }
+}
