@@ -1,1 +1,263 @@
-//! (room under construction)
+//! What a request is called. A *key* names an entry: route, scheme, host, path, query, chosen fields and cookies. A *resource* names
+//! what a write changes: upstream and path as sent to the node, coarser than keys on purpose (sharing a gate costs misses, never
+//! correctness). Both are text with a keyed 128-bit digest; the text is compared, the digest finds. Every part of a text carries its
+//! length, so that no two lists of parts share a text.
+
+use crate::core::policy::KeyRules;
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName};
+use siphasher::sip128::SipHasher13;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+mod path;
+pub use path::{normalise_escapes, normalise_path};
+
+/// The secret of this process under which digests are made: clients cannot aim for collisions.
+#[derive(Copy, Clone)]
+pub struct KeySecret(pub u64, pub u64);
+
+impl std::fmt::Debug for KeySecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeySecret")
+    }
+}
+
+impl KeySecret {
+    /// The digest of a text.
+    #[must_use]
+    #[inline]
+    pub fn digest(self, text: &[u8]) -> KeyDigest {
+        KeyDigest(SipHasher13::new_with_keys(self.0, self.1).hash(text).as_u128())
+    }
+}
+
+/// A keyed digest of a key's or a resource's text.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyDigest(pub u128);
+
+/// The parts of a request that name its entry.
+#[derive(Copy, Clone, Debug)]
+pub struct KeyParts<'a> {
+    /// The route's id: entries of two routes never meet.
+    pub route: usize,
+    /// Whether it came over TLS.
+    pub https: bool,
+    /// `Host` or authority, in any case, with or without port.
+    pub host: &'a str,
+    /// The client's path, normalised or not.
+    pub path: &'a str,
+    /// What follows `?`, when there is one.
+    pub query: Option<&'a str>,
+    /// The client's fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// A buffer for a key's text, used again from request to request. Ordinary keys need no heap.
+#[derive(Clone, Debug, Default)]
+pub struct KeyBuffer(SmallVec<[u8; 256]>);
+
+impl KeyBuffer {
+    /// An empty buffer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes the key of a request, in place of what was there.
+    pub fn write(&mut self, parts: KeyParts<'_>, rules: &KeyRules) -> &[u8] {
+        self.0.clear();
+        self.0.extend_from_slice(&(parts.route as u64).to_le_bytes());
+        self.0.push(u8::from(parts.https));
+        let host = without_default_port(parts.host, parts.https);
+        self.part(|out| {
+            out.extend_from_slice(host.as_bytes());
+            out.make_ascii_lowercase_from(out.len() - host.len());
+        });
+        let path = normalise_path(parts.path);
+        self.part(|out| out.extend_from_slice(path.as_bytes()));
+        self.part(|out| write_query(parts.query, rules, out));
+        for name in &rules.headers {
+            self.part(|out| write_header(parts.headers, name, out));
+        }
+        for name in &rules.cookies {
+            self.part(|out| write_cookie(parts.headers, name, out));
+        }
+        &self.0
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Writes one part behind its length.
+    fn part(&mut self, write: impl FnOnce(&mut SmallVec<[u8; 256]>)) {
+        let at = self.0.len();
+        self.0.extend_from_slice(&[0; 4]);
+        write(&mut self.0);
+        // A request head is far below 4 GiB.
+        let length = u32::try_from(self.0.len() - at - 4).unwrap_or(u32::MAX).to_le_bytes();
+        if let Some(place) = self.0.get_mut(at..at + 4) {
+            place.copy_from_slice(&length);
+        }
+    }
+}
+
+/// Lower case from an index on.
+trait LowerFrom {
+    fn make_ascii_lowercase_from(&mut self, at: usize);
+}
+
+impl LowerFrom for SmallVec<[u8; 256]> {
+    fn make_ascii_lowercase_from(&mut self, at: usize) {
+        if let Some(tail) = self.get_mut(at..) {
+            tail.make_ascii_lowercase();
+        }
+    }
+}
+
+/// An authority without the port its scheme implies.
+#[must_use]
+pub fn without_default_port(host: &str, https: bool) -> &str {
+    host.strip_suffix(if https { ":443" } else { ":80" })
+        .or_else(|| host.strip_suffix(':'))
+        .unwrap_or(host)
+}
+
+/// Whether a request carries credentials that its key does not hold (R14): `Authorization`, or a cookie that is not in the key.
+#[must_use]
+pub fn has_unkeyed_credentials(headers: &HeaderMap, rules: &KeyRules) -> bool {
+    if headers.contains_key(AUTHORIZATION) && !rules.headers.contains(&AUTHORIZATION) {
+        return true;
+    }
+    headers.contains_key(COOKIE)
+        && !rules.headers.contains(&COOKIE)
+        && cookies(headers).any(|(name, _)| !rules.cookies.iter().any(|keyed| keyed.as_bytes() == name))
+}
+
+/// The query by the route's rules: all of it, or the parameters that count, in their order. A first byte tells an absent query from
+/// an empty one; where parameters are chosen, both mean "none of them".
+fn write_query(query: Option<&str>, rules: &KeyRules, out: &mut SmallVec<[u8; 256]>) {
+    let Some(query) = query else {
+        return;
+    };
+    let query = normalise_escapes(query);
+    if rules.query.is_none() && rules.query_ignore.is_empty() {
+        out.push(b'?');
+        out.extend_from_slice(query.as_bytes());
+        return;
+    }
+    for parameter in query.split('&') {
+        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+        let chosen = rules
+            .query
+            .as_ref()
+            .is_none_or(|only| only.iter().any(|other| other == name));
+        if chosen && !rules.query_ignore.iter().any(|pattern| ignores(pattern, name)) {
+            out.push(b'&');
+            out.extend_from_slice(parameter.as_bytes());
+        }
+    }
+}
+
+/// Whether a pattern of `query_ignore` covers a parameter; a trailing `*` covers any ending.
+fn ignores(pattern: &str, name: &str) -> bool {
+    pattern
+        .strip_suffix('*')
+        .map_or_else(|| pattern == name, |prefix| name.starts_with(prefix))
+}
+
+/// A field's lines joined; nothing at all when it is absent.
+fn write_header(headers: &HeaderMap, name: &HeaderName, out: &mut SmallVec<[u8; 256]>) {
+    if let Some(value) = crate::core::http::vary::normal(headers, name) {
+        out.push(b'=');
+        out.extend_from_slice(&value);
+    }
+}
+
+/// Every value of a cookie, in order: which of two an origin takes is its own business.
+fn write_cookie(headers: &HeaderMap, name: &str, out: &mut SmallVec<[u8; 256]>) {
+    for (_, value) in cookies(headers).filter(|(other, _)| *other == name.as_bytes()) {
+        // A `;` ends a cookie, so it cannot be part of a value.
+        out.push(b';');
+        out.extend_from_slice(value);
+    }
+}
+
+/// The cookies of a request, as name and value.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
+        .map(crate::core::http::trim_ows)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| match pair.iter().position(|b| *b == b'=') {
+            Some(at) => (
+                pair.get(..at).unwrap_or_default(),
+                pair.get(at + 1..).unwrap_or_default(),
+            ),
+            None => (pair, &[][..]),
+        })
+}
+
+/// What a write changes and a gate guards (CONSISTENCY.md, Words): all queries, hosts, schemes, methods and variants of a path at an
+/// upstream together; with its query where the upstream says `gate = "url"`. Ordered, so that several gates are always taken in one order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resource {
+    digest: KeyDigest,
+    upstream: usize,
+    path: Arc<str>,
+    query: Option<Arc<str>>,
+}
+
+impl Resource {
+    /// The resource at `path` as it is sent to a node of the upstream, after rewriting. `query` only where the upstream says
+    /// `gate = "url"`.
+    #[must_use]
+    pub fn new(secret: KeySecret, upstream: usize, path: &str, query: Option<&str>) -> Self {
+        let path = normalise_path(path);
+        let query = query.map(normalise_escapes);
+        let mut text = KeyBuffer::new();
+        text.0.extend_from_slice(&(upstream as u64).to_le_bytes());
+        text.part(|out| out.extend_from_slice(path.as_bytes()));
+        if let Some(query) = &query {
+            text.part(|out| out.extend_from_slice(query.as_bytes()));
+        }
+        Self {
+            digest: secret.digest(text.text()),
+            upstream,
+            path: Arc::from(path.as_ref()),
+            query: query.as_deref().map(Arc::from),
+        }
+    }
+
+    /// Its digest, in which resources with equal parts agree.
+    #[must_use]
+    pub const fn digest(&self) -> KeyDigest {
+        self.digest
+    }
+
+    /// The upstream's id.
+    #[must_use]
+    pub const fn upstream(&self) -> usize {
+        self.upstream
+    }
+
+    /// The path at the node, normalised.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The query at the node, where it counts.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,16 @@
 //! What to do with a read: serve what is stored, validate it, fetch, or refuse. RFC 9111 s4 under a route's contract.
+//! A read of one fresh variant costs a few comparisons and no allocation.
 
 use crate::core::http::directives::RequestDirectives;
 use crate::core::http::stored::Meta;
-use crate::core::policy::Policy;
+use crate::core::key::has_unkeyed_credentials;
+use crate::core::policy::{Bounded, Caching, Contract, OnUnreachable, Policy};
 use crate::core::reason::{FetchReason, Refusal};
-use crate::core::time::{Age, MonoTime};
+use crate::core::time::{Age, MonoTime, Ttl};
 use http::{HeaderMap, Method};
+
+/// R42: how long past its lifetime a stale answer stands in for an unreachable origin where `on_unreachable = "stale"` and nobody says.
+const DEFAULT_STALE_IF_ERROR: Ttl = Ttl::from_secs(3600);
 
 /// A read as the core sees it. Built once per request.
 #[derive(Debug)]
@@ -22,10 +27,26 @@ pub struct Read<'a> {
     pub unsettled: bool,
 }
 
+impl<'a> Read<'a> {
+    /// Reads what counts of a request's fields under a route's policy.
+    #[must_use]
+    pub fn of(method: &'a Method, headers: &'a HeaderMap, policy: &Policy, unsettled: bool) -> Self {
+        Self {
+            method,
+            headers,
+            directives: RequestDirectives::parse(headers),
+            credentials: policy
+                .caching()
+                .is_some_and(|caching| has_unkeyed_credentials(headers, &caching.key)),
+            unsettled,
+        }
+    }
+}
+
 /// What to do with a read. `index` points into the variants that were given.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Serve it.
+    /// Serve it. Past its lifetime only when the client's `max-stale` asks for it.
     Serve {
         /// Which variant.
         index: usize,
@@ -76,3 +97,194 @@ pub enum Failure {
     /// A 500, 502, 503 or 504 of its own.
     ServerError,
 }
+
+/// What to do with a read, given every variant stored under its key.
+#[must_use]
+#[inline]
+pub fn decide<V: AsRef<Meta>>(now: MonoTime, read: &Read<'_>, variants: &[V], policy: &Policy) -> Decision {
+    let (caching, contract) = match &policy.contract {
+        Contract::Off => return Decision::Fetch(FetchReason::Bypass),
+        Contract::Weak(caching) => (caching, Level::Weak),
+        Contract::Eventual(caching, bounded) => (caching, Level::Eventual(bounded)),
+        Contract::Strong(caching, _) => (caching, Level::Strong),
+    };
+    if !matches!(*read.method, Method::GET | Method::HEAD) {
+        return Decision::Fetch(FetchReason::Method);
+    }
+    let choice = match (choose(read, variants, caching), contract) {
+        (Err(reason), Level::Strong) if read.unsettled => Decision::Fetch(settled(read, reason)),
+        (Err(reason), _) => Decision::Fetch(reason),
+        (Ok((index, meta)), Level::Strong) => prove(read, index, meta),
+        (Ok((index, meta)), Level::Weak) => judge(now, read, index, meta, None),
+        (Ok((index, meta)), Level::Eventual(bounded)) => judge(now, read, index, meta, Some(bounded)),
+    };
+    match choice {
+        // RFC 9111 s5.2.1.7, R15: whatever would ask the origin is refused.
+        Decision::Revalidate { .. } | Decision::Fetch(_) if read.directives.only_if_cached => {
+            Decision::Refuse(Refusal::OnlyIfCached)
+        }
+        other => other,
+    }
+}
+
+/// R42: what to do when the origin gave no usable answer to a read. `meta` is the stored variant that fits it, if any.
+#[must_use]
+pub fn fallback(now: MonoTime, read: &Read<'_>, meta: Option<&Meta>, failure: Failure, policy: &Policy) -> Fallback {
+    let (caching, bounded) = match &policy.contract {
+        Contract::Off | Contract::Strong(..) => return Fallback::PassOn,
+        Contract::Weak(caching) => (caching, None),
+        Contract::Eventual(caching, bounded) => (caching, Some(bounded)),
+    };
+    let Some(meta) = meta.filter(|meta| fits(read, meta, caching)) else {
+        return Fallback::PassOn;
+    };
+    if read.directives.no_cache {
+        return Fallback::PassOn;
+    }
+    let age = meta.current_age(now);
+    let is_stale = age >= meta.lifetime;
+    if meta.no_cache || (meta.must_revalidate && is_stale) {
+        // RFC 9111 s5.2.2.2: a cache that cannot reach the origin answers 504.
+        return match failure {
+            Failure::Unreachable => Fallback::Refuse(Refusal::StaleRefused),
+            Failure::ServerError => Fallback::PassOn,
+        };
+    }
+    let within = |window: Ttl| !is_stale || age < meta.lifetime.plus(window);
+    let said = read.directives.stale_if_error.or(meta.stale_if_error);
+    let Some(bounded) = bounded else {
+        let serve = said.is_some_and(within);
+        return if serve {
+            Fallback::Serve { age, breached: false }
+        } else {
+            Fallback::PassOn
+        };
+    };
+    let in_bound = meta.is_within(now, bounded.max_staleness);
+    let stretches = bounded.on_unreachable == OnUnreachable::Stale;
+    let window = said.or(stretches.then_some(DEFAULT_STALE_IF_ERROR));
+    match failure {
+        Failure::Unreachable if in_bound => Fallback::Serve { age, breached: false },
+        Failure::Unreachable if stretches && window.is_some_and(within) => Fallback::Serve { age, breached: true },
+        Failure::Unreachable => Fallback::Refuse(Refusal::StaleRefused),
+        Failure::ServerError if (in_bound || stretches) && window.is_some_and(within) => Fallback::Serve {
+            age,
+            breached: !in_bound,
+        },
+        Failure::ServerError => Fallback::PassOn,
+    }
+}
+
+/// The levels that store.
+#[derive(Copy, Clone)]
+enum Level<'a> {
+    Weak,
+    Eventual(&'a Bounded),
+    Strong,
+}
+
+/// Whether a stored answer may be used for a request at all: it varies right (RFC 9111 s4.1), and credentials permit it (R14).
+#[inline]
+fn fits(read: &Read<'_>, meta: &Meta, caching: &Caching) -> bool {
+    may_share(read, meta, caching) && meta.vary.matches(read.headers)
+}
+
+/// R14.
+#[inline]
+fn may_share(read: &Read<'_>, meta: &Meta, caching: &Caching) -> bool {
+    !read.credentials || caching.shared_auth || meta.shareable
+}
+
+/// The newest variant that fits, by when its request was sent.
+#[inline]
+fn choose<'v, V: AsRef<Meta>>(
+    read: &Read<'_>,
+    variants: &'v [V],
+    caching: &Caching,
+) -> Result<(usize, &'v Meta), FetchReason> {
+    let mut newest: Option<(usize, &Meta)> = None;
+    let mut refused = false;
+    for (index, variant) in variants.iter().enumerate() {
+        let meta = variant.as_ref();
+        if newest.is_some_and(|(_, other)| other.sent > meta.sent) || !meta.vary.matches(read.headers) {
+            continue;
+        }
+        if may_share(read, meta, caching) {
+            newest = Some((index, meta));
+        } else {
+            refused = true;
+        }
+    }
+    match newest {
+        Some(found) => Ok(found),
+        None if refused => Err(FetchReason::Request), // R14
+        None if variants.is_empty() => Err(FetchReason::UriMiss),
+        None => Err(FetchReason::VaryMiss),
+    }
+}
+
+/// Validate gear: nothing is served before the primary has been asked; a strong ETag saves the body (R5b). `max-stale` and the
+/// other directives change nothing here (R15).
+fn prove(read: &Read<'_>, index: usize, meta: &Meta) -> Decision {
+    let reason = settled(read, FetchReason::Stale);
+    if meta.can_be_validated(true) {
+        Decision::Revalidate { index, reason }
+    } else {
+        Decision::Fetch(reason)
+    }
+}
+
+/// R2, R8: while a write is pending or unsettled, that is the reason.
+const fn settled(read: &Read<'_>, otherwise: FetchReason) -> FetchReason {
+    if read.unsettled {
+        FetchReason::Unsettled
+    } else {
+        otherwise
+    }
+}
+
+/// RFC 9111 s4.2 and s5.2.1 within the contract of a weak or eventual route.
+#[inline]
+fn judge(now: MonoTime, read: &Read<'_>, index: usize, meta: &Meta, bounded: Option<&Bounded>) -> Decision {
+    let age = meta.current_age(now);
+    // R42: beyond the bound nothing is served, whatever its lifetime or the client says.
+    let in_bound = bounded.is_none_or(|bounded| meta.is_within(now, bounded.max_staleness));
+    let is_fresh = age < meta.lifetime;
+    let asks = &read.directives;
+    if asks.no_cache || asks.max_age.is_some_and(|limit| age > limit) {
+        return ask_origin(index, meta, FetchReason::Request);
+    }
+    if meta.no_cache || !in_bound {
+        return ask_origin(index, meta, FetchReason::Stale);
+    }
+    if is_fresh {
+        let stays_fresh = asks.min_fresh.is_none_or(|least| meta.lifetime.minus(age) >= least);
+        return if stays_fresh {
+            Decision::Serve { index, age }
+        } else {
+            ask_origin(index, meta, FetchReason::Request)
+        };
+    }
+    if meta.must_revalidate || asks.min_fresh.is_some() {
+        return ask_origin(index, meta, FetchReason::Stale);
+    }
+    if asks.max_stale.is_some_and(|limit| age.minus(meta.lifetime) <= limit) {
+        return Decision::Serve { index, age };
+    }
+    // RFC 9111 s5.2.1.1: a client that names max-age and no max-stale takes nothing stale.
+    if asks.max_age.is_none() && age < meta.lifetime.plus(meta.stale_while_revalidate) {
+        return Decision::ServeAndRefresh { index, age };
+    }
+    ask_origin(index, meta, FetchReason::Stale)
+}
+
+fn ask_origin(index: usize, meta: &Meta, reason: FetchReason) -> Decision {
+    if meta.can_be_validated(false) {
+        Decision::Revalidate { index, reason }
+    } else {
+        Decision::Fetch(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,19 @@
 //! HTTP semantics as pure functions over parsed values: RFC 9110, 9111 and their family. No policy is read here except where a
 //! rule is a route's choice.
 
+pub mod cache_status;
+pub mod dates;
 pub mod directives;
+pub mod etag;
+pub mod freshness;
+pub mod hop;
+pub mod invalidate;
+pub mod range;
+pub mod storable;
 pub mod stored;
+pub mod strong;
+mod syntax;
+pub mod validate;
+pub mod vary;
+
+pub(crate) use syntax::trim_ows;

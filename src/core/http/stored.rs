@@ -1,6 +1,6 @@
 //! What is known of a stored answer: everything a later lookup asks, computed once when it is admitted.
 
-use crate::core::time::{Age, MonoTime, Ttl, WallTime};
+use crate::core::time::{Age, MonoTime, Span, Ttl, WallTime};
 use http::{HeaderName, StatusCode};
 
 /// The facts of a stored answer.
@@ -36,6 +36,57 @@ pub struct Meta {
     pub vary: Vary,
     /// It may answer requests with credentials (RFC 9111 s3.5: `public`, `must-revalidate`, `s-maxage`).
     pub shareable: bool,
+}
+
+impl Meta {
+    /// RFC 9111 s4.2.3 current_age.
+    #[must_use]
+    #[inline]
+    pub const fn current_age(&self, now: MonoTime) -> Age {
+        self.initial_age.plus(now.since(self.received))
+    }
+
+    /// R42: whether it was current at some instant in [now - bound, now], to the microsecond.
+    #[must_use]
+    #[inline]
+    pub const fn is_within(&self, now: MonoTime, bound: Ttl) -> bool {
+        self.valid_as_of.after(bound).as_micros() >= now.as_micros()
+    }
+
+    /// R42: how long ago it is known to have been current, rounded up to the millisecond, so that it exceeds a bound whenever the
+    /// exact span does.
+    #[must_use]
+    pub const fn staleness(&self, now: MonoTime) -> Span {
+        let us = now.as_micros().saturating_sub(self.valid_as_of.as_micros());
+        Span::from_millis(us.div_ceil(1000))
+    }
+
+    /// Whole seconds until it is stale; negative since when it is (RFC 9211 s2.4 `ttl`).
+    #[must_use]
+    pub fn ttl_seconds(&self, now: MonoTime) -> i64 {
+        let age = self.current_age(now);
+        let seconds = |span: Span| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        if self.lifetime >= age {
+            seconds(self.lifetime.minus(age))
+        } else {
+            -seconds(age.minus(self.lifetime))
+        }
+    }
+
+    /// Whether the origin can be asked about it: on strong routes only by a strong ETag (R5b).
+    #[must_use]
+    pub fn can_be_validated(&self, strong: bool) -> bool {
+        match &self.etag {
+            Some(etag) => !strong || !etag.weak,
+            None => !strong && self.last_modified.is_some(),
+        }
+    }
+}
+
+impl AsRef<Self> for Meta {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 /// An entity tag (RFC 9110 s8.8.3).

@@ -1,0 +1,219 @@
+//! The value of `Cache-Status` (RFC 9211) under the name `tidegate`: what became of the request, in the order hit, fwd, fwd-status,
+//! ttl, stored, collapsed, key, detail. Built in a buffer on the stack.
+
+use crate::core::reason::FetchReason;
+use http::{HeaderValue, StatusCode};
+use smallvec::SmallVec;
+use std::fmt::{self, Write};
+
+/// What became of a request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// Served from what is stored, without asking.
+    Hit,
+    /// Sent on.
+    Forwarded {
+        /// Why.
+        reason: FetchReason,
+        /// The origin's status, where it differs from what the client gets (a 304 that confirmed what is stored).
+        status: Option<StatusCode>,
+        /// Whether the answer was stored, as far as is known when the head leaves.
+        stored: bool,
+        /// Whether another request's flight was shared.
+        collapsed: bool,
+    },
+}
+
+/// Everything the value says.
+#[derive(Copy, Clone, Debug)]
+pub struct CacheStatus<'a> {
+    /// What became of the request.
+    pub handling: Handling,
+    /// Seconds of freshness left, negative when stale.
+    pub ttl: Option<i64>,
+    /// The key, for those who may see it.
+    pub key: Option<&'a str>,
+    /// A word of ours, for those who may see it. `unsettled` is always said.
+    pub detail: Option<&'a str>,
+}
+
+/// A small buffer that text is written into.
+#[derive(Default)]
+struct Buffer(SmallVec<[u8; 128]>);
+
+impl Write for Buffer {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.0.extend_from_slice(s.as_bytes());
+        Ok(())
+    }
+}
+
+/// `tidegate; hit; ttl=N`.
+#[must_use]
+pub fn hit(ttl: i64) -> HeaderValue {
+    CacheStatus {
+        handling: Handling::Hit,
+        ttl: Some(ttl),
+        key: None,
+        detail: None,
+    }
+    .value()
+}
+
+impl CacheStatus<'_> {
+    /// The field value.
+    #[must_use]
+    pub fn value(&self) -> HeaderValue {
+        let mut out = Buffer::default();
+        // Writing into the buffer cannot fail, and it holds visible ASCII only.
+        let _ = self.write(&mut out);
+        HeaderValue::from_bytes(&out.0).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+    }
+
+    fn write(&self, out: &mut Buffer) -> fmt::Result {
+        out.write_str("tidegate")?;
+        let mut detail = self.detail;
+        match self.handling {
+            Handling::Hit => out.write_str("; hit")?,
+            Handling::Forwarded {
+                reason,
+                status,
+                stored,
+                collapsed,
+            } => {
+                out.write_str("; fwd=")?;
+                out.write_str(reason.fwd())?;
+                if let Some(status) = status {
+                    out.write_str("; fwd-status=")?;
+                    out.write_str(status.as_str())?;
+                }
+                if stored {
+                    out.write_str("; stored")?;
+                }
+                if collapsed {
+                    out.write_str("; collapsed")?;
+                }
+                if reason == FetchReason::Unsettled {
+                    detail = detail.or(Some("unsettled"));
+                }
+            }
+        }
+        if let Some(ttl) = self.ttl {
+            write!(out, "; ttl={ttl}")?;
+        }
+        if let Some(key) = self.key {
+            out.write_str("; key=")?;
+            quote(key, out)?;
+        }
+        if let Some(detail) = detail {
+            out.write_str("; detail=")?;
+            if is_token(detail) {
+                out.write_str(detail)?
+            } else {
+                quote(detail, out)?
+            }
+        }
+        Ok(())
+    }
+}
+
+/// RFC 9651 s3.3.4, of which our own words use a part.
+fn is_token(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/'))
+}
+
+/// RFC 9651 s3.3.3: a string of visible ASCII and spaces; anything else becomes `?`.
+fn quote(text: &str, out: &mut Buffer) -> fmt::Result {
+    out.write_char('"')?;
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.write_char('\\')?;
+                out.write_char(c)?;
+            }
+            ' '..='~' => out.write_char(c)?,
+            _ => out.write_char('?')?,
+        }
+    }
+    out.write_char('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn forwarded(reason: FetchReason, status: Option<u16>, stored: bool, collapsed: bool) -> CacheStatus<'static> {
+        let status = status.and_then(|s| StatusCode::from_u16(s).ok());
+        CacheStatus {
+            handling: Handling::Forwarded {
+                reason,
+                status,
+                stored,
+                collapsed,
+            },
+            ttl: None,
+            key: None,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn rfc9211_s2_values() {
+        let debug = CacheStatus {
+            key: Some("/a\"b\u{e9}"),
+            detail: Some("not a token"),
+            ..forwarded(FetchReason::UriMiss, None, false, false)
+        };
+        let cases = [
+            (hit(12), "tidegate; hit; ttl=12"),
+            (hit(-3), "tidegate; hit; ttl=-3"),
+            (
+                forwarded(FetchReason::UriMiss, None, true, false).value(),
+                "tidegate; fwd=uri-miss; stored",
+            ),
+            (
+                forwarded(FetchReason::VaryMiss, None, false, false).value(),
+                "tidegate; fwd=vary-miss",
+            ),
+            (
+                forwarded(FetchReason::Stale, Some(304), false, false).value(),
+                "tidegate; fwd=stale; fwd-status=304",
+            ),
+            (
+                forwarded(FetchReason::UriMiss, None, false, true).value(),
+                "tidegate; fwd=uri-miss; collapsed",
+            ),
+            (
+                forwarded(FetchReason::Method, None, false, false).value(),
+                "tidegate; fwd=method",
+            ),
+            (
+                forwarded(FetchReason::Bypass, None, false, false).value(),
+                "tidegate; fwd=bypass",
+            ),
+            (
+                forwarded(FetchReason::Unsettled, None, false, false).value(),
+                "tidegate; fwd=bypass; detail=unsettled",
+            ),
+            (
+                debug.value(),
+                "tidegate; fwd=uri-miss; key=\"/a\\\"b?\"; detail=\"not a token\"",
+            ),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(value, expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_key_and_detail_make_a_value(key in ".*", detail in ".*", ttl in any::<i64>()) {
+            let value = CacheStatus { handling: Handling::Hit, ttl: Some(ttl), key: Some(&key), detail: Some(&detail) }.value();
+            prop_assert!(value.as_bytes().starts_with(b"tidegate; hit; ttl="));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What stays on one connection (RFC 9110 s7.6.1): hop-by-hop fields are dropped in both directions before anything is stored or
+//! forwarded, `Via` is added, and a message's framing is read once and judged (RFC 9112 s6).
+
+use crate::core::http::syntax::{Single, all_members, digits, members};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use smallvec::SmallVec;
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Whether a field is always of one connection only.
+#[must_use]
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION
+    ) || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+}
+
+/// The fields that `Connection` declares to be of this connection only. Fields on which framing, routing, identity or storing depend
+/// cannot be declared so (RFC 9110 s7.6.1): dropping a `Cache-Control: private` that way would publish the answer.
+#[must_use]
+pub fn connection_listed(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
+    if !headers.contains_key(CONNECTION) {
+        return SmallVec::new();
+    }
+    all_members(headers, &CONNECTION)
+        .filter_map(|member| HeaderName::from_bytes(member).ok())
+        .filter(|name| !is_end_to_end(name))
+        .collect()
+}
+
+fn is_end_to_end(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        AUTHORIZATION | CACHE_CONTROL | CONTENT_LENGTH | COOKIE | HOST | SET_COOKIE | VARY
+    )
+}
+
+/// Drops every field of this connection, in either direction. Cheap when there is none.
+pub fn strip(headers: &mut HeaderMap) {
+    for name in connection_listed(headers) {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+    ] {
+        headers.remove(name);
+    }
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
+}
+
+/// Our member of `Via` for a message received in `version` (RFC 9110 s7.6.3).
+#[must_use]
+pub fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_09 => "0.9 tidegate",
+        Version::HTTP_10 => "1.0 tidegate",
+        Version::HTTP_2 => "2.0 tidegate",
+        Version::HTTP_3 => "3.0 tidegate",
+        _ => "1.1 tidegate",
+    })
+}
+
+/// Adds our `Via` behind those of others.
+pub fn append_via(headers: &mut HeaderMap, version: Version) {
+    headers.append(VIA, via(version));
+}
+
+/// How a message says where its body ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// It does not say: no body in a request, up to the connection's end in an answer.
+    Unsaid,
+    /// After so many bytes.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`, and nothing else.
+    Chunked,
+}
+
+/// Framing that is refused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFraming {
+    /// 501 in a request, 502 in an answer.
+    #[error("a transfer coding other than chunked")]
+    UnknownCoding,
+    /// Smuggling, most likely (RFC 9112 s6.1).
+    #[error("both Transfer-Encoding and Content-Length")]
+    Both,
+    /// Lines that differ, or no number.
+    #[error("a Content-Length that is not one number")]
+    BadLength,
+}
+
+/// RFC 9112 s6.3.
+///
+/// # Errors
+/// When the framing is ambiguous or unknown; such a message is never forwarded as received.
+pub fn framing(headers: &HeaderMap) -> Result<Framing, BadFraming> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        let mut codings = all_members(headers, &TRANSFER_ENCODING);
+        let chunked = codings
+            .next()
+            .is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+            && codings.next().is_none();
+        return match (chunked, headers.contains_key(CONTENT_LENGTH)) {
+            (false, _) => Err(BadFraming::UnknownCoding),
+            (true, true) => Err(BadFraming::Both),
+            (true, false) => Ok(Framing::Chunked),
+        };
+    }
+    match crate::core::http::syntax::single(headers, &CONTENT_LENGTH) {
+        Single::Absent => Ok(Framing::Unsaid),
+        Single::Conflict => Err(BadFraming::BadLength),
+        Single::Value(value) => one_length(value).map(Framing::Length).ok_or(BadFraming::BadLength),
+    }
+}
+
+/// A number, or the same number several times (RFC 9110 s8.6), below what a signed counter holds.
+fn one_length(value: &[u8]) -> Option<u64> {
+    let mut numbers = members(value);
+    let first = digits(numbers.next()?)?;
+    numbers
+        .all(|other| digits(other) == Some(first))
+        .then_some(first)
+        .filter(|n| i64::try_from(*n).is_ok())
+}
+
+#[cfg(test)]
+mod tests;

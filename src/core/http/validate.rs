@@ -1,0 +1,152 @@
+//! Validation (RFC 9111 s4.3): the client's conditions against what is stored, our own conditions to the origin, and what a 304
+//! changes. `strong` is whether the route is: there only a strong ETag proves anything (R5b), and dates never do (R5c).
+
+use crate::core::http::dates;
+use crate::core::http::etag;
+use crate::core::http::hop;
+use crate::core::http::stored::Meta;
+use http::header::{
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+/// What the client's conditions make of a stored answer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// Send it.
+    Proceed,
+    /// Answer 304.
+    NotModified,
+}
+
+/// RFC 9110 s13.2.2 as RFC 9111 s4.3.2 has it for caches: `If-None-Match` by weak comparison, and only without one
+/// `If-Modified-Since`, against `Last-Modified` or else `Date`. Conditions count for GET and HEAD on 2xx answers.
+#[must_use]
+pub fn evaluate(method: &Method, headers: &HeaderMap, meta: &Meta, strong: bool) -> Precondition {
+    if !matches!(*method, Method::GET | Method::HEAD) || !meta.status.is_success() {
+        return Precondition::Proceed;
+    }
+    let unchanged = if headers.contains_key(IF_NONE_MATCH) {
+        etag::list_names(headers, &IF_NONE_MATCH, meta.etag.as_ref())
+    } else if !strong && headers.contains_key(IF_MODIFIED_SINCE) {
+        // R5c: never on strong routes
+        let modified = meta.last_modified.unwrap_or(meta.date);
+        dates::field(headers, &IF_MODIFIED_SINCE)
+            .valid()
+            .is_some_and(|since| modified <= since)
+    } else {
+        false
+    };
+    if unchanged {
+        Precondition::NotModified
+    } else {
+        Precondition::Proceed
+    }
+}
+
+/// What we ask of the origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// `If-None-Match`.
+    pub if_none_match: Option<HeaderValue>,
+    /// `If-Modified-Since`.
+    pub if_modified_since: Option<HeaderValue>,
+    /// `Cache-Control: no-cache`: caches below must ask too (R5b).
+    pub no_cache: bool,
+}
+
+/// The conditions that ask whether `meta` is still good. On strong routes exactly its strong ETag, or none (R5b).
+#[must_use]
+pub fn conditional_headers(meta: &Meta, strong: bool) -> Conditions {
+    let tag = meta.etag.as_ref().filter(|tag| !strong || !tag.weak);
+    Conditions {
+        if_none_match: tag.map(|tag| tag.value.clone()),
+        if_modified_since: meta.last_modified.filter(|_| !strong).map(dates::format),
+        no_cache: strong,
+    }
+}
+
+impl Conditions {
+    /// Asks for the whole answer.
+    #[must_use]
+    pub const fn none(strong: bool) -> Self {
+        Self {
+            if_none_match: None,
+            if_modified_since: None,
+            no_cache: strong,
+        }
+    }
+
+    /// Whether an answer may be a 304. A 304 to an unconditional request is an error of the origin (R5b).
+    #[must_use]
+    pub const fn is_conditional(&self) -> bool {
+        self.if_none_match.is_some() || self.if_modified_since.is_some()
+    }
+
+    /// Writes them into a flight's request, in place of the client's conditions and Range (R5c).
+    pub fn apply(self, headers: &mut HeaderMap) {
+        for name in [
+            IF_NONE_MATCH,
+            IF_MODIFIED_SINCE,
+            IF_MATCH,
+            IF_UNMODIFIED_SINCE,
+            IF_RANGE,
+            RANGE,
+        ] {
+            headers.remove(name);
+        }
+        if let Some(tag) = self.if_none_match {
+            headers.insert(IF_NONE_MATCH, tag);
+        }
+        if let Some(date) = self.if_modified_since {
+            headers.insert(IF_MODIFIED_SINCE, date);
+        }
+        if self.no_cache {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+    }
+}
+
+/// RFC 9111 s4.3.4, R5b: whether a 304 speaks of what is stored. One that names another validator does not, and what is stored must
+/// be fetched again unconditionally.
+#[must_use]
+pub fn confirms(meta: &Meta, answer: &HeaderMap, strong: bool) -> bool {
+    if answer.contains_key(http::header::ETAG) {
+        return match (etag::of(answer), meta.etag.as_ref()) {
+            (Some(named), Some(stored)) if strong => named.strongly_equals(stored),
+            (Some(named), Some(stored)) => named.weakly_equals(stored),
+            (None, _) | (_, None) => false,
+        };
+    }
+    if meta.etag.is_some() {
+        return true;
+    }
+    match (dates::field(answer, &LAST_MODIFIED).valid(), meta.last_modified) {
+        (Some(named), Some(stored)) => named == stored,
+        (None, _) | (_, None) => true,
+    }
+}
+
+/// RFC 9111 s3.2: brings a stored answer's fields up to date with those of a 304. Kept as stored: Content-Length, the fields that
+/// tell how the stored bytes are coded or cut, and connection fields. A stored `Age` goes: it counted from another reception.
+pub fn merge_304(stored: &mut HeaderMap, answer: &HeaderMap) {
+    let listed = hop::connection_listed(answer);
+    stored.remove(AGE);
+    for name in answer.keys() {
+        if is_kept(name) || listed.contains(name) {
+            continue;
+        }
+        stored.remove(name);
+        for value in answer.get_all(name) {
+            stored.append(name.clone(), value.clone());
+        }
+    }
+}
+
+fn is_kept(name: &HeaderName) -> bool {
+    matches!(*name, CONTENT_LENGTH | CONTENT_ENCODING | CONTENT_RANGE) || hop::is_hop_by_hop(name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Normal forms of paths and queries (RFC 3986 s6.2.2): case of escapes, unreserved characters decoded, dot segments removed.
+//! `%2F`, `//` and a trailing slash stay. The normal form of a normal form is itself, and nothing that was no escape becomes one.
+
+use std::borrow::Cow;
+
+/// The normal form of a path; borrowed when nothing changes.
+#[must_use]
+pub fn normalise_path(path: &str) -> Cow<'_, str> {
+    let path = normalise_escapes(path);
+    if !has_dot_segment(&path) {
+        return path;
+    }
+    Cow::Owned(remove_dot_segments(&path))
+}
+
+/// The normal form of escapes alone, for queries; borrowed when nothing changes. Bytes above ASCII become escapes, since a URL cannot
+/// hold them and an origin takes both for one.
+#[must_use]
+pub fn normalise_escapes(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|b| b != b'%' && b.is_ascii()) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    // A `%` that begins no escape stays as it is. What is decoded right behind it must not complete it: in "%%32E" that would make
+    // "%2E" out of text that means no dot. So the two characters behind such a `%` are not decoded.
+    let mut guarded = 0_u8;
+    while let [first, after @ ..] = rest {
+        if let Some((byte, digits, behind)) = escape(rest) {
+            if is_unreserved(byte) && guarded == 0 {
+                out.push(byte);
+            } else {
+                out.push(b'%');
+                out.extend_from_slice(&digits);
+                guarded = 0;
+            }
+            rest = behind;
+            continue;
+        }
+        guarded = if *first == b'%' { 2 } else { guarded.saturating_sub(1) };
+        if first.is_ascii() {
+            out.push(*first);
+        } else {
+            out.push(b'%');
+            out.push(hex_digit(first >> 4));
+            out.push(hex_digit(first & 15));
+        }
+        rest = after;
+    }
+    match String::from_utf8(out) {
+        Ok(normal) if normal == text => Cow::Borrowed(text),
+        Ok(normal) => Cow::Owned(normal),
+        Err(_) => Cow::Borrowed(text), // what was written is ASCII
+    }
+}
+
+/// The escape at the beginning of `bytes`: its byte, its digits in upper case, and what follows.
+fn escape(bytes: &[u8]) -> Option<(u8, [u8; 2], &[u8])> {
+    let [b'%', high, low, rest @ ..] = bytes else {
+        return None;
+    };
+    let byte = hex_value(*high)? << 4 | hex_value(*low)?;
+    Some((byte, [high.to_ascii_uppercase(), low.to_ascii_uppercase()], rest))
+}
+
+const fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+const fn hex_digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'A' + value - 10 }
+}
+
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn has_dot_segment(path: &str) -> bool {
+    path.contains('.') && path.starts_with('/') && path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+/// RFC 3986 s5.2.4, for an absolute path.
+fn remove_dot_segments(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => out.truncate(out.rfind('/').unwrap_or(0)),
+            _ => {
+                out.push('/');
+                out.push_str(segment);
+                continue;
+            }
+        }
+        if is_last {
+            out.push('/');
+        }
+    }
+    out
+}
