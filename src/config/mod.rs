@@ -1,3 +1,17 @@
-//! Text to runtime types. `file` mirrors the text, `compile` gathers every error and warning at once, `runtime` is what the proxy reads.
+//! Text to runtime types. A file is parsed into a spanned tree, [`catalogue`] (every key there is) turns the tree into
+//! [`effective`] values with defaults and origins, `compile` gives them their meaning, and [`runtime`] is what the proxy reads.
+//! Every stage gathers its errors instead of stopping: `check` reports all mistakes of a file at once.
 
+pub mod catalogue;
+mod compile;
+pub mod diagnostic;
+pub mod effective;
+pub mod load;
+pub mod pattern;
+pub mod print;
 pub mod runtime;
+mod shape;
+mod substitute;
+pub mod units;
+
+pub use load::Loaded;

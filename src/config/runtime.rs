@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything one `tidegate run` needs to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `[server]`.
     pub server: Server,
@@ -26,6 +26,8 @@ pub struct Config {
     pub routes: Vec<Arc<Route>>,
     /// A short hash of the effective configuration, shown in `/status`.
     pub hash: String,
+    /// The effective configuration as data, for `print-config` and `GET /config`.
+    pub effective: Arc<super::effective::Effective>,
 }
 
 /// `[server]`.

@@ -1,0 +1,434 @@
+//! `[[routes]]`: what each takes, what it does with it, and under which contract.
+
+use super::policy::{self, Sources};
+use super::{header_name, header_value, plain_name, span};
+use crate::config::catalogue::POLICY;
+use crate::config::diagnostic::{Place, Sink, did_you_mean};
+use crate::config::effective::{Node, Table, Value};
+use crate::config::runtime::{Action, HostPattern, Match, PathPattern, RedirectTo, Rewrite, Route, Upstream};
+use crate::core::policy::{Contract, Policy};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use std::sync::Arc;
+
+/// Routes and what they point at.
+pub(super) struct Compiled {
+    pub(super) upstreams: Vec<Arc<Upstream>>,
+    pub(super) routes: Vec<Arc<Route>>,
+    /// Where each route stands.
+    pub(super) places: Vec<Place>,
+    /// Each route's effective table, with its merged policy.
+    pub(super) tables: Vec<Node>,
+}
+
+/// A route before its upstream is final.
+struct Draft {
+    name: String,
+    matches: Match,
+    action: Option<Aim>,
+    table: Table,
+    node: Node,
+}
+
+enum Aim {
+    Proxy {
+        upstream: usize,
+        policy: Arc<Policy>,
+        rewrite: Option<Rewrite>,
+    },
+    Redirect {
+        to: RedirectTo,
+        status: StatusCode,
+    },
+    Respond {
+        status: StatusCode,
+        body: String,
+    },
+}
+
+pub(super) fn compile(
+    routes: Option<&Node>,
+    policies: Option<&Node>,
+    mut upstreams: Vec<Upstream>,
+    cache: &Table,
+    sink: &mut Sink,
+) -> Compiled {
+    let empty = Table::empty();
+    let policies = policies.and_then(Node::as_table).unwrap_or(&empty);
+    let given = match routes.map(|node| &node.value) {
+        Some(Value::List(routes)) => routes.as_slice(),
+        _ => &[],
+    };
+    let mut drafts: Vec<Draft> = Vec::new();
+    for (id, node) in given.iter().enumerate() {
+        let Some(table) = node.as_table() else { continue };
+        let draft = draft(id, node, table, policies, &upstreams, cache, sink);
+        if drafts.iter().any(|other| other.name == draft.name) {
+            sink.error(
+                &table.place_of("name"),
+                format!("there is already a route \"{}\"", draft.name),
+            );
+        }
+        drafts.push(draft);
+    }
+    settle(&drafts, &mut upstreams);
+    let upstreams: Vec<_> = upstreams.into_iter().map(Arc::new).collect();
+    let mut compiled = Compiled {
+        upstreams,
+        routes: Vec::new(),
+        places: Vec::new(),
+        tables: Vec::new(),
+    };
+    for draft in drafts {
+        compiled.finish(draft, sink);
+    }
+    compiled
+}
+
+/// R19: a resource's `settle_after` is the largest of the strong routes on its upstream.
+fn settle(drafts: &[Draft], upstreams: &mut [Upstream]) {
+    for draft in drafts {
+        let Some(Aim::Proxy { upstream, policy, .. }) = &draft.action else {
+            continue;
+        };
+        if let (Contract::Strong(_, proof), Some(upstream)) = (&policy.contract, upstreams.get_mut(*upstream)) {
+            upstream.settle_after = upstream.settle_after.max(Some(proof.settle_after.into()));
+        }
+    }
+}
+
+impl Compiled {
+    fn finish(&mut self, draft: Draft, sink: &mut Sink) {
+        let Some(action) = draft.action.and_then(|aim| self.action(aim)) else {
+            return;
+        };
+        let table = &draft.table;
+        let timeout = span(table, "timeout");
+        if let Action::Proxy { upstream, .. } = &action
+            && upstream.response_timeout > timeout
+            && table.is_set("timeout")
+        {
+            sink.warn(
+                &table.place_of("timeout"),
+                "shorter than the upstream's response_timeout, which is never reached",
+            );
+        }
+        let max_in_flight = table.count("max_in_flight");
+        self.routes.push(Arc::new(Route {
+            id: self.routes.len(),
+            name: draft.name,
+            matches: draft.matches,
+            action,
+            set_request_headers: set_headers(table, "set_request_headers", sink),
+            set_response_headers: set_headers(table, "set_response_headers", sink),
+            timeout,
+            max_in_flight: (max_in_flight > 0).then_some(max_in_flight),
+        }));
+        self.places.push(table.place.clone());
+        self.tables.push(Node {
+            value: Value::Table(draft.table),
+            ..draft.node
+        });
+    }
+
+    fn action(&self, aim: Aim) -> Option<Action> {
+        Some(match aim {
+            Aim::Proxy {
+                upstream,
+                policy,
+                rewrite,
+            } => Action::Proxy {
+                upstream: self.upstreams.get(upstream)?.clone(),
+                policy,
+                rewrite,
+            },
+            Aim::Redirect { to, status } => Action::Redirect { to, status },
+            Aim::Respond { status, body } => Action::Respond {
+                status,
+                body: body.into(),
+            },
+        })
+    }
+}
+
+fn draft(
+    id: usize,
+    node: &Node,
+    table: &Table,
+    policies: &Table,
+    upstreams: &[Upstream],
+    cache: &Table,
+    sink: &mut Sink,
+) -> Draft {
+    let name = table
+        .text("name")
+        .map_or_else(|| format!("route-{}", id + 1), str::to_owned);
+    if let Err(message) = plain_name(&name) {
+        sink.error(&table.place_of("name"), message);
+    }
+    let matches = matches(table.table("match").unwrap_or(&Table::empty()), sink);
+    let mut effective = table.clone();
+    effective
+        .entries
+        .retain(|(key, _)| key != "policy" && !POLICY.iter().any(|p| p.name == key));
+    effective.fill_first("name", Value::Text(name.clone()));
+    let action = action(table, &name, &matches, policies, upstreams, cache, &mut effective, sink);
+    Draft {
+        name,
+        matches,
+        action,
+        table: effective,
+        node: Node {
+            value: Value::Bad,
+            ..node.clone()
+        },
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the tables a route refers to, each used once")]
+fn action(
+    table: &Table,
+    name: &str,
+    matches: &Match,
+    policies: &Table,
+    upstreams: &[Upstream],
+    cache: &Table,
+    effective: &mut Table,
+    sink: &mut Sink,
+) -> Option<Aim> {
+    let actions: Vec<&str> = ["upstream", "redirect", "respond"]
+        .into_iter()
+        .filter(|key| table.get(key).is_some())
+        .collect();
+    match actions.as_slice() {
+        [] => {
+            sink.error(&table.place, "a route needs one of upstream, redirect and respond");
+            return None;
+        }
+        [_] => {}
+        [first, second, ..] => sink.error(
+            &table.place_of(second),
+            format!("contradicts {first}: a route does one thing"),
+        ),
+    }
+    if table.get("upstream").is_some() {
+        return proxy(table, name, matches, policies, upstreams, cache, effective, sink);
+    }
+    for key in ["policy", "rewrite"]
+        .into_iter()
+        .chain(POLICY.iter().map(|key| key.name))
+    {
+        if let Some(node) = table.get(key) {
+            sink.error(&node.key_place(), "only on a route with upstream");
+        }
+    }
+    if table.get("redirect").is_some() {
+        redirect(table, sink)
+    } else {
+        respond(table, sink)
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the tables a route refers to, each used once")]
+fn proxy(
+    table: &Table,
+    name: &str,
+    matches: &Match,
+    policies: &Table,
+    upstreams: &[Upstream],
+    cache: &Table,
+    effective: &mut Table,
+    sink: &mut Sink,
+) -> Option<Aim> {
+    let named = table.text("policy").and_then(|policy| {
+        let found = policies.tables_here().find(|(name, _)| *name == policy);
+        if found.is_none() && policies.get(policy).is_none() {
+            let hint = did_you_mean(policy, policies.entries.iter().map(|(name, _)| name.as_str()));
+            sink.error(
+                &table.place_of("policy"),
+                format!("there is no policy \"{policy}\"{hint}"),
+            );
+        }
+        found.map(|(name, table)| (table, name))
+    });
+    let known = table.get("policy").is_none() || named.is_some();
+    // Judged without its policy, a route would be blamed for what the policy says.
+    let policy = known.then(|| {
+        let sources = Sources {
+            inline: Some((table, name)),
+            named,
+            cache,
+        };
+        let (policy, merged) = policy::compile(&sources, &table.place, sink);
+        effective.entries.extend(merged.entries);
+        Arc::new(policy)
+    });
+    let rewrite = table.text("rewrite").and_then(|text| {
+        let path = matches.path.as_ref();
+        Rewrite::parse(text, path)
+            .map_err(|message| sink.error(&table.place_of("rewrite"), message))
+            .ok()
+    });
+    let wanted = table.text("upstream")?;
+    let Some(upstream) = upstreams.iter().position(|upstream| upstream.name == wanted) else {
+        let hint = did_you_mean(wanted, upstreams.iter().map(|upstream| upstream.name.as_str()));
+        sink.error(
+            &table.place_of("upstream"),
+            format!("there is no upstream \"{wanted}\"{hint}"),
+        );
+        return None;
+    };
+    Some(Aim::Proxy {
+        upstream,
+        policy: policy?,
+        rewrite,
+    })
+}
+
+fn redirect(table: &Table, sink: &mut Sink) -> Option<Aim> {
+    let place = table.place_of("redirect");
+    let Some(target) = table.table("redirect") else {
+        let text = table.text("redirect")?;
+        if text != "https" {
+            sink.error(
+                &place,
+                format!("expected \"https\" or {{ to = \"...\", status = 308 }}, found \"{text}\""),
+            );
+        }
+        return Some(Aim::Redirect {
+            to: RedirectTo::Https,
+            status: StatusCode::PERMANENT_REDIRECT,
+        });
+    };
+    let status = target.count("status");
+    if ![301, 302, 303, 307, 308].contains(&status) && target.get("status").is_some_and(|node| node.value != Value::Bad)
+    {
+        sink.error(
+            &target.place_of("status"),
+            format!("expected 301, 302, 303, 307 or 308, found {status}"),
+        );
+    }
+    let Some(to) = target.get("to") else {
+        sink.error(&target.place_of("to"), "missing: where the redirect leads");
+        return None;
+    };
+    let to = to.as_text()?;
+    let location = http::Uri::try_from(to)
+        .ok()
+        .filter(|uri| uri.scheme().is_some() || to.starts_with('/'));
+    let Some(location) = location.and_then(|_| HeaderValue::try_from(to).ok()) else {
+        sink.error(
+            &target.place_of("to"),
+            format!("expected a URL or a path, found \"{to}\""),
+        );
+        return None;
+    };
+    Some(Aim::Redirect {
+        to: RedirectTo::Location(location),
+        status: status_code(status),
+    })
+}
+
+fn respond(table: &Table, sink: &mut Sink) -> Option<Aim> {
+    let answer = table.table("respond")?;
+    let status = status_code(answer.count("status"));
+    let body = answer.text("body").unwrap_or_default();
+    // RFC 9110 s15.3.5, s15.3.6, s15.4.5: these carry no content.
+    if !body.is_empty() && [204, 205, 304].contains(&status.as_u16()) {
+        sink.error(&answer.place_of("body"), format!("a {} has no body", status.as_u16()));
+    }
+    Some(Aim::Respond {
+        status,
+        body: body.to_owned(),
+    })
+}
+
+fn status_code(status: usize) -> StatusCode {
+    u16::try_from(status)
+        .ok()
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .unwrap_or(StatusCode::OK)
+}
+
+fn matches(table: &Table, sink: &mut Sink) -> Match {
+    let mut parsed = Match::default();
+    if let Some(text) = table.text("host") {
+        parsed.host = HostPattern::parse(text)
+            .map_err(|message| sink.error(&table.place_of("host"), message))
+            .ok();
+    }
+    if let Some(text) = table.text("path") {
+        parsed.path = PathPattern::parse(text)
+            .map_err(|message| sink.error(&table.place_of("path"), message))
+            .ok();
+    }
+    for (text, node) in table.texts("methods") {
+        match method(text) {
+            Ok(method) => {
+                if ["TRACE", "CONNECT", "PURGE"].contains(&text) {
+                    sink.warn(&node.place, format!("{text} never reaches a route"));
+                }
+                if !parsed.methods.contains(&method) {
+                    parsed.methods.push(method);
+                }
+            }
+            Err(message) => sink.error(&node.place, message),
+        }
+    }
+    for (name, value) in fields(table, "headers", sink) {
+        parsed.headers.push((name, value));
+    }
+    parsed
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    let upper = text.to_ascii_uppercase();
+    if upper != text && ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"].contains(&upper.as_str())
+    {
+        return Err(format!(
+            "methods are case-sensitive, found \"{text}\" (did you mean \"{upper}\"?)"
+        ));
+    }
+    Method::from_bytes(text.as_bytes()).map_err(|_| format!("\"{}\" is no method", text.escape_debug()))
+}
+
+fn fields(table: &Table, key: &str, sink: &mut Sink) -> Vec<(HeaderName, HeaderValue)> {
+    let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (name, node) in table.table(key).map_or(&[][..], |fields| &fields.entries) {
+        let value = node.as_text().map(header_value);
+        match (header_name(name), value) {
+            (Err(message), _) => sink.error(&node.key_place(), message),
+            (_, Some(Err(message))) => sink.error(&node.place, message),
+            (Ok(name), _) if fields.iter().any(|(other, _)| *other == name) => {
+                sink.error(&node.key_place(), "the same field twice: names differ only in case");
+            }
+            (Ok(name), Some(Ok(value))) => fields.push((name, value)),
+            (Ok(_), None) => {}
+        }
+    }
+    fields
+}
+
+/// Fields that belong to one connection or frame a message (RFC 9110 s7.6.1, RFC 9112 s6), and those that are our own word.
+fn reserved(name: &str) -> Option<&'static str> {
+    match name {
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" => {
+            Some("belongs to one connection and cannot be set")
+        }
+        "content-length" => Some("frames the message and cannot be set"),
+        "host" => Some("cannot be set here: use the upstream's `host`"),
+        _ if name.starts_with("tidegate-") => Some("is said by Tidegate itself and cannot be set"),
+        _ => None,
+    }
+}
+
+fn set_headers(table: &Table, key: &str, sink: &mut Sink) -> Vec<(HeaderName, HeaderValue)> {
+    let fields = fields(table, key, sink);
+    if let Some(given) = table.table(key) {
+        for (name, node) in &given.entries {
+            if let Some(why) = reserved(&name.to_ascii_lowercase()) {
+                sink.error(&node.key_place(), why);
+            }
+        }
+    }
+    fields
+}

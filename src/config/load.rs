@@ -1,0 +1,87 @@
+//! From a file, a text or three flags to a [`Config`]: parse, shape, compile. Never stops at the first mistake and never panics,
+//! whatever the text.
+
+use super::compile::compile;
+use super::diagnostic::{Diagnostic, Sink, Source};
+use super::runtime::Config;
+use super::shape::shape;
+use super::substitute::Outside;
+use crate::world::World;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What came of a configuration: a `Config` exactly when there are no errors.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration, unless there were errors.
+    pub config: Option<Config>,
+    /// What stops the start, in the order of the file.
+    pub errors: Vec<Diagnostic>,
+    /// What does not.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A file that could not be read at all.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct Unreadable {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Reads and checks the file at `path`. Relative paths inside are relative to its folder.
+///
+/// # Errors
+/// [`Unreadable`] when there is no text to check.
+pub fn from_file(path: &Path, world: &World) -> Result<Loaded, Unreadable> {
+    let text = world.disk.read_to_string(path).map_err(|source| Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let base_dir = path.parent().unwrap_or(Path::new(""));
+    Ok(from_text(&text, &path.display().to_string(), base_dir, world))
+}
+
+/// Checks a text. `file_name` is what messages call it, `base_dir` is where relative paths start.
+#[must_use]
+pub fn from_text(text: &str, file_name: &str, base_dir: &Path, world: &World) -> Loaded {
+    load(
+        text,
+        file_name,
+        &Outside {
+            env: world.env.as_ref(),
+            disk: world.disk.as_ref(),
+            base_dir,
+        },
+    )
+}
+
+/// The configuration that needs no file: one listener, one upstream of one node, one route.
+#[must_use]
+pub fn zero_file(listen: &str, admin: &str, upstream: &str, consistency: &str) -> Loaded {
+    let quoted = |text: &str| toml::Value::String(text.replace("${", "$${")).to_string();
+    let text = format!(
+        "[listeners.main]\naddress = {}\n[admin]\naddress = {}\n[upstreams.main]\nnodes = [{{ url = {} }}]\n[[routes]]\nupstream = \"main\"\nconsistency = {}\n",
+        quoted(listen),
+        quoted(admin),
+        quoted(upstream),
+        quoted(consistency),
+    );
+    // Flags are taken as they are: no variables, no files.
+    load(&text, "(command line)", &Outside::nothing())
+}
+
+fn load(text: &str, file_name: &str, outside: &Outside<'_>) -> Loaded {
+    let mut sink = Sink::new(Source::new(file_name, text));
+    let shaped = shape(text, outside, &mut sink);
+    let config = compile(shaped, &mut sink);
+    let config = (!sink.failed()).then_some(config);
+    let (errors, warnings) = sink.finish();
+    Loaded {
+        config,
+        errors,
+        warnings,
+    }
+}
