@@ -123,7 +123,7 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 }
 
 /// Where something was said: a byte range and a key path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) span: Range<usize>,
     pub(super) path: String,

@@ -101,15 +101,15 @@ impl Node {
 }
 
 /// A table in the order of the catalogue (known keys) or of the file (names).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
     /// Keys and values.
     pub entries: Vec<(String, Node)>,
     pub(super) place: Place,
 }
 
-/// The whole effective configuration.
-#[derive(Clone, Debug)]
+/// The whole effective configuration. The default is empty: a `Config` put together by hand in a test has none.
+#[derive(Clone, Debug, Default)]
 pub struct Effective {
     /// The file it came from.
     pub file: Arc<str>,
@@ -120,13 +120,7 @@ pub struct Effective {
 /// Reading typed values. What is absent or bad gives a harmless stand-in: its error is already reported and no `Config` will be built.
 impl Table {
     pub(super) fn empty() -> Self {
-        Self {
-            entries: Vec::new(),
-            place: Place {
-                span: 0..0,
-                path: String::new(),
-            },
-        }
+        Self::default()
     }
 
     pub(super) fn take(&mut self, name: &str) -> Option<Node> {

@@ -94,6 +94,7 @@ fn metrics() -> Arc<Metrics> {
         upstreams: Vec::new(),
         routes: Vec::new(),
         hash: String::new(),
+        effective: std::sync::Arc::default(),
     })
 }
 

@@ -103,6 +103,7 @@ fn config(threads: usize) -> Config {
             ),
         ],
         hash: String::new(),
+        effective: std::sync::Arc::default(),
     }
 }
 
