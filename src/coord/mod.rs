@@ -1,1 +1,106 @@
-//! (room under construction)
+//! The one owner of the views (R29), in memory for now: each upstream's state machine behind a short lock, its view read by everybody
+//! without one. Later owners keep the view in a file or in etcd; readers will not notice.
+//!
+//! Invariant: a view changes only here, and is swapped in before the effects of the change are returned.
+
+use crate::config::runtime::{Config, Mode, Upstream};
+use crate::core::failover::health::Thresholds;
+use crate::core::failover::machine::{Effect, Event, Initial, Machine, Settings, Spread};
+use crate::core::failover::view::{Epoch, View};
+use crate::core::time::{MonoTime, WallTime};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// The owner of all upstreams' views.
+pub struct Coord {
+    upstreams: Vec<Owned>,
+}
+
+struct Owned {
+    machine: Mutex<Machine>,
+    view: Arc<ArcSwap<View>>,
+}
+
+impl Coord {
+    /// An owner that remembers nothing: epochs start at the wall clock's seconds, so that they do not fall when the process restarts
+    /// (R54).
+    #[must_use]
+    pub fn in_memory(config: &Config, wall: WallTime) -> Arc<Self> {
+        let seconds = u64::try_from(wall.as_millis() / 1000).unwrap_or(0);
+        let epoch = Epoch(seconds << 16);
+        let own = |upstream: &Arc<Upstream>| {
+            let machine = Machine::new(settings(upstream, epoch));
+            Owned {
+                view: Arc::new(ArcSwap::from_pointee(machine.view())),
+                machine: Mutex::new(machine),
+            }
+        };
+        Arc::new(Self {
+            upstreams: config.upstreams.iter().map(own).collect(),
+        })
+    }
+
+    /// The cells from which views are read, in the order of the configuration.
+    #[must_use]
+    pub fn views(&self) -> Vec<Arc<ArcSwap<View>>> {
+        self.upstreams.iter().map(|owned| Arc::clone(&owned.view)).collect()
+    }
+
+    /// Takes one event at an upstream: swaps in the new view, then returns what must be done.
+    #[must_use]
+    pub fn step(&self, upstream: usize, now: MonoTime, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(owned) = self.upstreams.get(upstream) {
+            let mut machine = owned.machine.lock();
+            machine.step(now, event, &mut effects);
+            if !effects.is_empty() {
+                owned.view.store(Arc::new(machine.view()));
+            }
+        }
+        effects
+    }
+}
+
+impl std::fmt::Debug for Coord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coord")
+            .field("upstreams", &self.upstreams.len())
+            .finish()
+    }
+}
+
+fn settings(upstream: &Upstream, epoch: Epoch) -> Settings {
+    let spread = match upstream.mode {
+        Mode::ActiveActive => Spread::All,
+        Mode::ActivePassive => Spread::One,
+    };
+    let (thresholds, initial) = match &upstream.health_check {
+        // Without a health check nodes start healthy and stay so.
+        None => (
+            Thresholds {
+                healthy: 1,
+                unhealthy: 1,
+            },
+            Initial::Healthy,
+        ),
+        Some(check) => (
+            Thresholds {
+                healthy: check.healthy_threshold,
+                unhealthy: check.unhealthy_threshold,
+            },
+            if check.initially_healthy {
+                Initial::Healthy
+            } else {
+                Initial::Unprobed
+            },
+        ),
+    };
+    Settings {
+        spread,
+        thresholds,
+        initial,
+        standby: upstream.nodes.iter().map(|node| node.standby.is_some()).collect(),
+        epoch,
+    }
+}

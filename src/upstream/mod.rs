@@ -1,1 +1,369 @@
-//! (room under construction)
+//! Everything towards the nodes: connections ([`link`]), who uses them ([`pool`]), one request with its attempts ([`attempt`]), and
+//! heartbeats ([`probe`]).
+//!
+//! It does not decide: which node, whether to repeat, what a probe changes is [`crate::core::balance`], [`crate::core::retry`] and
+//! [`crate::core::failover`]. It does not own the view either: it reads views it is given and reports probes to the owner it is given,
+//! then carries out what the owner answers. It knows nothing of caching.
+//!
+//! Invariants: no connection outlives its node's service; when an error is returned its connection is closed; a write goes out a second
+//! time only if nothing of it went out the first time, or it is repeatable (R20).
+
+mod attempt;
+mod body;
+mod error;
+mod link;
+mod pool;
+mod probe;
+
+#[cfg(test)]
+mod tests;
+
+pub use attempt::{Answered, Call, Kind};
+pub use body::{BoxBody, NodeBody, OutBody};
+pub use error::{BodyError, BoxError, CallError, CallErrorKind};
+
+use crate::config::runtime::{Balance, Config, HostHeader, Mode, Upstream};
+use crate::core::balance::Rule;
+use crate::core::failover::machine::{Effect, Event};
+use crate::core::failover::view::View;
+use crate::core::reason::{NodeState, RetryReason};
+use crate::core::time::MonoTime;
+use crate::world::World;
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// What happens here that others count. Every method does nothing unless implemented.
+pub trait Events: Send + Sync {
+    /// A node answered; `took` is from the first byte sent to the complete response head.
+    fn answered(&self, upstream: usize, node: usize, took: Duration) {
+        let _ = (upstream, node, took);
+    }
+    /// A request is repeated.
+    fn retried(&self, upstream: usize, reason: RetryReason) {
+        let _ = (upstream, reason);
+    }
+    /// A node's state changed.
+    fn node_state(&self, upstream: usize, node: usize, state: NodeState) {
+        let _ = (upstream, node, state);
+    }
+    /// Traffic moved to another node; `took` is from the first failed probe.
+    fn failover(&self, upstream: usize, took: Duration) {
+        let _ = (upstream, took);
+    }
+}
+
+/// Nobody counts.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct NoEvents;
+
+impl Events for NoEvents {}
+
+/// Tells the owner of the views what happened at an upstream. The owner has swapped in the new view when this returns, and returns what
+/// must be done.
+pub type Report = Arc<dyn Fn(usize, MonoTime, Event) -> Vec<Effect> + Send + Sync>;
+
+/// One upstream's view, swapped by its owner.
+pub type ViewCell = Arc<ArcSwap<View>>;
+
+/// All upstreams and all cores' connections.
+pub struct Upstreams {
+    shared: Arc<Shared>,
+    cores: Vec<Arc<pool::Core>>,
+    report: Report,
+    /// Nodes whose first probe has not ended.
+    unprobed: watch::Sender<usize>,
+}
+
+/// What every core reads.
+pub(crate) struct Shared {
+    world: World,
+    events: Arc<dyn Events>,
+    upstreams: Vec<One>,
+}
+
+/// One upstream.
+struct One {
+    config: Arc<Upstream>,
+    rule: Rule,
+    view: ViewCell,
+    nodes: Vec<Target>,
+}
+
+/// One node, ready to be connected to.
+struct Target {
+    at: Place,
+    /// `host:port`, for `host = "node"` and for probes.
+    authority: HeaderValue,
+    /// Wakes the node's probe before its time (R39).
+    probe_now: Notify,
+}
+
+/// Where a node is.
+enum Place {
+    Address(SocketAddr),
+    Name { host: String, port: u16 },
+}
+
+impl Upstreams {
+    /// All upstreams of a configuration, without a connection yet. `views` are in the order of the configuration; `report` leads to
+    /// whoever swaps them.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        world: World,
+        events: Arc<dyn Events>,
+        views: Vec<ViewCell>,
+        report: Report,
+        cores: usize,
+    ) -> Arc<Self> {
+        let upstreams: Vec<One> = config
+            .upstreams
+            .iter()
+            .zip(views)
+            .map(|(c, view)| One::new(c, view))
+            .collect();
+        let unprobed = upstreams
+            .iter()
+            .filter(|one| one.config.health_check.is_some())
+            .map(|one| one.nodes.len())
+            .sum();
+        for (id, one) in upstreams.iter().enumerate() {
+            for (node, state) in one.view.load().states.iter().enumerate() {
+                events.node_state(id, node, *state);
+            }
+        }
+        let shared = Arc::new(Shared {
+            world,
+            events,
+            upstreams,
+        });
+        let cores = cores.max(1);
+        let cores = (0..cores)
+            .map(|number| Arc::new(pool::Core::new(Arc::clone(&shared), number, cores)))
+            .collect();
+        Arc::new(Self {
+            shared,
+            cores,
+            report,
+            unprobed: watch::Sender::new(unprobed),
+        })
+    }
+
+    /// A core's connections. A number beyond the cores means the last core.
+    ///
+    /// # Panics
+    ///
+    /// Never: there is at least one core.
+    #[must_use]
+    pub fn pool(&self, core: usize) -> Pool {
+        let core = self
+            .cores
+            .get(core)
+            .or(self.cores.last())
+            .expect("there is at least one core");
+        Pool { core: Arc::clone(core) }
+    }
+
+    /// Every upstream, for `/status`.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<UpstreamSnapshot> {
+        self.shared.upstreams.iter().map(One::snapshot).collect()
+    }
+
+    /// Whether an upstream has a node in service.
+    #[must_use]
+    pub fn in_service(&self, upstream: usize) -> bool {
+        let one = self.shared.upstreams.get(upstream);
+        one.is_some_and(|one| !one.view.load().candidates.is_empty())
+    }
+
+    /// Waits until every node's first probe has ended; at once where nothing is probed. Needs [`Upstreams::run_probes`].
+    pub async fn first_round(&self) {
+        // The sender lives in self, so waiting cannot fail.
+        let _ = self.unprobed.subscribe().wait_for(|left| *left == 0).await;
+    }
+
+    /// Tells the owner what happened and carries out what it answers, on every core.
+    fn tell(&self, upstream: usize, event: Event) {
+        let now = self.shared.world.clock.mono();
+        let effects = (self.report)(upstream, now, event);
+        for effect in &effects {
+            match *effect {
+                Effect::State { node, state } => {
+                    self.shared.log_state(upstream, node, state);
+                    self.shared.events.node_state(upstream, node, state);
+                }
+                Effect::CloseAll { node } => self.close(upstream, node, true),
+                Effect::CloseIdle { node } => self.close(upstream, node, false),
+                Effect::Failover { from, to, took } => {
+                    self.shared.log_failover(upstream, from, to, took);
+                    self.shared.events.failover(upstream, took);
+                }
+            }
+        }
+        if !effects.is_empty() {
+            for core in &self.cores {
+                core.view_changed(upstream, now);
+            }
+        }
+    }
+
+    fn close(&self, upstream: usize, node: usize, in_flight: bool) {
+        for core in &self.cores {
+            core.close(upstream, node, in_flight);
+        }
+    }
+}
+
+impl std::fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstreams")
+            .field("cores", &self.cores.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn names(&self, upstream: usize, node: usize) -> (&str, &str) {
+        let config = self.upstreams.get(upstream).map(|one| &one.config);
+        let node = config.and_then(|c| c.nodes.get(node));
+        (
+            config.map_or("", |c| c.name.as_str()),
+            node.map_or("", |n| n.name.as_str()),
+        )
+    }
+
+    fn log_state(&self, upstream: usize, node: usize, state: NodeState) {
+        let (upstream, node) = self.names(upstream, node);
+        tracing::info!(upstream, node, state = state.word(), "node changed");
+    }
+
+    fn log_failover(&self, upstream: usize, from: usize, to: usize, took: Duration) {
+        let (_, from) = self.names(upstream, from);
+        let (upstream, to) = self.names(upstream, to);
+        tracing::warn!(upstream, from, to, ?took, "traffic moved");
+    }
+}
+
+impl One {
+    fn new(config: &Arc<Upstream>, view: ViewCell) -> Self {
+        let rule = match config.balance {
+            Balance::LeastRequest => Rule::LeastRequest,
+            Balance::RoundRobin => Rule::RoundRobin,
+        };
+        let nodes = config.nodes.iter().map(Target::new).collect();
+        Self {
+            config: Arc::clone(config),
+            rule,
+            view,
+            nodes,
+        }
+    }
+
+    fn snapshot(&self) -> UpstreamSnapshot {
+        let view = self.view.load();
+        let name_of = |node: usize| self.config.nodes.get(node).map(|n| n.name.clone());
+        let nodes = self.config.nodes.iter().enumerate().map(|(node, config)| NodeSnapshot {
+            name: config.name.clone(),
+            url: config.url.clone(),
+            state: view.state(node).word(),
+            role: None,
+            position: None,
+            in_sync: true,
+        });
+        UpstreamSnapshot {
+            name: self.config.name.clone(),
+            mode: match self.config.mode {
+                Mode::ActiveActive => "active-active",
+                Mode::ActivePassive => "active-passive",
+            },
+            replication: "shared",
+            epoch: view.epoch.0,
+            primary: view.active.and_then(name_of),
+            nodes: nodes.collect(),
+        }
+    }
+
+    /// The `Host` to send to a node; none: the client's.
+    fn host(&self, node: usize) -> Option<&HeaderValue> {
+        match &self.config.host {
+            HostHeader::Preserve => None,
+            HostHeader::Node => self.nodes.get(node).map(|target| &target.authority),
+            HostHeader::Fixed(host) => Some(host),
+        }
+    }
+}
+
+impl Target {
+    fn new(node: &crate::config::runtime::Node) -> Self {
+        let bare = node.host.trim_start_matches('[').trim_end_matches(']');
+        let (at, authority) = match bare.parse::<IpAddr>() {
+            Ok(ip) => {
+                let address = SocketAddr::new(ip, node.port);
+                (Place::Address(address), address.to_string())
+            }
+            Err(_) => {
+                let place = Place::Name {
+                    host: node.host.clone(),
+                    port: node.port,
+                };
+                (place, format!("{}:{}", node.host, node.port))
+            }
+        };
+        Self {
+            at,
+            authority: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("")),
+            probe_now: Notify::new(),
+        }
+    }
+}
+
+/// One core's connections. Cheap to clone; use it on the core it was made for.
+#[derive(Clone)]
+pub struct Pool {
+    core: Arc<pool::Core>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pool")
+    }
+}
+
+/// An upstream in `/status`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct UpstreamSnapshot {
+    /// Its name.
+    pub name: String,
+    /// `active-active` or `active-passive`.
+    pub mode: &'static str,
+    /// `shared`.
+    pub replication: &'static str,
+    /// Counts changes of the active node.
+    pub epoch: u64,
+    /// The node that takes all traffic; none when several do, or none does.
+    pub primary: Option<String>,
+    /// Its nodes, in the order of the file.
+    pub nodes: Vec<NodeSnapshot>,
+}
+
+/// A node in `/status`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NodeSnapshot {
+    /// Its name.
+    pub name: String,
+    /// As configured.
+    pub url: String,
+    /// A word of [`NodeState`].
+    pub state: &'static str,
+    /// What the node says it is; none with `shared` replication, where all are the same.
+    pub role: Option<String>,
+    /// The position it reports; none with `shared` replication.
+    pub position: Option<u64>,
+    /// Whether it holds every acked write; always, over one shared store.
+    pub in_sync: bool,
+}

@@ -1,0 +1,484 @@
+//! One request to an upstream: its attempts, up to the response head.
+//!
+//! Dropping the future of [`Pool::call`] closes the connection in use; what the node made of the request is unknown then. A caller that
+//! must not lose a write runs the call in a task of its own (R21).
+
+use super::body::{NodeBody, OutBody};
+use super::error::{CallError, CallErrorKind};
+use super::link::{Broken, Link};
+use super::pool::{Lease, Refused, Tried};
+use super::{One, Place, Pool, Shared};
+use crate::core::reason::RetryReason;
+use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
+use crate::core::time::MonoTime;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A request to an upstream.
+pub struct Call {
+    /// Which upstream.
+    pub upstream: usize,
+    /// Method; origin-form URI as the node shall see it; all fields, hop-by-hop and framing fields removed (a valid `Content-Length`
+    /// may stay), `Host` set to the client's. Version and extensions are ignored.
+    pub parts: Parts,
+    /// The body.
+    pub body: OutBody,
+    /// What it is.
+    pub kind: Kind,
+    /// When the response head must be there at the latest.
+    pub deadline: MonoTime,
+    /// Runs once, before the first byte could reach any connection, and never again for a retry (R8). Dropped unrun when nothing was
+    /// ever about to be sent.
+    pub before_send: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// What a request is, which decides where it may go and whether it may be repeated.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A safe request.
+    Read {
+        /// Only the primary may answer. With `shared` replication every node in service is as good (CONSISTENCY.md section 4).
+        primary: bool,
+    },
+    /// An unsafe one.
+    Write {
+        /// It carries the policy's idempotency header (R20).
+        repeatable: bool,
+    },
+}
+
+/// A response head and the body that follows.
+#[derive(Debug)]
+pub struct Answered {
+    /// Status and fields as the node sent them. `Transfer-Encoding` is `chunked` or absent; with it `Content-Length` is removed.
+    pub parts: http::response::Parts,
+    /// The body, with its connection.
+    pub body: NodeBody,
+    /// Who answered.
+    pub node: usize,
+    /// When the successful attempt was sent, before its first byte (R42).
+    pub sent: MonoTime,
+    /// When its response head was complete.
+    pub received: MonoTime,
+    /// The body ends with the connection: a truncation cannot be told from its end (R16b).
+    pub close_delimited: bool,
+    /// An earlier attempt wrote bytes and may have been applied: a 404, 409 or 412 to this one proves nothing (R20).
+    pub after_maybe_applied: bool,
+}
+
+impl Answered {
+    /// Whether the request body has been sent in full by now. When not, polling the body, or [`NodeBody::finish_upload`], goes on with
+    /// it.
+    #[must_use]
+    pub fn upload_complete(&self) -> bool {
+        self.body.upload_complete()
+    }
+}
+
+/// What one attempt came to.
+enum Outcome {
+    Answered(Box<Response<Incoming>>, Lease, MonoTime),
+    Failed(Failed),
+}
+
+/// An attempt without a response head. Its connection is closed.
+struct Failed {
+    kind: CallErrorKind,
+    failure: Failure,
+    sent: Sent,
+    node: usize,
+}
+
+/// The state of a call between its attempts.
+struct Progress<'a> {
+    one: &'a One,
+    upstream: usize,
+    nature: Nature,
+    deadline: MonoTime,
+    before_send: Option<Box<dyn FnOnce() + Send>>,
+    /// The request; none while an attempt has it, and for good when it cannot be sent again.
+    request: Option<Request<OutBody>>,
+    tried: Tried,
+    made: u32,
+    /// Whether any attempt wrote a byte.
+    sent: Sent,
+}
+
+impl Pool {
+    /// Sends a request, again if it may be, and returns the response head as soon as it is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]: every connection that was used is closed by then.
+    pub async fn call(&self, call: Call) -> Result<Answered, CallError> {
+        let shared = &*self.core.shared;
+        let Some(one) = shared.upstreams.get(call.upstream) else {
+            return Err(self.error(CallErrorKind::NoNode, Sent::Nothing, None));
+        };
+        let mut progress = Progress {
+            one,
+            upstream: call.upstream,
+            nature: match call.kind {
+                Kind::Read { primary: _ } | Kind::Write { repeatable: true } => Nature::Repeatable,
+                Kind::Write { repeatable: false } => Nature::Once,
+            },
+            deadline: call.deadline,
+            before_send: call.before_send,
+            request: Some(request(call.parts, call.body)),
+            tried: Tried::new(),
+            made: 0,
+            sent: Sent::Nothing,
+        };
+        let mut last: Option<Failed> = None;
+        loop {
+            let lease = match self.lease(&progress).await {
+                Ok(lease) => lease,
+                Err(kind) => {
+                    // A repeat that finds no connection: the failure it was to make good is the answer.
+                    let (kind, node) = last.map_or((kind, None), |failed| (failed.kind, Some(failed.node)));
+                    return Err(self.error(kind, progress.sent, node));
+                }
+            };
+            let after_maybe_applied = matches!(progress.sent, Sent::Maybe);
+            progress.made += 1;
+            match self.attempt(&mut progress, lease).await {
+                Outcome::Failed(failed) => {
+                    if matches!(failed.sent, Sent::Maybe) {
+                        progress.sent = Sent::Maybe;
+                    }
+                    match self.again(&mut progress, failed.failure, failed.sent, failed.node) {
+                        true => last = Some(failed),
+                        false => return Err(self.error(failed.kind, progress.sent, Some(failed.node))),
+                    }
+                }
+                Outcome::Answered(response, lease, sent) => {
+                    let (node, status) = (lease.node(), response.status().as_u16());
+                    progress.sent = Sent::Maybe;
+                    if self.again(&mut progress, Failure::Status(status), Sent::Maybe, node) {
+                        drop(NodeBody::new(response.into_body(), lease, true));
+                        last = Some(Failed {
+                            kind: CallErrorKind::Reset,
+                            failure: Failure::Status(status),
+                            sent: Sent::Maybe,
+                            node,
+                        });
+                        continue;
+                    }
+                    let answered = self.answered(progress.upstream, *response, lease, sent, after_maybe_applied);
+                    return answered.map_err(|kind| self.error(kind, Sent::Maybe, Some(node)));
+                }
+            }
+        }
+    }
+
+    fn error(&self, kind: CallErrorKind, sent: Sent, node: Option<usize>) -> CallError {
+        CallError {
+            kind,
+            sent,
+            node,
+            closed_at: self.core.shared.world.clock.mono(),
+        }
+    }
+
+    async fn lease(&self, progress: &Progress<'_>) -> Result<Lease, CallErrorKind> {
+        let now = self.core.shared.world.clock.mono();
+        let left = progress.deadline.duration_since(now);
+        if left.is_zero() {
+            return Err(CallErrorKind::DeadlineExceeded);
+        }
+        let lease = self.core.acquire(progress.upstream, &progress.tried, now, left).await;
+        lease.map_err(|refused| match refused {
+            Refused::NoNode => CallErrorKind::NoNode,
+            Refused::QueueFull => CallErrorKind::QueueFull,
+            Refused::TimedOut => CallErrorKind::DeadlineExceeded,
+        })
+    }
+
+    /// One attempt on a leased slot. A pooled connection that turns out dead before a byte was written is replaced by a fresh one: that
+    /// is part of the attempt and costs no budget.
+    async fn attempt(&self, progress: &mut Progress<'_>, mut lease: Lease) -> Outcome {
+        let shared = &*self.core.shared;
+        let node = lease.node();
+        let failed = |kind, failure, sent| {
+            Outcome::Failed(Failed {
+                kind,
+                failure,
+                sent,
+                node,
+            })
+        };
+        // At most twice: the second round is on a fresh connection.
+        loop {
+            if !lease.has_fresh_link() {
+                match self.connect(progress, node).await {
+                    Ok(link) => lease.fill(link),
+                    Err(kind @ CallErrorKind::DeadlineExceeded) => return failed(kind, Failure::Final, Sent::Nothing),
+                    Err(kind) => return failed(kind, Failure::Connect, Sent::Nothing),
+                }
+            }
+            let (Some(link), Some(mut request)) = (lease.link_mut(), progress.request.take()) else {
+                return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
+            };
+            let reused = link.is_reused();
+            if progress.may_need_again(reused) {
+                progress.request = copy(&request);
+            }
+            if let Some(host) = progress.one.host(node) {
+                request.headers_mut().insert(HOST, host.clone());
+            }
+            if let Some(before_send) = progress.before_send.take() {
+                before_send();
+            }
+            let sent_at = shared.world.clock.mono();
+            let deadline = progress.deadline.duration_since(sent_at);
+            match link
+                .exchange(request, progress.one.config.response_timeout, deadline)
+                .await
+            {
+                Ok(response) => return Outcome::Answered(Box::new(response), lease, sent_at),
+                Err(broken) => {
+                    lease.close_link();
+                    let Broken {
+                        kind,
+                        sent,
+                        kept_alive,
+                        request,
+                    } = broken;
+                    if let Some(request) = request {
+                        progress.request = Some(request);
+                    }
+                    let stale = reused && matches!(sent, Sent::Nothing) && matches!(kind, CallErrorKind::Reset);
+                    if stale && progress.request.is_some() {
+                        continue;
+                    }
+                    let failure = match kind {
+                        CallErrorKind::Reset => Failure::Broke { kept_alive },
+                        CallErrorKind::NoNode
+                        | CallErrorKind::QueueFull
+                        | CallErrorKind::ConnectFailed
+                        | CallErrorKind::ConnectTimedOut
+                        | CallErrorKind::HeadTimedOut
+                        | CallErrorKind::Garbage
+                        | CallErrorKind::BodyFailed
+                        | CallErrorKind::DeadlineExceeded => Failure::Final,
+                    };
+                    return failed(kind, failure, sent);
+                }
+            }
+        }
+    }
+
+    /// Whether there will be another attempt; if so, everything is prepared for it.
+    fn again(&self, progress: &mut Progress<'_>, failure: Failure, sent: Sent, node: usize) -> bool {
+        let retry = &progress.one.config.retry;
+        let verdict = decide(&Attempt {
+            failure,
+            sent,
+            nature: progress.nature,
+            replayable: progress.request.is_some(),
+            made: progress.made,
+            allowed: retry.attempts,
+            on: On {
+                connect: retry.on.connect,
+                reset: retry.on.reset,
+                statuses: &retry.on.statuses,
+            },
+        });
+        let (reason, same_node, budgeted) = match verdict {
+            Verdict::GiveUp => return false,
+            Verdict::Again {
+                reason,
+                same_node,
+                budgeted,
+            } => (reason, same_node, budgeted),
+        };
+        progress.tried.push(node);
+        let elsewhere = progress
+            .one
+            .view
+            .load()
+            .candidates
+            .iter()
+            .any(|n| !progress.tried.contains(n));
+        if !elsewhere && !same_node {
+            return false;
+        }
+        let now = self.core.shared.world.clock.mono();
+        if budgeted && !self.core.pay_retry(progress.upstream, now) {
+            return false;
+        }
+        if !elsewhere {
+            progress.tried.clear();
+        }
+        self.note_retry(progress.upstream, reason);
+        true
+    }
+
+    fn note_retry(&self, upstream: usize, reason: RetryReason) {
+        self.core.shared.events.retried(upstream, reason);
+    }
+
+    /// A connection to a node, within `connect_timeout` and the deadline.
+    async fn connect(&self, progress: &Progress<'_>, node: usize) -> Result<Box<Link>, CallErrorKind> {
+        let shared = &*self.core.shared;
+        let now = shared.world.clock.mono();
+        let left = progress.deadline.duration_since(now);
+        let limit = progress.one.config.connect_timeout.min(left);
+        let kind = match tokio::time::timeout(limit, open(shared, progress.one, node)).await {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(_refused)) => CallErrorKind::ConnectFailed,
+            Err(_elapsed) if limit == left => return Err(CallErrorKind::DeadlineExceeded),
+            Err(_elapsed) => CallErrorKind::ConnectTimedOut,
+        };
+        self.core.avoid(progress.upstream, node, shared.world.clock.mono());
+        // R39: a refused connect starts a probe at once.
+        if let Some(target) = progress.one.nodes.get(node) {
+            target.probe_now.notify_one();
+        }
+        Err(kind)
+    }
+
+    /// Judges a response head: what may not be passed on closes the connection.
+    fn answered(
+        &self,
+        upstream: usize,
+        response: Response<Incoming>,
+        lease: Lease,
+        sent: MonoTime,
+        after_maybe_applied: bool,
+    ) -> Result<Answered, CallErrorKind> {
+        let received = self.core.shared.world.clock.mono();
+        let node = lease.node();
+        let (mut parts, incoming) = response.into_parts();
+        let framing = Framing::of(&mut parts.headers)?;
+        // We never ask for an upgrade, so nobody may switch.
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(CallErrorKind::Garbage);
+        }
+        let took = received.duration_since(sent);
+        self.core.shared.events.answered(upstream, node, took);
+        let close_delimited = matches!(framing, Framing::None) && !incoming.is_end_stream();
+        // An answer that came before the whole request was sent: the node may not read the rest.
+        let early = !lease.link().is_some_and(Link::uploaded);
+        let reusable = !early && !matches!(framing, Framing::Ambiguous);
+        Ok(Answered {
+            parts,
+            body: NodeBody::new(incoming, lease, reusable),
+            node,
+            sent,
+            received,
+            close_delimited,
+            after_maybe_applied,
+        })
+    }
+}
+
+/// How a response body is delimited.
+enum Framing {
+    /// By `Content-Length`, `chunked`, or a status without a body.
+    Clear,
+    /// By neither field.
+    None,
+    /// Both `Transfer-Encoding` and `Content-Length`: read as chunked, and nothing after it is believed (RFC 9112 s6.3).
+    Ambiguous,
+}
+
+impl Framing {
+    /// Refuses transfer codings other than `chunked` (HTTP.md 11).
+    fn of(headers: &mut HeaderMap) -> Result<Self, CallErrorKind> {
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        match (codings.next(), codings.next()) {
+            (None, _) if headers.contains_key(CONTENT_LENGTH) => Ok(Self::Clear),
+            (None, _) => Ok(Self::None),
+            (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => {
+                Ok(match headers.remove(CONTENT_LENGTH) {
+                    Some(_) => Self::Ambiguous,
+                    None => Self::Clear,
+                })
+            }
+            (Some(_), _) => Err(CallErrorKind::Garbage),
+        }
+    }
+}
+
+impl Progress<'_> {
+    /// Whether a copy of the request is worth keeping while it is sent: another attempt may follow that is allowed to.
+    fn may_need_again(&self, reused: bool) -> bool {
+        let more = self.made < self.one.config.retry.attempts;
+        // A kept-alive connection may die before a byte of the request was written, whatever the request is.
+        reused || (more && matches!(self.nature, Nature::Repeatable))
+    }
+}
+
+/// The request as it is sent.
+fn request(parts: Parts, body: OutBody) -> Request<OutBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = parts.uri;
+    *request.headers_mut() = parts.headers;
+    *request.version_mut() = Version::HTTP_11;
+    frame(&mut request);
+    request
+}
+
+/// Completes the framing fields where hyper would leave the body out or the length open.
+fn frame(request: &mut Request<OutBody>) {
+    let zero = match request.body() {
+        // RFC 9110 s8.6: methods that mean something by a body say that there is none.
+        OutBody::Empty => {
+            *request.method() == Method::POST || *request.method() == Method::PUT || *request.method() == Method::PATCH
+        }
+        OutBody::Full(_) => return,
+        OutBody::Stream(body) => {
+            if body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
+                request
+                    .headers_mut()
+                    .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            return;
+        }
+    };
+    if zero && !request.headers().contains_key(CONTENT_LENGTH) {
+        request
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+}
+
+/// A copy of a request whose body can be sent again.
+fn copy(request: &Request<OutBody>) -> Option<Request<OutBody>> {
+    let mut copy = Request::new(request.body().again()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.version_mut() = request.version();
+    Some(copy)
+}
+
+/// Connects to a node: to the first of its addresses that accepts.
+pub(super) async fn open(shared: &Shared, one: &One, node: usize) -> io::Result<Box<Link>> {
+    let net = Arc::clone(&shared.world.net);
+    let found;
+    let addresses: &[SocketAddr] = match one.nodes.get(node).map(|target| &target.at) {
+        Some(Place::Address(address)) => std::slice::from_ref(address),
+        Some(Place::Name { host, port }) => {
+            found = net.resolve(host, *port).await?;
+            &found
+        }
+        None => &[],
+    };
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    for &address in addresses {
+        match net.connect(address).await {
+            Ok(stream) => return Link::open(stream).await.map_err(io::Error::other),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

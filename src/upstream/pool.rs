@@ -1,0 +1,520 @@
+//! One core's connections to the nodes: who holds which, who waits for one, and where the next request goes.
+//!
+//! Every connection belongs to a slot of its node; a [`Lease`] is a slot in use, with or without its link yet. A slot that is let go is
+//! handed at once to the first waiter that may use its node, together with its link if that can be used again: waiters are served in
+//! the order they came and none is lost when a connect fails. Dropping a lease closes its link and frees the slot; a dropped waiter
+//! leaves the queue. Nothing is shared between cores: the mutex is only ever contended when a node is taken out of service.
+//!
+//! Bounds: `max_connections` (and `max_in_flight`) connections per node and `max_pending` waiters, each divided by the cores and
+//! rounded up.
+
+use super::Shared;
+use super::link::{Link, Signal};
+use crate::core::balance::{self, Load};
+use crate::core::failover::view::View;
+use crate::core::reason::NodeState;
+use crate::core::retry::Budget;
+use crate::core::time::MonoTime;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::task::Wake;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Nodes a request has been tried at.
+pub(super) type Tried = SmallVec<[usize; 4]>;
+
+/// How long a node that refused a connect is chosen only when there is no other.
+const AVOID: crate::core::time::Span = crate::core::time::Span::from_secs(1);
+
+/// One core's share of all upstreams.
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    upstreams: Vec<Mutex<Slots>>,
+}
+
+/// One core's share of one upstream.
+struct Slots {
+    nodes: Vec<NodeSlots>,
+    /// By ticket, hence by arrival.
+    queue: VecDeque<Waiter>,
+    next_ticket: u64,
+    max_pending: usize,
+    turn: u64,
+    budget: Budget,
+}
+
+struct NodeSlots {
+    weight: u32,
+    cap: usize,
+    /// Slots: idle, in use, or connecting.
+    open: usize,
+    /// Slots in use or connecting.
+    in_flight: usize,
+    /// The last one in is the first one out: it is the least likely to have been closed.
+    #[allow(clippy::vec_box, reason = "a link moves between hands: by pointer")]
+    idle: Vec<Box<Link>>,
+    /// Every link that may be alive, so that all can be ended at once.
+    links: Vec<Weak<Signal>>,
+    avoid_until: MonoTime,
+}
+
+struct Waiter {
+    ticket: u64,
+    tried: Tried,
+    hand: oneshot::Sender<Handed>,
+}
+
+/// What a waiter gets.
+enum Handed {
+    Lease(Lease),
+    /// No node that may take this request is in service any more.
+    NoNode,
+}
+
+/// A waiter taken out of the queue, and what it is to get. Sent only after the lock is released.
+type Hand = (oneshot::Sender<Handed>, Handed);
+
+/// Why there is no lease.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// No node in service, but those tried.
+    NoNode,
+    /// The queue is full.
+    QueueFull,
+    /// None came free in time.
+    TimedOut,
+}
+
+/// A slot of a node in use. Dropped: its link is closed and the slot goes to the next waiter.
+pub(super) struct Lease {
+    core: Arc<Core>,
+    upstream: usize,
+    node: usize,
+    link: Option<Box<Link>>,
+    /// The slot has been let go.
+    released: bool,
+}
+
+/// The result of looking for a slot under the lock.
+enum Found {
+    Node {
+        node: usize,
+        link: Option<Box<Link>>,
+    },
+    Wait {
+        ticket: u64,
+        hand: oneshot::Receiver<Handed>,
+    },
+    Refused(Refused),
+}
+
+fn share(of: usize, cores: usize) -> usize {
+    of.div_ceil(cores.max(1)).max(1)
+}
+
+impl Core {
+    pub(super) fn new(shared: Arc<Shared>, number: usize, cores: usize) -> Self {
+        let upstreams = shared.upstreams.iter().map(|upstream| {
+            let config = &upstream.config;
+            let node = |node: &crate::config::runtime::Node| {
+                let connections = share(config.max_connections, cores);
+                let in_flight = match node.max_in_flight {
+                    0 => usize::MAX,
+                    limit => share(limit, cores),
+                };
+                NodeSlots {
+                    weight: node.weight,
+                    cap: connections.min(in_flight),
+                    open: 0,
+                    in_flight: 0,
+                    idle: Vec::new(),
+                    links: Vec::new(),
+                    avoid_until: MonoTime::default(),
+                }
+            };
+            Mutex::new(Slots {
+                nodes: config.nodes.iter().map(node).collect(),
+                queue: VecDeque::new(),
+                next_ticket: 0,
+                max_pending: config.max_pending.div_ceil(cores.max(1)),
+                turn: number as u64,
+                budget: Budget::new(config.retry.budget_percent),
+            })
+        });
+        let upstreams = upstreams.collect();
+        Self { shared, upstreams }
+    }
+
+    /// A slot at a node that is in service and not among `tried`; waits for one at most `left`.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        upstream: usize,
+        tried: &Tried,
+        now: MonoTime,
+        left: Duration,
+    ) -> Result<Lease, Refused> {
+        match self.find(upstream, tried, now) {
+            Found::Node { node, link } => Ok(self.lease(upstream, node, link)),
+            Found::Refused(refused) => Err(refused),
+            Found::Wait { ticket, hand } => {
+                let mut waiting = Waiting {
+                    core: self,
+                    upstream,
+                    ticket,
+                    hand,
+                };
+                match tokio::time::timeout(left, &mut waiting.hand).await {
+                    Ok(Ok(Handed::Lease(lease))) => Ok(lease),
+                    Ok(Ok(Handed::NoNode) | Err(_)) => Err(Refused::NoNode),
+                    Err(_elapsed) => Err(Refused::TimedOut),
+                }
+            }
+        }
+    }
+
+    fn find(&self, upstream: usize, tried: &Tried, now: MonoTime) -> Found {
+        let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
+            return Found::Refused(Refused::NoNode);
+        };
+        let view = shared.view.load();
+        let mut slots = slots.lock();
+        if tried.is_empty() {
+            slots.budget.request(now);
+        }
+        match slots.choose(&view, tried, now, shared.rule, || self.shared.world.entropy.next_u64()) {
+            Choice::Node(node) => match slots.take(node) {
+                Some(link) => Found::Node { node, link },
+                None => Found::Refused(Refused::NoNode),
+            },
+            Choice::None => Found::Refused(Refused::NoNode),
+            Choice::Full if slots.queue.len() >= slots.max_pending => Found::Refused(Refused::QueueFull),
+            Choice::Full => {
+                let (sender, hand) = oneshot::channel();
+                let ticket = slots.next_ticket;
+                slots.next_ticket += 1;
+                slots.queue.push_back(Waiter {
+                    ticket,
+                    tried: tried.clone(),
+                    hand: sender,
+                });
+                Found::Wait { ticket, hand }
+            }
+        }
+    }
+
+    fn lease(self: &Arc<Self>, upstream: usize, node: usize, link: Option<Box<Link>>) -> Lease {
+        Lease {
+            core: Arc::clone(self),
+            upstream,
+            node,
+            link,
+            released: false,
+        }
+    }
+
+    /// Takes one retry out of the budget, when one is left.
+    pub(super) fn pay_retry(&self, upstream: usize, now: MonoTime) -> bool {
+        self.upstreams
+            .get(upstream)
+            .is_some_and(|slots| slots.lock().budget.withdraw(now))
+    }
+
+    /// A connect to the node failed: others are preferred for a while.
+    pub(super) fn avoid(&self, upstream: usize, node: usize, now: MonoTime) {
+        if let Some(slots) = self.upstreams.get(upstream)
+            && let Some(node) = slots.lock().nodes.get_mut(node)
+        {
+            node.avoid_until = now.after(AVOID);
+        }
+    }
+
+    /// Gives a slot back, with its link if that is to be used again, or hands both to the first waiter that may use the node.
+    fn release(self: &Arc<Self>, upstream: usize, node: usize, mut link: Option<Box<Link>>) {
+        let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
+            return;
+        };
+        let view = shared.view.load();
+        let mut guard = slots.lock();
+        // A link that was ended while in use, or whose node has left, is closed (after the lock).
+        let dead = match &link {
+            Some(l) if l.signal().is_killed() || view.state(node) == NodeState::Unhealthy => link.take(),
+            Some(_) | None => None,
+        };
+        let handed = guard.release(&view, node, link);
+        drop(guard);
+        drop(dead);
+        if let Some((hand, link)) = handed {
+            self.hand((hand, Handed::Lease(self.lease(upstream, node, link))));
+        }
+    }
+
+    /// Sends; what a waiter that just left does not take goes on to the next.
+    fn hand(&self, (hand, handed): Hand) {
+        match hand.send(handed) {
+            Ok(()) | Err(Handed::NoNode) => {}
+            Err(Handed::Lease(mut lease)) => lease.give_back(),
+        }
+    }
+
+    /// The view changed: waiters get slots of nodes that came into service; those left without a node are told.
+    pub(super) fn view_changed(self: &Arc<Self>, upstream: usize, now: MonoTime) {
+        let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
+            return;
+        };
+        let view = shared.view.load();
+        let mut hands: Vec<Hand> = Vec::new();
+        let mut guard = slots.lock();
+        for waiter in std::mem::take(&mut guard.queue) {
+            let random = || self.shared.world.entropy.next_u64();
+            match guard.choose(&view, &waiter.tried, now, shared.rule, random) {
+                Choice::Node(node) => {
+                    if let Some(link) = guard.take(node) {
+                        hands.push((waiter.hand, Handed::Lease(self.lease(upstream, node, link))));
+                    }
+                }
+                Choice::None => hands.push((waiter.hand, Handed::NoNode)),
+                Choice::Full => guard.queue.push_back(waiter),
+            }
+        }
+        drop(guard);
+        for hand in hands {
+            self.hand(hand);
+        }
+    }
+
+    /// Closes connections to a node: the idle ones, and with `in_flight` those in use as well.
+    pub(super) fn close(self: &Arc<Self>, upstream: usize, node: usize, in_flight: bool) {
+        let Some(slots) = self.upstreams.get(upstream) else {
+            return;
+        };
+        let mut ended = Vec::new();
+        let mut guard = slots.lock();
+        let Some(of_node) = guard.nodes.get_mut(node) else {
+            return;
+        };
+        let idle = std::mem::take(&mut of_node.idle);
+        of_node.open = of_node.open.saturating_sub(idle.len());
+        if in_flight {
+            for signal in of_node.links.drain(..).filter_map(|link| link.upgrade()) {
+                signal.kill();
+                ended.push(signal);
+            }
+        }
+        drop(guard);
+        drop(idle);
+        for signal in ended {
+            signal.wake();
+        }
+    }
+
+    /// Closes idle links that their node has closed: nobody polls them, so nobody else notices.
+    pub(super) fn sweep(&self, upstream: usize) {
+        let Some(slots) = self.upstreams.get(upstream) else {
+            return;
+        };
+        let mut closed = Vec::new();
+        let mut guard = slots.lock();
+        for node in &mut guard.nodes {
+            for mut link in std::mem::take(&mut node.idle) {
+                if link.is_fresh() {
+                    node.idle.push(link);
+                } else {
+                    node.open = node.open.saturating_sub(1);
+                    closed.push(link);
+                }
+            }
+        }
+        drop(guard);
+        drop(closed);
+    }
+
+    #[cfg(test)]
+    #[allow(dead_code)]
+    pub(super) fn counts(&self, upstream: usize, node: usize) -> (usize, usize, usize, usize) {
+        let slots = self.upstreams.get(upstream).expect("an upstream").lock();
+        let of_node = slots.nodes.get(node).expect("a node");
+        (of_node.open, of_node.in_flight, of_node.idle.len(), slots.queue.len())
+    }
+}
+
+/// Where a request may go.
+enum Choice {
+    Node(usize),
+    /// Every node it may use has all its slots in use.
+    Full,
+    /// There is no node it may use.
+    None,
+}
+
+impl Slots {
+    fn choose(
+        &mut self,
+        view: &View,
+        tried: &Tried,
+        now: MonoTime,
+        rule: balance::Rule,
+        random: impl FnOnce() -> u64,
+    ) -> Choice {
+        let mut loads: SmallVec<[Load; 8]> = SmallVec::new();
+        let mut avoided = false;
+        for &node in view.candidates.iter().filter(|node| !tried.contains(node)) {
+            if let Some(slots) = self.nodes.get(node) {
+                let room = slots.open < slots.cap || !slots.idle.is_empty();
+                avoided |= slots.avoid_until > now;
+                loads.push(Load {
+                    node,
+                    eligible: room,
+                    weight: slots.weight,
+                    in_flight: slots.in_flight,
+                });
+            }
+        }
+        if let [only] = loads.as_slice() {
+            return if only.eligible {
+                Choice::Node(only.node)
+            } else {
+                Choice::Full
+            };
+        }
+        if loads.is_empty() {
+            return Choice::None;
+        }
+        let turn = self.turn;
+        self.turn = self.turn.wrapping_add(1);
+        let random = random();
+        if avoided {
+            let mut better = loads.clone();
+            for load in &mut better {
+                load.eligible &= self.nodes.get(load.node).is_some_and(|n| n.avoid_until <= now);
+            }
+            if let Some(node) = balance::choose(rule, &better, turn, random) {
+                return Choice::Node(node);
+            }
+        }
+        balance::choose(rule, &loads, turn, random).map_or(Choice::Full, Choice::Node)
+    }
+
+    /// Takes a slot of the node: with an idle link when there is one. The caller knows that there is room.
+    fn take(&mut self, node: usize) -> Option<Option<Box<Link>>> {
+        let slots = self.nodes.get_mut(node)?;
+        slots.in_flight += 1;
+        let link = slots.idle.pop();
+        if link.is_none() {
+            slots.open += 1;
+        }
+        Some(link)
+    }
+
+    /// Lets a slot go, or finds the waiter that takes it over.
+    fn release(
+        &mut self,
+        view: &View,
+        node: usize,
+        link: Option<Box<Link>>,
+    ) -> Option<(oneshot::Sender<Handed>, Option<Box<Link>>)> {
+        let slots = self.nodes.get_mut(node)?;
+        if view.candidates.contains(&node)
+            && let Some(at) = self.queue.iter().position(|waiter| !waiter.tried.contains(&node))
+            && let Some(waiter) = self.queue.remove(at)
+        {
+            return Some((waiter.hand, link));
+        }
+        slots.in_flight = slots.in_flight.saturating_sub(1);
+        match link {
+            Some(link) => slots.idle.push(link),
+            None => slots.open = slots.open.saturating_sub(1),
+        }
+        None
+    }
+}
+
+impl Lease {
+    pub(super) fn node(&self) -> usize {
+        self.node
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.link.as_deref()
+    }
+
+    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
+        self.link.as_deref_mut()
+    }
+
+    /// Whether the lease has a link that can still be used; one that cannot is closed.
+    pub(super) fn has_fresh_link(&mut self) -> bool {
+        if self.link.as_mut().is_some_and(|link| link.is_fresh()) {
+            return true;
+        }
+        self.link = None;
+        false
+    }
+
+    /// Closes the link; the slot stays.
+    pub(super) fn close_link(&mut self) {
+        self.link = None;
+    }
+
+    /// Puts a new link into the slot.
+    pub(super) fn fill(&mut self, link: Box<Link>) {
+        if let Some(slots) = self.core.upstreams.get(self.upstream)
+            && let Some(node) = slots.lock().nodes.get_mut(self.node)
+        {
+            // Dead ones are swept before the list doubles.
+            if node.links.len() >= 16 && node.links.len() >= node.open.saturating_mul(2) {
+                node.links.retain(|link| link.strong_count() > 0);
+            }
+            node.links.push(Arc::downgrade(link.signal()));
+        }
+        self.link = Some(link);
+    }
+
+    /// Returns slot and link for the next request.
+    pub(super) fn give_back(&mut self) {
+        if self.released {
+            return;
+        }
+        self.released = true;
+        if let Some(link) = &mut self.link {
+            link.rest();
+        }
+        let link = self.link.take();
+        self.core.release(self.upstream, self.node, link);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // The socket is closed before the slot is free: the cap counts open sockets.
+        self.link = None;
+        self.give_back();
+    }
+}
+
+/// A place in the queue. Dropped: it is left, and what was handed over meanwhile goes back.
+struct Waiting<'a> {
+    core: &'a Arc<Core>,
+    upstream: usize,
+    ticket: u64,
+    hand: oneshot::Receiver<Handed>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(slots) = self.core.upstreams.get(self.upstream) {
+            let mut slots = slots.lock();
+            if let Ok(at) = slots.queue.binary_search_by_key(&self.ticket, |waiter| waiter.ticket) {
+                let waiter = slots.queue.remove(at);
+                drop(slots);
+                drop(waiter);
+            }
+        }
+        self.hand.close();
+        if let Ok(Handed::Lease(mut lease)) = self.hand.try_recv() {
+            lease.give_back();
+        }
+    }
+}

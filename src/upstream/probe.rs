@@ -1,0 +1,141 @@
+//! Heartbeats: one task per node, its first probe at once, then one per interval with jitter. A refused connect of the traffic brings
+//! the next probe forward (R39). Each probe opens its own connection, so that it sees what a new connection would.
+//!
+//! It decides nothing: every result goes to the owner of the view.
+
+use super::attempt::open;
+use super::body::OutBody;
+use super::{One, Shared, Upstreams};
+use crate::config::runtime::{HealthCheck, Probe};
+use crate::core::failover::health::Outcome;
+use crate::core::failover::machine::Event;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{HeaderValue, Request, Uri};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Probes brought forward follow each other no closer than this part of the interval: a node that restarts within a moment is not
+/// counted out by the requests it refuses meanwhile.
+const EARLY_PART: u32 = 10;
+
+/// Jitter in both directions, as a part of the interval: proxies started together do not probe together.
+const JITTER_PART: u32 = 10;
+
+/// How often idle connections are looked through for ones that their node has closed.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Upstreams {
+    /// Starts the probes on the current runtime; they end with `stop`. Call it once.
+    pub fn run_probes(self: Arc<Self>, stop: CancellationToken) {
+        for (upstream, one) in self.shared.upstreams.iter().enumerate() {
+            if one.config.health_check.is_some() {
+                for node in 0..one.nodes.len() {
+                    let this = Arc::clone(&self);
+                    let stop = stop.clone();
+                    tokio::spawn(async move {
+                        stop.run_until_cancelled(this.probe_node(upstream, node)).await;
+                    });
+                }
+            }
+        }
+        tokio::spawn(async move {
+            stop.run_until_cancelled(self.sweep()).await;
+        });
+    }
+
+    async fn probe_node(&self, upstream: usize, node: usize) {
+        let Some(one) = self.shared.upstreams.get(upstream) else {
+            return;
+        };
+        let (Some(check), Some(target)) = (&one.config.health_check, one.nodes.get(node)) else {
+            return;
+        };
+        let mut first = true;
+        loop {
+            let outcome = probe(&self.shared, one, node, check).await;
+            self.tell(upstream, Event::Probed { node, outcome });
+            if std::mem::take(&mut first) {
+                self.unprobed.send_modify(|left| *left = left.saturating_sub(1));
+            }
+            let wait = jittered(check.interval, self.shared.world.entropy.next_u64());
+            let spacing = check.interval / EARLY_PART;
+            tokio::time::sleep(spacing).await;
+            // A refusal during the spacing has left its permit.
+            let _ = tokio::time::timeout(wait.saturating_sub(spacing), target.probe_now.notified()).await;
+        }
+    }
+
+    async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            for core in &self.cores {
+                for upstream in 0..self.shared.upstreams.len() {
+                    core.sweep(upstream);
+                }
+            }
+        }
+    }
+}
+
+/// The interval, up to a tenth shorter or longer.
+fn jittered(interval: Duration, random: u64) -> Duration {
+    let spread = (interval / JITTER_PART).saturating_mul(2);
+    let micros = u64::try_from(spread.as_micros()).unwrap_or(u64::MAX);
+    let offset = random.checked_rem(micros.saturating_add(1)).unwrap_or(0);
+    (interval - interval / JITTER_PART).saturating_add(Duration::from_micros(offset))
+}
+
+async fn probe(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> Outcome {
+    let asked = tokio::time::timeout(check.timeout, ask(shared, one, node, check)).await;
+    asked.unwrap_or(Outcome::Unreachable)
+}
+
+async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> Outcome {
+    let Ok(mut link) = open(shared, one, node).await else {
+        return Outcome::Unreachable;
+    };
+    let (path, expect) = match &check.probe {
+        Probe::Tcp => return Outcome::Passed,
+        Probe::Http { path, expect } => (path, expect),
+    };
+    let mut request = Request::new(OutBody::Empty);
+    *request.uri_mut() = path.parse().unwrap_or(Uri::from_static("/"));
+    let headers = request.headers_mut();
+    let host = one.host(node).or(one.nodes.get(node).map(|target| &target.authority));
+    if let Some(host) = host {
+        headers.insert(HOST, host.clone());
+    }
+    headers.insert(USER_AGENT, HeaderValue::from_static("tidegate-probe"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    match link.exchange(request, check.timeout, check.timeout).await {
+        Ok(response) => {
+            let status = response.status().as_u16();
+            let expected = expect.iter().any(|(low, high)| (*low..=*high).contains(&status));
+            if expected { Outcome::Passed } else { Outcome::Refused }
+        }
+        Err(_broken) => Outcome::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_a_tenth() {
+        let interval = Duration::from_secs(1);
+        for random in [0, 1, u64::MAX, u64::MAX / 3, 0x9e37_79b9_7f4a_7c15] {
+            let wait = jittered(interval, random);
+            assert!(
+                wait >= Duration::from_millis(900) && wait <= Duration::from_millis(1100),
+                "{wait:?}"
+            );
+        }
+        assert_ne!(
+            jittered(interval, 1),
+            jittered(interval, 100_000),
+            "there is jitter at all"
+        );
+    }
+}
