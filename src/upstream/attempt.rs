@@ -137,7 +137,7 @@ impl Pool {
         };
         let mut last: Option<Failed> = None;
         loop {
-            let lease = match self.lease(&progress).await {
+            let lease = match self.lease(&mut progress).await {
                 Ok(lease) => lease,
                 Err(kind) => {
                     // A repeat that finds no connection: the failure it was to make good is the answer.
@@ -186,7 +186,7 @@ impl Pool {
         }
     }
 
-    async fn lease(&self, progress: &Progress<'_>) -> Result<Lease, CallErrorKind> {
+    async fn lease(&self, progress: &mut Progress<'_>) -> Result<Lease, CallErrorKind> {
         let now = self.core.shared.world.clock.mono();
         let left = progress.deadline.duration_since(now);
         if left.is_zero() {
@@ -325,7 +325,7 @@ impl Pool {
     }
 
     /// A connection to a node, within `connect_timeout` and the deadline.
-    async fn connect(&self, progress: &Progress<'_>, node: usize) -> Result<Box<Link>, CallErrorKind> {
+    async fn connect(&self, progress: &mut Progress<'_>, node: usize) -> Result<Box<Link>, CallErrorKind> {
         let shared = &*self.core.shared;
         let now = shared.world.clock.mono();
         let left = progress.deadline.duration_since(now);
@@ -482,3 +482,9 @@ pub(super) async fn open(shared: &Shared, one: &One, node: usize) -> io::Result<
     }
     Err(last)
 }
+
+/// The proxy spawns calls and sends bodies between tasks: checked here, where it breaks, not where it is used.
+const _: fn(&Pool, Call) = |pool, call| {
+    fn sendable<T: Send>(_: &T) {}
+    sendable(&pool.call(call));
+};
