@@ -181,7 +181,6 @@ impl Leader {
     }
 
     /// The same, to be handed to whoever sends.
-    #[must_use]
     pub fn closer(&self) -> impl FnOnce(MonoTime) + Send + 'static {
         let (flights, key, flight) = (Arc::clone(&self.flights), self.key, Arc::clone(&self.flight));
         move |now| close(&flights, key, &flight, now)

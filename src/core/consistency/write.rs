@@ -38,7 +38,7 @@ impl Ended {
 #[must_use]
 pub fn judge(status: StatusCode, upload_complete: bool, repeated: bool) -> WriteOutcome {
     let code = status.as_u16();
-    if !upload_complete || code == 202 || code >= 500 || code < 200 {
+    if !upload_complete || code == 202 || !(200..500).contains(&code) {
         return WriteOutcome::Unknown;
     }
     if repeated && matches!(code, 404 | 409 | 412) {
