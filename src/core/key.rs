@@ -8,7 +8,6 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
-use std::sync::Arc;
 
 mod path;
 pub use path::{normalise_escapes, normalise_path};
@@ -103,6 +102,48 @@ impl KeyBuffer {
             place.copy_from_slice(&length);
         }
     }
+}
+
+/// The parts of a key's text that a URL names.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Named<'k> {
+    /// The route's id.
+    pub route: usize,
+    /// Host with its port, when that is not the scheme's.
+    pub host: &'k [u8],
+    /// The client's path, normalised.
+    pub path: &'k [u8],
+    /// What counts of the query, as [`query_text`] writes it.
+    pub query: &'k [u8],
+}
+
+/// Reads a key's text back; none when it is no key.
+#[must_use]
+pub fn named(key: &[u8]) -> Option<Named<'_>> {
+    let (route, rest) = key.split_first_chunk::<8>()?;
+    let (_https, rest) = rest.split_first()?;
+    let (host, rest) = cut_part(rest)?;
+    let (path, rest) = cut_part(rest)?;
+    let (query, _) = cut_part(rest)?;
+    Some(Named {
+        route: usize::try_from(u64::from_le_bytes(*route)).ok()?,
+        host,
+        path,
+        query,
+    })
+}
+
+fn cut_part(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = text.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+}
+
+/// What counts of a query under a route's rules, as keys hold it.
+#[must_use]
+pub fn query_text(query: Option<&str>, rules: &KeyRules) -> SmallVec<[u8; 256]> {
+    let mut out = SmallVec::new();
+    write_query(query, rules, &mut out);
+    out
 }
 
 /// Lower case from an index on.
@@ -203,60 +244,20 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
         })
 }
 
-/// What a write changes and a gate guards (CONSISTENCY.md, Words): all queries, hosts, schemes, methods and variants of a path at an
-/// upstream together; with its query where the upstream says `gate = "url"`. Ordered, so that several gates are always taken in one order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Resource {
-    digest: KeyDigest,
-    upstream: usize,
-    path: Arc<str>,
-    query: Option<Arc<str>>,
-}
-
-impl Resource {
-    /// The resource at `path` as it is sent to a node of the upstream, after rewriting. `query` only where the upstream says
-    /// `gate = "url"`.
-    #[must_use]
-    pub fn new(secret: KeySecret, upstream: usize, path: &str, query: Option<&str>) -> Self {
-        let path = normalise_path(path);
-        let query = query.map(normalise_escapes);
-        let mut text = KeyBuffer::new();
-        text.0.extend_from_slice(&(upstream as u64).to_le_bytes());
-        text.part(|out| out.extend_from_slice(path.as_bytes()));
-        if let Some(query) = &query {
-            text.part(|out| out.extend_from_slice(query.as_bytes()));
-        }
-        Self {
-            digest: secret.digest(text.text()),
-            upstream,
-            path: Arc::from(path.as_ref()),
-            query: query.as_deref().map(Arc::from),
-        }
+/// The digest of a resource: what a write changes and a gate guards (CONSISTENCY.md, Words): all queries, hosts, schemes, methods and
+/// variants of a path at an upstream together. `path` is as sent to the node, after rewriting; `query` is given only where the
+/// upstream says `gate = "url"`.
+#[must_use]
+pub fn resource_digest(secret: KeySecret, upstream: usize, path: &str, query: Option<&str>) -> KeyDigest {
+    let path = normalise_path(path);
+    let mut text = KeyBuffer::new();
+    text.0.extend_from_slice(&(upstream as u64).to_le_bytes());
+    text.part(|out| out.extend_from_slice(path.as_bytes()));
+    if let Some(query) = query {
+        let query = normalise_escapes(query);
+        text.part(|out| out.extend_from_slice(query.as_bytes()));
     }
-
-    /// Its digest, in which resources with equal parts agree.
-    #[must_use]
-    pub const fn digest(&self) -> KeyDigest {
-        self.digest
-    }
-
-    /// The upstream's id.
-    #[must_use]
-    pub const fn upstream(&self) -> usize {
-        self.upstream
-    }
-
-    /// The path at the node, normalised.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The query at the node, where it counts.
-    #[must_use]
-    pub fn query(&self) -> Option<&str> {
-        self.query.as_deref()
-    }
+    secret.digest(text.text())
 }
 
 #[cfg(test)]

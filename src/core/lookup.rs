@@ -175,6 +175,18 @@ pub fn fallback(now: MonoTime, read: &Read<'_>, meta: Option<&Meta>, failure: Fa
     }
 }
 
+/// The newest variant that fits a request, fresh or not.
+#[must_use]
+pub fn newest<V: AsRef<Meta>>(read: &Read<'_>, variants: &[V], policy: &Policy) -> Option<usize> {
+    choose(read, variants, policy.caching()?).ok().map(|(index, _)| index)
+}
+
+/// Whether an answer that came for somebody else may be used for this request: R14, RFC 9111 s4.1.
+#[must_use]
+pub fn may_use(read: &Read<'_>, meta: &Meta, policy: &Policy) -> bool {
+    policy.caching().is_some_and(|caching| fits(read, meta, caching))
+}
+
 /// The levels that store.
 #[derive(Copy, Clone)]
 enum Level<'a> {

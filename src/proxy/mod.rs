@@ -1,1 +1,268 @@
-//! (room under construction)
+//! The request path: from a client's request to an answer, with every decision taken in `core` and every act in an adapter.
+//!
+//! A request is a walk (ARCHITECTURE.md): [`request`] names it, [`pipeline`] branches once into a read, a pass or a write, a read is
+//! answered by [`hit`] or fetched by [`miss`] and [`lead`], and every answer leaves through [`headers`]. A hit is answered
+//! synchronously, without a task, a box or a lock held; everything else is a boxed future.
+
+mod body;
+mod error;
+mod flights;
+mod head;
+mod headers;
+mod hit;
+mod lead;
+mod miss;
+mod outbound;
+mod pass;
+mod pipeline;
+mod purge;
+mod request;
+mod routes;
+mod write;
+
+pub use body::{AnswerError, Body, BoxError};
+pub use purge::{PurgeError, PurgeTarget};
+
+use crate::config::runtime::{Config, Listener};
+use crate::core::key::KeySecret;
+use crate::core::reason::Outcome;
+use crate::core::time::MonoTime;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Pool, Upstreams};
+use crate::world::World;
+use bytes::Bytes;
+use http::{Request, Response};
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+/// What all cores share.
+pub struct Shared {
+    config: Arc<Config>,
+    world: World,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    upstreams: Arc<Upstreams>,
+    /// Digests are keyed at random per process: clients cannot aim for collisions.
+    secret: KeySecret,
+    /// Requests in flight, by route; counted only where the route has a limit.
+    in_flight: Vec<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Brings the rooms together.
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        world: World,
+        store: Arc<Store>,
+        upstreams: Arc<Upstreams>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let secret = KeySecret(world.entropy.next_u64(), world.entropy.next_u64());
+        let in_flight = config.routes.iter().map(|_| AtomicUsize::new(0)).collect();
+        Arc::new(Self {
+            config,
+            world,
+            store,
+            metrics,
+            upstreams,
+            secret,
+            in_flight,
+        })
+    }
+}
+
+/// The request path on one core: its own connections to the nodes, everything else shared.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    core: Arc<Core>,
+}
+
+/// What one core works with.
+#[derive(Debug)]
+struct Core {
+    shared: Arc<Shared>,
+    pool: Pool,
+}
+
+impl Core {
+    fn now(&self) -> MonoTime {
+        self.shared.world.clock.mono()
+    }
+
+    /// Counts an answer when it is done: now, or when its body has ended.
+    fn account(
+        self: &Arc<Self>,
+        route: Option<usize>,
+        outcome: Outcome,
+        start: MonoTime,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let status = response.status();
+        if response.body().is_ready() {
+            self.shared
+                .metrics
+                .request(route, outcome, status, self.now().duration_since(start));
+            return response;
+        }
+        let core = Arc::clone(self);
+        response.map(|body| {
+            body.at_end(move |open| {
+                drop(open);
+                core.shared
+                    .metrics
+                    .request(route, outcome, status, core.now().duration_since(start));
+            })
+        })
+    }
+}
+
+impl Proxy {
+    /// The request path of core number `core`.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, core: usize) -> Self {
+        let pool = shared.upstreams.pool(core);
+        Self {
+            core: Arc::new(Core { shared, pool }),
+        }
+    }
+
+    /// A service for one connection.
+    #[must_use]
+    pub fn for_connection(&self, peer: Peer) -> Connection {
+        Connection {
+            core: Arc::clone(&self.core),
+            connection: Arc::new(ConnectionInfo::new(peer)),
+        }
+    }
+}
+
+/// Who is at the other end of a connection, and where it came in.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Ours.
+    pub local: SocketAddr,
+    /// The listener it came to.
+    pub listener: Arc<Listener>,
+    /// Whether it came over TLS.
+    pub tls: bool,
+}
+
+/// What is worked out once per connection.
+#[derive(Debug)]
+struct ConnectionInfo {
+    peer: Peer,
+    /// The peer's address as text.
+    address: String,
+    /// Its `Forwarded` and `X-Forwarded-*` are believed.
+    trusted: bool,
+    /// It sees Cache-Status `key` and `detail`.
+    debug: bool,
+}
+
+impl ConnectionInfo {
+    fn new(peer: Peer) -> Self {
+        let address = peer.address.ip().to_canonical();
+        Self {
+            address: address.to_string(),
+            trusted: peer.listener.trusted_proxies.iter().any(|n| n.contains(address)),
+            debug: peer.listener.debug_from.iter().any(|n| n.contains(address)),
+            peer,
+        }
+    }
+}
+
+/// The service of one connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    core: Arc<Core>,
+    connection: Arc<ConnectionInfo>,
+}
+
+impl<B> tower::Service<Request<B>> for Connection
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answering {
+        pipeline::handle(&self.core, &self.connection, request)
+    }
+}
+
+/// An answer that is ready, or on its way. The large variant is the frequent one: a hit allocates nothing for it. Dropped, it cancels neither a write nor a fetch that others wait for (R21).
+#[must_use = "futures do nothing unless polled"]
+#[allow(clippy::large_enum_variant)]
+pub enum Answering {
+    /// At once.
+    Ready(Option<Response<Body>>),
+    /// Later.
+    Pending(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl std::fmt::Debug for Answering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ready(_) => "Answering(ready)",
+            Self::Pending(_) => "Answering(pending)",
+        })
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Ready(response) => response.take().map_or(Poll::Pending, |r| Poll::Ready(Ok(r))),
+            Self::Pending(future) => future.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+/// A request counted against its route's `max_in_flight`, until it is dropped.
+struct InFlight {
+    shared: Arc<Shared>,
+    route: usize,
+}
+
+impl InFlight {
+    /// None when the route is full.
+    fn enter(shared: &Arc<Shared>, route: usize, max: usize) -> Option<Self> {
+        let count = shared.in_flight.get(route)?;
+        let guard = Self {
+            shared: Arc::clone(shared),
+            route,
+        };
+        (count.fetch_add(1, Ordering::Relaxed) < max).then_some(guard)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(count) = self.shared.in_flight.get(self.route) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -11,6 +11,8 @@ use std::fmt::{self, Write};
 pub enum Handling {
     /// Served from what is stored, without asking.
     Hit,
+    /// Made here, without asking: a refusal, a redirect.
+    Generated,
     /// Sent on.
     Forwarded {
         /// Why.
@@ -75,6 +77,7 @@ impl CacheStatus<'_> {
         let mut detail = self.detail;
         match self.handling {
             Handling::Hit => out.write_str("; hit")?,
+            Handling::Generated => {}
             Handling::Forwarded {
                 reason,
                 status,

@@ -4,12 +4,12 @@
 use crate::core::http::dates;
 use crate::core::http::etag;
 use crate::core::http::hop;
-use crate::core::http::stored::Meta;
+use crate::core::http::stored::{Etag, Meta};
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 /// What the client's conditions make of a stored answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,21 @@ pub fn confirms(meta: &Meta, answer: &HeaderMap, strong: bool) -> bool {
         (Some(named), Some(stored)) => named == stored,
         (None, _) | (_, None) => true,
     }
+}
+
+/// R12b: whether an answer of the origin shows that what is stored is out of date: another strong ETag, or another status. A 5xx, a
+/// 408 or a 429 says nothing of the resource; a 304, a 206 or a 416 says that it is still there.
+#[must_use]
+pub fn differs(meta: &Meta, status: StatusCode, answer: &HeaderMap) -> bool {
+    if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 416 | 429) {
+        return false;
+    }
+    if status != meta.status {
+        return true;
+    }
+    let strong = |etag: Option<Etag>| etag.filter(|e| !e.weak);
+    let (stored, named) = (strong(meta.etag.clone()), strong(etag::of(answer)));
+    (stored.is_some() || named.is_some()) && stored != named
 }
 
 /// RFC 9111 s3.2: brings a stored answer's fields up to date with those of a 304. Kept as stored: Content-Length, the fields that

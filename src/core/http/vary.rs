@@ -56,6 +56,15 @@ impl Vary {
         }
     }
 
+    /// The fields it varies on; none when it fits every request.
+    #[must_use]
+    pub fn names(&self) -> Option<impl Iterator<Item = &HeaderName>> {
+        match self {
+            Self::Any => None,
+            Self::Fields(fields) => Some(fields.iter().map(|(name, _)| name)),
+        }
+    }
+
     /// Whether the answer fits `request`.
     #[must_use]
     #[inline]

@@ -1,0 +1,180 @@
+//! What a shared fetch tells those who wait for it, and how its answer is put into one reader's shape.
+
+use super::body::Body;
+use super::error::Fault;
+use super::headers::{self, Consistency, Told};
+use super::hit;
+use super::request::Job;
+use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::stored::Meta;
+use crate::core::policy::Contract;
+use crate::core::reason::{FetchReason, Outcome};
+use crate::core::time::MonoTime;
+use crate::store::EntryRef;
+use crate::store::entry::SharedHead;
+use crate::store::fill::{Fill, FillReader};
+use http::{Response, StatusCode};
+use std::sync::Arc;
+
+/// How a fetch ended, for all who share it.
+#[derive(Clone, Debug)]
+pub(super) enum Landed {
+    /// An answer that may be shared is arriving.
+    Arriving(Arc<Arriving>),
+    /// A 304 confirmed what is stored.
+    Confirmed(EntryRef),
+    /// When the fetch was about to begin, the store had it.
+    Found(EntryRef),
+    /// The answer is for its requester alone: everybody else fetches.
+    Alone,
+    /// No answer came.
+    Failed(Fault),
+    /// The origin answered 500, 502, 503 or 504: what is stored may stand in.
+    ServerError,
+}
+
+/// A shared answer on its way.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    pub(super) head: SharedHead,
+    pub(super) fill: Arc<Fill>,
+    /// From Content-Length.
+    pub(super) length: Option<u64>,
+    /// As far as is known at the head, it will be stored.
+    pub(super) stored: bool,
+}
+
+/// How a reader came to a shared answer.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Way {
+    pub(super) reason: FetchReason,
+    pub(super) collapsed: bool,
+}
+
+impl Way {
+    pub(super) fn forwarded(self, status: Option<StatusCode>, stored: bool) -> CacheStatus<'static> {
+        let Self { reason, collapsed } = self;
+        CacheStatus {
+            handling: Handling::Forwarded {
+                reason,
+                status,
+                stored,
+                collapsed,
+            },
+            ttl: None,
+            key: None,
+            detail: None,
+        }
+    }
+}
+
+/// The answer to one reader of a shared answer.
+pub(super) fn from_arriving(
+    job: &Job,
+    now: MonoTime,
+    arriving: &Arriving,
+    reader: FillReader,
+    way: Way,
+) -> Response<Body> {
+    let meta = &arriving.head.meta;
+    let length = arriving.length;
+    let mut reader = Some(reader);
+    let body = |part: Option<(u64, u64)>| match (reader.take(), part) {
+        (Some(reader), None) => Body::fill(reader, length),
+        (Some(reader), Some((start, length))) => Body::fill_part(reader, start, length),
+        (None, _) => Body::empty(),
+    };
+    let (method, headers) = (&job.parts.method, &job.parts.headers);
+    let response = hit::shaped(
+        method,
+        headers,
+        meta,
+        &arriving.head.headers,
+        length,
+        job.policy.is_strong(),
+        body,
+    );
+    told(
+        job,
+        now,
+        meta,
+        response,
+        way.forwarded(None, arriving.stored && !way.collapsed),
+    )
+}
+
+/// The answer to one reader from an entry that a 304 has just confirmed.
+pub(super) fn from_confirmed(job: &Job, now: MonoTime, entry: &EntryRef, way: Way) -> Response<Body> {
+    let response = hit::answer(&job.parts.method, &job.parts.headers, entry, job.policy.is_strong());
+    told(
+        job,
+        now,
+        entry.meta(),
+        response,
+        way.forwarded(Some(StatusCode::NOT_MODIFIED), false),
+    )
+}
+
+/// The answer to one reader from what the store has, at `now`: within the contract, or beyond it by the owner's choice.
+pub(super) fn from_stored(
+    job: &Job,
+    now: MonoTime,
+    entry: &EntryRef,
+    breached: bool,
+    detail: Option<&str>,
+) -> Response<Body> {
+    let mut response = hit::answer(&job.parts.method, &job.parts.headers, entry, job.policy.is_strong());
+    let meta = entry.meta();
+    let status = CacheStatus {
+        handling: Handling::Hit,
+        ttl: Some(meta.ttl_seconds(now)),
+        key: None,
+        detail,
+    };
+    let consistency = match &job.policy.contract {
+        Contract::Eventual(..) if breached => Consistency::Breached(meta.staleness(now)),
+        Contract::Eventual(..) => Consistency::Bounded(meta.staleness(now)),
+        Contract::Off | Contract::Weak(_) | Contract::Strong(..) => Consistency::Silent,
+    };
+    let told = Told {
+        status,
+        age: Some(meta.current_age(now)),
+        consistency,
+        version: http::Version::HTTP_11,
+    };
+    headers::finish(&mut response, &job.connection, &job.route, &job.policy, &told);
+    response
+}
+
+fn told(
+    job: &Job,
+    now: MonoTime,
+    meta: &Meta,
+    mut response: Response<Body>,
+    status: CacheStatus<'_>,
+) -> Response<Body> {
+    let consistency = match &job.policy.contract {
+        Contract::Off | Contract::Weak(_) => Consistency::Silent,
+        Contract::Eventual(..) => Consistency::Bounded(meta.staleness(now)),
+        Contract::Strong(..) => Consistency::Validated,
+    };
+    let told = Told {
+        status,
+        age: Some(meta.current_age(now)),
+        consistency,
+        version: http::Version::HTTP_11,
+    };
+    headers::finish(&mut response, &job.connection, &job.route, &job.policy, &told);
+    response
+}
+
+/// The outcome label of a fetched answer.
+pub(super) fn outcome(landed: &Landed, collapsed: bool) -> Outcome {
+    match landed {
+        _ if collapsed => Outcome::Collapsed,
+        Landed::Confirmed(_) => Outcome::Revalidated,
+        Landed::Found(_) => Outcome::Hit,
+        Landed::Arriving(_) | Landed::Alone | Landed::ServerError => Outcome::Miss,
+        Landed::Failed(_) => Outcome::Refused,
+    }
+}

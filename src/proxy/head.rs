@@ -1,0 +1,101 @@
+//! HEAD that the store could not answer: forwarded as HEAD, and never a fill. On strong routes it is validated like a GET, and a 304
+//! is answered with the stored head (R5).
+
+use super::error::Fault;
+use super::flights::{self, Way};
+use super::headers;
+use super::miss::{as_read, look};
+use super::request::Job;
+use super::{Body, Core, outbound, pass};
+use crate::core::http::validate::{self, Conditions};
+use crate::core::lookup::{self, Decision};
+use crate::core::reason::{FetchReason, Outcome};
+use crate::upstream::{Call, Kind, OutBody};
+use http::{Response, StatusCode};
+use std::sync::Arc;
+
+/// Answers a HEAD.
+pub(super) async fn run(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
+    let (response, outcome) = if job.policy.is_strong() {
+        validated(&core, &job).await
+    } else {
+        let reason = reason(&core, &job).0;
+        let response = pass::fetch(&core, &job, OutBody::Empty, None, reason).await;
+        let outcome = if response.extensions().get::<pass::Refused>().is_some() {
+            Outcome::Refused
+        } else {
+            Outcome::Miss
+        };
+        (response, outcome)
+    };
+    core.account(Some(job.route.id), outcome, job.start, response)
+}
+
+/// Why it is forwarded, and what it can be validated against.
+fn reason(core: &Core, job: &Job) -> (FetchReason, Option<crate::store::EntryRef>) {
+    let now = core.now();
+    let found = look(core, job, now);
+    match lookup::decide(now, &as_read(job, found.disturbed), &found.variants, &job.policy) {
+        Decision::Revalidate { index, reason } => (reason, found.variants.get(index).cloned()),
+        Decision::Fetch(reason) => (reason, None),
+        Decision::Serve { .. } | Decision::ServeAndRefresh { .. } | Decision::Refuse(_) => (FetchReason::UriMiss, None),
+    }
+}
+
+async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
+    let (reason, mut stored) = reason(core, job);
+    let way = Way {
+        reason,
+        collapsed: false,
+    };
+    loop {
+        let conditions = stored.as_ref().map_or(Conditions::none(true), |e| {
+            validate::conditional_headers(e.meta(), true)
+        });
+        let conditional = conditions.is_conditional();
+        let mut parts = outbound::parts(job, &*core.shared.world.entropy);
+        conditions.apply(&mut parts.headers);
+        let call = Call {
+            upstream: job.resource.upstream,
+            parts,
+            body: OutBody::Empty,
+            kind: Kind::Read { primary: true },
+            deadline: job.deadline,
+            before_send: None,
+        };
+        let mut answered = match core.pool.call(call).await {
+            Ok(answered) => answered,
+            Err(e) => {
+                return (
+                    pass::fault(job, Fault::of_call(&e, true, false, None)),
+                    Outcome::Refused,
+                );
+            }
+        };
+        if answered.parts.status == StatusCode::NOT_MODIFIED {
+            match stored.take() {
+                Some(entry) if conditional => {
+                    if validate::confirms(entry.meta(), &answered.parts.headers, true) {
+                        return (
+                            flights::from_confirmed(job, core.now(), &entry, way),
+                            Outcome::Revalidated,
+                        );
+                    }
+                    continue; // R5b: asked again without conditions
+                }
+                _ => return (pass::fault(job, Fault::senseless_304()), Outcome::Refused),
+            }
+        }
+        headers::from_node(&mut answered.parts.headers);
+        if stored
+            .as_ref()
+            .is_some_and(|old| validate::differs(old.meta(), answered.parts.status, &answered.parts.headers))
+        {
+            core.shared.store.differs(job.resource, None); // R12b
+        }
+        return (
+            pass::answer(core, job, answered, way.forwarded(None, false), None),
+            Outcome::Miss,
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! The last touch on every answer: what became of the request (Cache-Status), how old the answer is (Age), what the contract says
+//! of it (Tidegate-Consistency), which way it came (Via). The one exit: no answer leaves without passing here.
+
+use super::ConnectionInfo;
+use super::body::Body;
+use super::outbound;
+use crate::config::runtime::Route;
+use crate::core::http::cache_status::CacheStatus;
+use crate::core::http::{hop, strong};
+use crate::core::policy::{Contract, Policy};
+use crate::core::time::{Age, Span};
+use http::header::{AGE, CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+
+static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+static TIDEGATE_CONSISTENCY: HeaderName = HeaderName::from_static("tidegate-consistency");
+
+/// What the contract says of an answer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Consistency {
+    /// Nothing: off and weak routes, generated errors, writes that are not strong.
+    Silent,
+    /// Eventual: how long ago it is known to have been current.
+    Bounded(Span),
+    /// Eventual: beyond the bound, by the owner's choice.
+    Breached(Span),
+    /// Strong: the primary answered during this request.
+    Validated,
+    /// Strong: a write.
+    Write,
+}
+
+impl Consistency {
+    fn value(self, policy: &Policy) -> Option<HeaderValue> {
+        let bounded = |word: &str, staleness: Span| {
+            let Contract::Eventual(_, bounded) = &policy.contract else {
+                return None;
+            };
+            let mut line = Line::new();
+            line.text(word).text(";staleness=").number(staleness.as_millis());
+            line.text(";bound=").number(bounded.max_staleness.as_millis());
+            line.value()
+        };
+        match self {
+            Self::Silent => None,
+            Self::Bounded(staleness) => bounded("bounded", staleness),
+            Self::Breached(staleness) => bounded("breached", staleness),
+            Self::Validated => Some(HeaderValue::from_static("strong;proof=validated")),
+            Self::Write => Some(HeaderValue::from_static("strong")),
+        }
+    }
+}
+
+/// A field value put together without the formatting machinery: it is on every hit.
+struct Line(smallvec::SmallVec<[u8; 96]>);
+
+impl Line {
+    fn new() -> Self {
+        Self(smallvec::SmallVec::new())
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self
+    }
+
+    fn value(&self) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(&self.0).ok()
+    }
+}
+
+/// What is told about an answer.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Told<'a> {
+    pub(super) status: CacheStatus<'a>,
+    /// None: the route does not cache, or the answer was made here.
+    pub(super) age: Option<Age>,
+    pub(super) consistency: Consistency,
+    /// The protocol the answer came by.
+    pub(super) version: Version,
+}
+
+/// Finishes an answer that came from a node, now or earlier, on a proxying route.
+pub(super) fn finish(
+    response: &mut Response<Body>,
+    connection: &ConnectionInfo,
+    route: &Route,
+    policy: &Policy,
+    told: &Told<'_>,
+) {
+    let headers = response.headers_mut();
+    if policy.is_strong() {
+        strong::strong_response_headers(headers); // R16
+    }
+    if let Some(age) = told.age {
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    }
+    if let Some(value) = told.consistency.value(policy) {
+        headers.insert(TIDEGATE_CONSISTENCY.clone(), value);
+    }
+    hop::append_via(headers, told.version);
+    stamp(headers, connection, told.status);
+    outbound::set(headers, &route.set_response_headers);
+}
+
+/// Says what became of the request, on any answer.
+pub(super) fn stamp(headers: &mut HeaderMap, connection: &ConnectionInfo, status: CacheStatus<'_>) {
+    let status = if connection.debug {
+        status
+    } else {
+        CacheStatus {
+            key: None,
+            detail: None,
+            ..status
+        }
+    };
+    // RFC 9211 s2: each cache appends its member; the origin's own caches come first.
+    headers.append(CACHE_STATUS.clone(), status.value());
+}
+
+/// A node's fields as a client may see them: nothing of its connection.
+pub(super) fn from_node(headers: &mut HeaderMap) {
+    hop::strip(headers);
+    headers.remove(CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+}

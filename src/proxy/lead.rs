@@ -1,0 +1,330 @@
+//! The fetch behind a read: asks the origin, judges the answer, tells everybody who waits, carries the body to them and stores it.
+//! Runs as a task of its own, so that it outlives any reader.
+
+use super::Core;
+use super::error::Fault;
+use super::flights::{Arriving, Landed};
+use super::headers;
+use super::miss::{as_read, is_server_error, look};
+use super::outbound;
+use super::request::Job;
+use crate::core::admit::{self, Admission, Answer};
+use crate::core::http::stored::Meta;
+use crate::core::http::validate::{self, Conditions};
+use crate::core::lookup::{self, Decision};
+use crate::core::reason::NotStored;
+use crate::store::entry::{Head, Identity, SharedHead};
+use crate::store::fill::{self, FillReader, FillWriter, Pushed};
+use crate::store::flight::{Follower, Leader};
+use crate::store::{EntryRef, Token, new_entry};
+use crate::upstream::{Answered, Call, Kind, NodeBody, OutBody};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// R8: a forming flight waits for the head of the one before it, but no longer than this.
+const FORMING: Duration = Duration::from_secs(1);
+
+/// What the reader who started the fetch gets.
+pub(super) enum Led {
+    /// What everybody gets, with a reader from the first byte when there is a body.
+    Landed(Landed, Option<FillReader>),
+    /// An answer for it alone.
+    Pass(Box<Answered>, NotStored),
+}
+
+/// For whom the fetch is made.
+pub(super) enum Role {
+    /// For a reader and its followers; after the flight before it.
+    Leader(Leader, Option<Follower>),
+    /// For one reader.
+    Alone,
+    /// For nobody: a stored answer is refreshed.
+    Refresh(Leader),
+}
+
+impl Role {
+    fn leader(&self) -> Option<&Leader> {
+        match self {
+            Self::Leader(leader, _) | Self::Refresh(leader) => Some(leader),
+            Self::Alone => None,
+        }
+    }
+}
+
+/// The fetch at work.
+struct Fetch {
+    core: Arc<Core>,
+    job: Arc<Job>,
+    role: Role,
+    /// None once the reader has been told.
+    tell: Option<oneshot::Sender<Led>>,
+}
+
+/// Fetches for `job`. What it brings is stored only if `token` is alive at the end (R1).
+pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: Token, tell: oneshot::Sender<Led>) {
+    if let Role::Leader(_, after) = &mut role
+        && let Some(mut before) = after.take()
+    {
+        let _ = tokio::time::timeout(FORMING, before.outcome()).await;
+    }
+    let mut fetch = Fetch {
+        core,
+        job,
+        role,
+        tell: Some(tell),
+    };
+    let now = fetch.core.now();
+    let found = look(&fetch.core, &fetch.job, now);
+    let read = as_read(&fetch.job, found.disturbed);
+    let refresh = matches!(fetch.role, Role::Refresh(_));
+    // The token is registered; look in the store again: what was published in between need not be fetched.
+    let stored = match lookup::decide(now, &read, &found.variants, &fetch.job.policy) {
+        Decision::ServeAndRefresh { index, .. } if refresh => found.variants.get(index).cloned(),
+        Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
+            if let Some(entry) = found.variants.get(index).cloned() {
+                fetch.land(Landed::Found(entry), None);
+            }
+            return;
+        }
+        Decision::Revalidate { index, .. } => found.variants.get(index).cloned(),
+        Decision::Fetch(_) | Decision::Refuse(_) => None,
+    };
+    drop(found);
+    fetch.ask(stored, token).await;
+}
+
+impl Fetch {
+    /// Asks the origin, once with conditions if something is stored, and again without when its 304 speaks of something else (R5b).
+    async fn ask(&mut self, mut stored: Option<EntryRef>, token: Token) {
+        let strong = self.job.policy.is_strong();
+        let mut answered = loop {
+            let conditions = stored.as_ref().map_or(Conditions::none(strong), |e| {
+                validate::conditional_headers(e.meta(), strong)
+            });
+            let conditional = conditions.is_conditional();
+            let answered = match self.call(conditions).await {
+                Ok(answered) => answered,
+                Err(fault) => return self.land(Landed::Failed(fault), None),
+            };
+            if answered.parts.status != StatusCode::NOT_MODIFIED {
+                break answered;
+            }
+            match stored.take() {
+                Some(entry) if conditional => {
+                    if validate::confirms(entry.meta(), &answered.parts.headers, strong) {
+                        return self.confirmed(&entry, &answered, token);
+                    }
+                }
+                _ => return self.land(Landed::Failed(Fault::senseless_304()), None), // R5b
+            }
+        };
+        headers::from_node(&mut answered.parts.headers);
+        if let Some(old) = &stored {
+            self.compare(old, &answered, &token);
+        }
+        match self.admit(&answered) {
+            Ok(meta) => self.store(answered, meta, token).await,
+            Err(why) => self.pass(answered, why),
+        }
+    }
+
+    async fn call(&self, conditions: Conditions) -> Result<Answered, Fault> {
+        let (core, job) = (&self.core, &self.job);
+        let mut parts = outbound::parts(job, &*core.shared.world.entropy);
+        conditions.apply(&mut parts.headers); // R5c
+        let close = self.role.leader().map(Leader::closer);
+        let clock = Arc::clone(&core.shared.world.clock);
+        let call = Call {
+            upstream: job.resource.upstream,
+            parts,
+            body: OutBody::Empty,
+            kind: Kind::Read {
+                primary: job.policy.is_strong(),
+            },
+            deadline: job.deadline.max(core.now().after(MIN_REFRESH)),
+            before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
+        };
+        core.pool
+            .call(call)
+            .await
+            .map_err(|e| Fault::of_call(&e, job.policy.is_strong(), false, None))
+    }
+
+    /// A 304 is a fill (R5): a new entry with the stored body, in service only if the token is alive and the very entry it was sent
+    /// for is still listed. Whoever asked is answered either way: the origin has just said that this is what it has.
+    fn confirmed(&mut self, old: &EntryRef, answered: &Answered, token: Token) {
+        let mut merged = old.headers().clone();
+        let mut fields = answered.parts.headers.clone();
+        headers::from_node(&mut fields);
+        validate::merge_304(&mut merged, &fields);
+        let read = as_read(&self.job, false);
+        let admission = admit::freshen(
+            old.meta(),
+            &merged,
+            &self.answer(answered, &fields),
+            &read,
+            &self.job.policy,
+        );
+        let entry = match admission {
+            Admission::Store(meta) => {
+                let head = Arc::new(Head {
+                    meta: *meta,
+                    headers: merged,
+                });
+                let entry = self.entry(head, old.body().clone(), token.is_provable());
+                if let Err(why) = self.core.shared.store.publish(token, &entry, Some(old)) {
+                    self.refused(why);
+                }
+                entry
+            }
+            Admission::PassOn(why) => {
+                // What was stored may be stored no longer: it goes, and is the answer this once.
+                self.core.shared.store.differs(self.job.resource, Some(&token));
+                self.refused(why);
+                old.clone()
+            }
+        };
+        self.land(Landed::Confirmed(entry), None);
+    }
+
+    /// R12b: an answer that differs from what is stored takes every variant out of service, and every other fill's right to be
+    /// stored, before it is passed on.
+    fn compare(&self, old: &EntryRef, answered: &Answered, token: &Token) {
+        if validate::differs(old.meta(), answered.parts.status, &answered.parts.headers) {
+            self.core.shared.store.differs(self.job.resource, Some(token));
+        }
+    }
+
+    fn admit(&self, answered: &Answered) -> Result<Meta, NotStored> {
+        let read = as_read(&self.job, false);
+        let answer = self.answer(answered, &answered.parts.headers);
+        let meta = match admit::admit(&read, &answer, &self.job.policy) {
+            Admission::Store(meta) => *meta,
+            Admission::PassOn(why) => return Err(why),
+        };
+        let length = content_length(&answered.parts.headers);
+        if length.is_some_and(|length| length > self.max_object()) {
+            return Err(NotStored::TooLarge);
+        }
+        Ok(meta)
+    }
+
+    fn answer<'a>(&self, answered: &Answered, headers: &'a HeaderMap) -> Answer<'a> {
+        let world = &self.core.shared.world;
+        Answer {
+            status: answered.parts.status,
+            headers,
+            sent: answered.sent,
+            received: answered.received,
+            received_wall: world.clock.wall(),
+            close_delimited: answered.close_delimited,
+        }
+    }
+
+    /// An answer for its requester alone: followers are released at once, and fetch for themselves.
+    fn pass(&mut self, answered: Answered, why: NotStored) {
+        self.refused(why);
+        let landed = if is_server_error(answered.parts.status) {
+            Landed::ServerError
+        } else {
+            Landed::Alone
+        };
+        if let Some(leader) = self.role.leader() {
+            leader.tell(Arc::new(landed));
+        }
+        if let Some(tell) = self.tell.take() {
+            // A requester that has left drops the answer, which closes its connection.
+            let _ = tell.send(Led::Pass(Box::new(answered), why));
+        }
+    }
+
+    /// Carries the body to everybody, and stores it at its end.
+    async fn store(&mut self, answered: Answered, meta: Meta, token: Token) {
+        let shared = Arc::clone(&self.core.shared);
+        let length = content_length(&answered.parts.headers);
+        let head: SharedHead = Arc::new(Head {
+            meta,
+            headers: answered.parts.headers,
+        });
+        let stall = self.job.connection.peer.listener.body_timeout;
+        let (writer, fill) = fill::channel(Arc::clone(shared.store.fill_memory()), self.max_object(), stall);
+        let reader = fill.reader();
+        let arriving = Arriving {
+            head: Arc::clone(&head),
+            fill,
+            length,
+            stored: token.is_alive(),
+        };
+        self.land(Landed::Arriving(Arc::new(arriving)), reader);
+        let body = match carry(answered.body, writer, stall).await {
+            Ok(body) => body,
+            Err(why) => return self.refused(why),
+        };
+        if length.is_some_and(|length| length != body.len() as u64) {
+            return self.refused(NotStored::Incomplete);
+        }
+        let entry = self.entry(head, body, token.is_provable());
+        if let Err(why) = shared.store.publish(token, &entry, None) {
+            self.refused(why);
+        }
+    }
+
+    fn entry(&self, head: SharedHead, body: bytes::Bytes, proven: bool) -> EntryRef {
+        let job = &self.job;
+        let identity = Identity {
+            resource: job.resource,
+            digest: job.digest,
+            key: Arc::clone(&job.key),
+        };
+        new_entry(self.core.shared.store.next_entry_id(), identity, head, body, proven)
+    }
+
+    fn land(&mut self, landed: Landed, reader: Option<FillReader>) {
+        if let Some(leader) = self.role.leader() {
+            leader.tell(Arc::new(landed.clone()));
+        }
+        if let Some(tell) = self.tell.take() {
+            let _ = tell.send(Led::Landed(landed, reader));
+        }
+    }
+
+    fn refused(&self, why: NotStored) {
+        self.core.shared.metrics.fill_refused(self.job.route.id, why);
+    }
+
+    fn max_object(&self) -> u64 {
+        self.job.policy.caching().map_or(0, |c| c.max_object)
+    }
+}
+
+/// A refresh begins when its client has its answer already: the fetch gets at least this long.
+const MIN_REFRESH: crate::core::time::Span = crate::core::time::Span::from_secs(1);
+
+/// Moves a body from a node to its readers. Returns it whole when it can be stored.
+async fn carry(mut body: NodeBody, writer: FillWriter, stall: Duration) -> Result<bytes::Bytes, NotStored> {
+    let mut passing = false;
+    loop {
+        match tokio::time::timeout(stall, body.frame()).await {
+            Err(_) | Ok(Some(Err(_))) => return Err(NotStored::Incomplete), // the writer's drop tells the readers
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => {
+                let Ok(chunk) = frame.into_data() else { continue };
+                match writer.push(chunk).await {
+                    Pushed::Kept => {}
+                    Pushed::Passing => passing = true,
+                    Pushed::Abandoned => return Err(NotStored::TooLarge),
+                }
+            }
+        }
+    }
+    let whole = writer.finish();
+    whole.filter(|_| !passing).ok_or(NotStored::TooLarge)
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

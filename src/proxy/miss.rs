@@ -1,0 +1,276 @@
+//! A read that the store could not answer on the spot: join a fetch or lead one, and shape what comes into this reader's answer.
+//! The fetch itself ([`super::lead`]) runs detached: a reader that leaves fails nobody (R21).
+
+use super::error::Fault;
+use super::flights::{self, Landed, Way};
+use super::headers;
+use super::lead::{self, Led};
+use super::pass;
+use super::request::Job;
+use super::{Body, Core, head};
+use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::vary;
+use crate::core::lookup::{self, Decision, Failure, Fallback, Read};
+use crate::core::policy::{Contract, Policy};
+use crate::core::reason::{FetchReason, NotStored, Outcome};
+use crate::core::time::MonoTime;
+use crate::store::fill::FillReader;
+use crate::store::flight::{Boarding, Wish};
+use crate::store::{EntryRef, Found, Token};
+use crate::upstream::{Answered, OutBody};
+use http::header::RANGE;
+use http::{Method, Response, StatusCode};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// How often a reader joins a fetch whose answer turns out not to be for it, before it fetches alone.
+const ROUNDS: usize = 3;
+
+/// Answers a read.
+pub(super) async fn read(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
+    if job.parts.method == Method::HEAD {
+        return head::run(core, job).await;
+    }
+    let left = job.left(core.now());
+    let (response, outcome) = match tokio::time::timeout(left, share(&core, &job)).await {
+        Ok(answer) => answer,
+        Err(_) => failed(&core, &job, Fault::timed_out()),
+    };
+    core.account(Some(job.route.id), outcome, job.start, response)
+}
+
+/// Refreshes a stored answer in the background, unless somebody is at it (RFC 5861 s3).
+pub(super) fn refresh(core: &Arc<Core>, job: &Arc<Job>) {
+    let now = core.now();
+    let found = look(core, job, now);
+    let wish = Wish {
+        unsent_only: false,
+        within: None,
+        max_waiters: usize::MAX,
+    };
+    let (boarding, token) = board(core, job, now, &found, wish);
+    if let (Boarding::Lead(leader, _), Some(token)) = (boarding, token) {
+        let (tell, _) = oneshot::channel();
+        tokio::spawn(lead::run(
+            Arc::clone(core),
+            Arc::clone(job),
+            lead::Role::Refresh(leader),
+            token,
+            tell,
+        ));
+    }
+}
+
+/// What the store has for a job.
+pub(super) fn look(core: &Core, job: &Job, now: MonoTime) -> Found {
+    core.shared.store.lookup(now, job.resource, job.digest, &job.key)
+}
+
+/// The job as the core sees it.
+pub(super) fn as_read(job: &Job, disturbed: bool) -> Read<'_> {
+    Read::of(&job.parts.method, &job.parts.headers, &job.policy, disturbed)
+}
+
+async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
+    let mut alone = job.policy.caching().is_none_or(|c| !c.collapse);
+    for round in 1.. {
+        alone |= round > ROUNDS;
+        let now = core.now();
+        let found = look(core, job, now);
+        let read = as_read(job, found.disturbed);
+        let reason = match lookup::decide(now, &read, &found.variants, &job.policy) {
+            Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
+                match found.variants.get(index) {
+                    Some(entry) => return (flights::from_stored(job, now, entry, false, None), Outcome::Hit),
+                    None => FetchReason::UriMiss,
+                }
+            }
+            Decision::Refuse(refusal) => return refuse(job, Fault::of_refusal(refusal)),
+            Decision::Revalidate { reason, .. } | Decision::Fetch(reason) => reason,
+        };
+        let (boarding, token) = if alone {
+            (Boarding::Alone, None)
+        } else {
+            board(core, job, now, &found, wish(&read, &job.policy, reason))
+        };
+        let (led, collapsed) = match boarding {
+            Boarding::Follow(mut flight) => {
+                let told = flight.outcome().await.and_then(|o| o.downcast::<Landed>().ok());
+                (
+                    told.map_or(Led::Landed(Landed::Alone, None), |l| {
+                        Led::Landed(Landed::clone(&l), None)
+                    }),
+                    true,
+                )
+            }
+            Boarding::Lead(leader, after) => {
+                let token = token.unwrap_or_else(|| register(core, job, now));
+                (fetch(core, job, lead::Role::Leader(leader, after), token).await, false)
+            }
+            Boarding::Alone => (
+                fetch(core, job, lead::Role::Alone, register(core, job, now)).await,
+                false,
+            ),
+        };
+        match shape(core, job, led, Way { reason, collapsed }).await {
+            Some(answer) => return answer,
+            None => alone |= !collapsed || round > 1,
+        }
+    }
+    refuse(job, Fault::timed_out()) // the loop above only ends by returning
+}
+
+fn register(core: &Core, job: &Job, now: MonoTime) -> Token {
+    // R2: only gears that prove by the gate make provable tokens; validate gear never does.
+    core.shared.store.register(now, job.resource, !job.policy.is_strong())
+}
+
+fn board(core: &Arc<Core>, job: &Job, now: MonoTime, found: &Found, wish: Wish) -> (Boarding, Option<Token>) {
+    let mut token = None;
+    let key = flight_key(core, job, found);
+    let boarding = core.shared.store.flights().board(now, key, wish, || {
+        let made = register(core, job, now);
+        let watch = made.watch();
+        token = Some(made);
+        watch
+    });
+    (boarding, token)
+}
+
+/// What kind of flight this read may join.
+fn wish(read: &Read<'_>, policy: &Policy, reason: FetchReason) -> Wish {
+    let within = match &policy.contract {
+        Contract::Eventual(_, bounded) => Some(bounded.max_staleness), // R42
+        Contract::Off | Contract::Weak(_) | Contract::Strong(..) => None,
+    };
+    Wish {
+        // R8: validated reads, and all reads while a write is pending or unsettled.
+        unsent_only: policy.is_strong() || read.unsettled || reason == FetchReason::Request,
+        within,
+        max_waiters: policy.caching().map_or(0, |c| c.max_waiters),
+    }
+}
+
+/// One flight per cache key and per values of the fields the resource is known to vary on, so that readers of two variants do not
+/// wait for each other.
+fn flight_key(core: &Core, job: &Job, found: &Found) -> u128 {
+    let Some(names) = found.variants.first().and_then(|e| e.meta().vary.names()) else {
+        return job.digest;
+    };
+    let mut text = job.digest.to_le_bytes().to_vec();
+    for name in names {
+        text.push(0);
+        if let Some(value) = vary::normal(&job.parts.headers, name) {
+            text.push(1);
+            text.extend_from_slice(&value);
+        }
+    }
+    core.shared.secret.digest(&text).0
+}
+
+async fn fetch(core: &Arc<Core>, job: &Arc<Job>, role: lead::Role, token: Token) -> Led {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(lead::run(Arc::clone(core), Arc::clone(job), role, token, tell));
+    told.await
+        .unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None))
+}
+
+/// One reader's answer from what a fetch brought; none when it is not for this reader, who has to fetch alone.
+async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(Response<Body>, Outcome)> {
+    let now = core.now();
+    let (landed, reader) = match led {
+        Led::Landed(landed, reader) => (landed, reader),
+        Led::Pass(answered, why) => return Some(passed(core, job, *answered, why, way).await),
+    };
+    let outcome = flights::outcome(&landed, way.collapsed);
+    match landed {
+        Landed::Arriving(arriving) => {
+            let reader: FillReader = match reader {
+                Some(reader) => reader,
+                // R14, RFC 9111 s4.1: a follower that may not have the head's answer leaves.
+                None if !lookup::may_use(&as_read(job, false), &arriving.head.meta, &job.policy) => return None,
+                None => arriving.fill.reader()?,
+            };
+            Some((flights::from_arriving(job, now, &arriving, reader, way), outcome))
+        }
+        Landed::Confirmed(entry) => {
+            if way.collapsed && !lookup::may_use(&as_read(job, false), entry.meta(), &job.policy) {
+                return None;
+            }
+            Some((flights::from_confirmed(job, now, &entry, way), outcome))
+        }
+        Landed::Found(_) if way.collapsed => None,
+        Landed::Found(entry) => Some((flights::from_stored(job, now, &entry, false, None), outcome)),
+        Landed::Alone => None,
+        Landed::Failed(fault) => Some(failed(core, job, fault)),
+        Landed::ServerError => stand_in(core, job, Failure::ServerError).and_then(Result::ok),
+    }
+}
+
+/// An answer for its requester alone.
+async fn passed(
+    core: &Arc<Core>,
+    job: &Arc<Job>,
+    answered: Answered,
+    why: NotStored,
+    way: Way,
+) -> (Response<Body>, Outcome) {
+    if is_server_error(answered.parts.status)
+        && let Some(Ok(stale)) = stand_in(core, job, Failure::ServerError)
+    {
+        return stale;
+    }
+    if why == NotStored::TooLarge && job.parts.headers.contains_key(RANGE) {
+        // Too large to keep: the origin cuts the range itself.
+        drop(answered);
+        let response = pass::fetch(core, job, OutBody::Empty, None, way.reason).await;
+        return (response, Outcome::Pass);
+    }
+    (
+        pass::answer(core, job, answered, way.forwarded(None, false), Some(why)),
+        Outcome::Miss,
+    )
+}
+
+/// What a read gets when no answer came: something stale within the contract, or the fault.
+fn failed(core: &Core, job: &Job, fault: Fault) -> (Response<Body>, Outcome) {
+    match stand_in(core, job, Failure::Unreachable) {
+        Some(Ok(stale)) => stale,
+        Some(Err(refused)) => refuse(job, refused),
+        None => refuse(job, fault),
+    }
+}
+
+/// Something stored in place of an answer that did not come (R42); an error when the contract forbids it.
+fn stand_in(core: &Core, job: &Job, failure: Failure) -> Option<Result<(Response<Body>, Outcome), Fault>> {
+    let now = core.now();
+    let found = look(core, job, now);
+    let read = as_read(job, found.disturbed);
+    let entry: Option<&EntryRef> =
+        lookup::newest(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
+    match lookup::fallback(now, &read, entry.map(|e| e.meta()), failure, &job.policy) {
+        Fallback::Serve { breached, .. } => Some(Ok((
+            flights::from_stored(job, now, entry?, breached, Some("stand-in")),
+            Outcome::Stale,
+        ))),
+        Fallback::Refuse(refusal) => Some(Err(Fault::of_refusal(refusal))),
+        Fallback::PassOn => None,
+    }
+}
+
+fn refuse(job: &Job, fault: Fault) -> (Response<Body>, Outcome) {
+    let mut response = fault.response();
+    let status = CacheStatus {
+        handling: Handling::Generated,
+        ttl: None,
+        key: None,
+        detail: Some("refused"),
+    };
+    headers::stamp(response.headers_mut(), &job.connection, status);
+    (response, Outcome::Refused)
+}
+
+/// The statuses that say the origin is broken rather than what it has to say (RFC 5861 s4).
+pub(super) fn is_server_error(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}

@@ -1,0 +1,159 @@
+//! Straight to a node and back: nothing is stored, nothing shared, and the body streams without a task in between.
+
+use super::body::{Body, UploadWatch};
+use super::error::Fault;
+use super::headers::{self, Consistency, Told};
+use super::outbound;
+use super::request::Job;
+use super::{Core, hit};
+use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::policy::Contract;
+use crate::core::reason::{FetchReason, NotStored, Outcome};
+use crate::upstream::{Answered, Call, Kind, OutBody};
+use http::header::{IF_MODIFIED_SINCE, IF_RANGE};
+use http::{HeaderMap, Method, Response};
+use std::sync::Arc;
+
+/// Answers a request that passes.
+pub(super) async fn run(
+    core: Arc<Core>,
+    job: Arc<Job>,
+    body: OutBody,
+    watch: UploadWatch,
+    reason: FetchReason,
+) -> Response<Body> {
+    let response = fetch(&core, &job, body, Some(&watch), reason).await;
+    let outcome = if response.extensions().get::<Refused>().is_some() {
+        Outcome::Refused
+    } else {
+        Outcome::Pass
+    };
+    core.account(Some(job.route.id), outcome, job.start, response)
+}
+
+/// Marks an answer made here.
+#[derive(Clone)]
+pub(super) struct Refused;
+
+/// Asks a node, and shapes its answer or the fault.
+pub(super) async fn fetch(
+    core: &Arc<Core>,
+    job: &Arc<Job>,
+    body: OutBody,
+    watch: Option<&UploadWatch>,
+    reason: FetchReason,
+) -> Response<Body> {
+    let strong = job.policy.is_strong();
+    let mut parts = outbound::parts(job, &*core.shared.world.entropy);
+    if strong {
+        undated(&mut parts.headers);
+    }
+    let call = Call {
+        upstream: job.resource.upstream,
+        parts,
+        body,
+        kind: Kind::Read { primary: strong },
+        deadline: job.deadline,
+        before_send: None,
+    };
+    let status = CacheStatus {
+        handling: Handling::Forwarded {
+            reason,
+            status: None,
+            stored: false,
+            collapsed: false,
+        },
+        ttl: None,
+        key: None,
+        detail: None,
+    };
+    match core.pool.call(call).await {
+        Ok(answered) => answer(core, job, answered, status, None),
+        Err(e) => fault(
+            job,
+            Fault::of_call(&e, strong, false, watch.and_then(UploadWatch::fault)),
+        ),
+    }
+}
+
+/// A fault in place of an answer.
+pub(super) fn fault(job: &Job, fault: Fault) -> Response<Body> {
+    let mut response = fault.response();
+    response.extensions_mut().insert(Refused);
+    let status = CacheStatus {
+        handling: Handling::Generated,
+        ttl: None,
+        key: None,
+        detail: Some("refused"),
+    };
+    headers::stamp(response.headers_mut(), &job.connection, status);
+    response
+}
+
+/// R5c: on strong routes dates prove nothing.
+fn undated(headers: &mut HeaderMap) {
+    headers.remove(IF_MODIFIED_SINCE);
+    if headers.get(IF_RANGE).is_some_and(|v| !v.as_bytes().starts_with(b"\"")) {
+        headers.remove(IF_RANGE);
+    }
+}
+
+/// A node's answer as its requester gets it. `why` it was not stored, where it could have been.
+pub(super) fn answer(
+    core: &Arc<Core>,
+    job: &Job,
+    answered: Answered,
+    status: CacheStatus<'_>,
+    why: Option<NotStored>,
+) -> Response<Body> {
+    let Answered {
+        mut parts,
+        body,
+        sent,
+        received,
+        ..
+    } = answered;
+    headers::from_node(&mut parts.headers);
+    let stall = job.connection.peer.listener.body_timeout;
+    let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
+    let now = core.now();
+    let reads = matches!(job.parts.method, Method::GET | Method::HEAD) || job.parts.method.as_str() == "QUERY";
+    let consistency = match &job.policy.contract {
+        Contract::Eventual(..) if reads => {
+            let age = crate::core::http::freshness::age_field(&parts.headers);
+            let valid = crate::core::http::freshness::valid_as_of(age, sent).unwrap_or_default();
+            Consistency::Bounded(now.since(valid))
+        }
+        Contract::Strong(..) if reads => Consistency::Validated,
+        Contract::Off | Contract::Weak(_) | Contract::Eventual(..) | Contract::Strong(..) => Consistency::Silent,
+    };
+    // RFC 9111 s5.1: an answer that was not generated here for this request carries its Age; a fresh one is zero seconds old.
+    let age = job.policy.caching().map(|_| {
+        crate::core::http::freshness::age_field(&parts.headers)
+            .unwrap_or_default()
+            .plus(now.since(received))
+    });
+    let version = parts.version;
+    let mut response = Response::from_parts(parts, Body::node(body, stall));
+    if no_body {
+        response = response.map(|_| Body::empty());
+    }
+    response.extensions_mut().clear();
+    let status = CacheStatus {
+        detail: status.detail.or(why.map(NotStored::word)),
+        ..status
+    };
+    headers::finish(
+        &mut response,
+        &job.connection,
+        &job.route,
+        &job.policy,
+        &Told {
+            status,
+            age,
+            consistency,
+            version,
+        },
+    );
+    response
+}

@@ -1,0 +1,337 @@
+//! The one branching function on the path. A request is refused, answered by its route alone, served from the store on the spot, or
+//! handed to the child that reads, passes or writes.
+
+use super::body::{Body, BoxError, Upload, UploadWatch};
+use super::error::Fault;
+use super::headers::{self, Consistency, Told};
+use super::request::{self, Handling, Job};
+use super::routes;
+use super::{Answering, ConnectionInfo, Core, InFlight, hit, miss, pass, write};
+use crate::config::runtime::{Action, RedirectTo, Route};
+use crate::core::http::cache_status::{self, CacheStatus};
+use crate::core::key::{KeyBuffer, KeyParts};
+use crate::core::lookup::{self, Decision, Read};
+use crate::core::policy::{Caching, Contract, Policy};
+use crate::core::reason::{FetchReason, Outcome};
+use crate::core::time::{Age, MonoTime};
+use crate::store::{EntryRef, ResourceId};
+use crate::upstream::OutBody;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, LOCATION};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+thread_local! {
+    /// The key of the request at hand; borrowed only while it is made and looked up.
+    static KEY: RefCell<KeyBuffer> = RefCell::new(KeyBuffer::new());
+}
+
+/// Answers a request.
+pub(super) fn handle<B>(core: &Arc<Core>, connection: &Arc<ConnectionInfo>, request: Request<B>) -> Answering
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let start = core.now();
+    let (parts, body) = request.into_parts();
+    match answer_now(core, connection, &parts, body.is_end_stream(), start) {
+        Ok(Step::Ready(route, outcome, response)) => {
+            Answering::Ready(Some(core.account(route, outcome, start, response)))
+        }
+        Ok(Step::Go(go)) => launch(core, connection, parts, body, *go),
+        Err((route, fault)) => {
+            let mut response = fault.response();
+            headers::stamp(response.headers_mut(), connection, refused_status(route));
+            Answering::Ready(Some(core.account(route, Outcome::Refused, start, response)))
+        }
+    }
+}
+
+/// What a first, synchronous look at a request leads to. The large variant is the frequent one.
+#[allow(clippy::large_enum_variant)]
+enum Step {
+    Ready(Option<usize>, Outcome, Response<Body>),
+    Go(Box<Go>),
+}
+
+/// Everything known of a request that has to wait.
+struct Go {
+    route: Arc<Route>,
+    policy: Arc<Policy>,
+    guard: Option<InFlight>,
+    authority: String,
+    sent: String,
+    resource: ResourceId,
+    digest: u128,
+    key: Arc<[u8]>,
+    start: MonoTime,
+    next: Next,
+}
+
+/// Which child takes it.
+enum Next {
+    Read,
+    /// A hit that is served now, and refreshed behind the client's back.
+    Refresh(Box<Response<Body>>),
+    Pass(FetchReason),
+    Write,
+}
+
+type Refused = (Option<usize>, Fault);
+
+fn answer_now(
+    core: &Arc<Core>,
+    connection: &ConnectionInfo,
+    parts: &Parts,
+    no_body: bool,
+    start: MonoTime,
+) -> Result<Step, Refused> {
+    let shared = &core.shared;
+    let authority = request::authority(&parts.uri, &parts.headers).map_err(|f| (None, f))?;
+    request::check(parts, connection).map_err(|f| (None, f))?;
+    let path = request::path(&parts.uri);
+    let route = request::route(shared, parts, &request::host_name(authority), &path).map_err(|f| (None, f))?;
+    let guard = match route.max_in_flight {
+        None => None,
+        Some(max) => Some(InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?),
+    };
+    let own = |mut response: Response<Body>| {
+        super::outbound::set(response.headers_mut(), &route.set_response_headers);
+        headers::stamp(response.headers_mut(), connection, refused_status(None));
+        Ok(Step::Ready(Some(route.id), Outcome::Pass, response))
+    };
+    let (upstream, policy, rewrite) = match &route.action {
+        Action::Proxy {
+            upstream,
+            policy,
+            rewrite,
+        } => (upstream, policy, rewrite),
+        Action::Redirect { to, status } => return own(redirect(to, *status, parts, authority)),
+        Action::Respond { status, body } => return own(respond(*status, body, &parts.method)),
+    };
+    let sent = routes::sent_path(&route.matches, rewrite.as_ref(), &path);
+    let resource = routes::resource(shared.secret, upstream, &sent, parts.uri.query());
+    let go = |next, digest, key| {
+        Step::Go(Box::new(Go {
+            route: Arc::clone(route),
+            policy: Arc::clone(policy),
+            guard,
+            authority: authority.to_owned(),
+            sent: sent.into_owned(),
+            resource,
+            digest,
+            key,
+            start,
+            next,
+        }))
+    };
+    let caching = match request::handling(parts, policy, !no_body) {
+        Handling::Write => return Ok(go(Next::Write, 0, Arc::default())),
+        Handling::Pass(reason) => return Ok(go(Next::Pass(reason), 0, Arc::default())),
+        Handling::Read(caching) => caching,
+    };
+    KEY.with_borrow_mut(|buffer| {
+        let key = write_key(buffer, route, connection, parts, authority, caching);
+        let digest = shared.secret.digest(key).0;
+        let found = shared.store.lookup(start, resource, digest, key);
+        let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed);
+        let decision = lookup::decide(start, &read, &found.variants, policy);
+        match decision {
+            Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => {
+                let Some(entry) = found.variants.get(index).filter(|e| !e.is_revoked()) else {
+                    // R23: taken out of service since the look; whoever did it has not been answered yet.
+                    return Ok(go(Next::Read, digest, Arc::from(key)));
+                };
+                shared.store.touched(entry);
+                shared.metrics.served_age(route.id, age);
+                let response = stored(connection, route, policy, parts, entry, age, start);
+                if matches!(decision, Decision::ServeAndRefresh { .. }) {
+                    return Ok(go(Next::Refresh(Box::new(response)), digest, Arc::from(key)));
+                }
+                let outcome = if age < entry.meta().lifetime {
+                    Outcome::Hit
+                } else {
+                    Outcome::Stale
+                };
+                Ok(Step::Ready(Some(route.id), outcome, response))
+            }
+            Decision::Refuse(refusal) => Err((Some(route.id), Fault::of_refusal(refusal))),
+            Decision::Revalidate { .. } | Decision::Fetch(_) => Ok(go(Next::Read, digest, Arc::from(key))),
+        }
+    })
+}
+
+fn write_key<'b>(
+    buffer: &'b mut KeyBuffer,
+    route: &Route,
+    connection: &ConnectionInfo,
+    parts: &Parts,
+    authority: &str,
+    caching: &Caching,
+) -> &'b [u8] {
+    let key = KeyParts {
+        route: route.id,
+        https: connection.peer.tls,
+        host: authority,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+    };
+    buffer.write(key, &caching.key)
+}
+
+/// A stored answer, as it leaves: a hit, fresh or stale.
+fn stored(
+    connection: &ConnectionInfo,
+    route: &Route,
+    policy: &Policy,
+    parts: &Parts,
+    entry: &EntryRef,
+    age: Age,
+    now: MonoTime,
+) -> Response<Body> {
+    let mut response = hit::answer(&parts.method, &parts.headers, entry, policy.is_strong());
+    let key = parts.uri.path();
+    let status = CacheStatus {
+        handling: cache_status::Handling::Hit,
+        ttl: Some(entry.meta().ttl_seconds(now)),
+        key: connection.debug.then_some(key),
+        detail: None,
+    };
+    let consistency = match &policy.contract {
+        Contract::Eventual(..) => Consistency::Bounded(entry.meta().staleness(now)),
+        Contract::Off | Contract::Weak(_) | Contract::Strong(..) => Consistency::Silent,
+    };
+    let told = Told {
+        status,
+        age: Some(age),
+        consistency,
+        version: Version::HTTP_11,
+    };
+    headers::finish(&mut response, connection, route, policy, &told);
+    response
+}
+
+fn launch<B>(core: &Arc<Core>, connection: &Arc<ConnectionInfo>, parts: Parts, body: B, go: Go) -> Answering
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let Go {
+        route,
+        policy,
+        guard,
+        authority,
+        sent,
+        resource,
+        digest,
+        key,
+        start,
+        next,
+    } = go;
+    let deadline = request::deadline(start, &route);
+    let connection = Arc::clone(connection);
+    let (max, stall) = (connection.peer.listener.max_body, connection.peer.listener.body_timeout);
+    let job = Job {
+        connection,
+        route,
+        policy,
+        parts,
+        authority,
+        path: sent,
+        resource,
+        digest,
+        key,
+        start,
+        deadline,
+    };
+    let (core, job) = (Arc::clone(core), Arc::new(job));
+    match next {
+        Next::Read => Answering::Pending(Box::pin(async move { guarded(guard, miss::read(core, job).await) })),
+        Next::Refresh(response) => {
+            miss::refresh(&core, &job);
+            let response = core.account(Some(job.route.id), Outcome::Stale, start, *response);
+            Answering::Ready(Some(guarded(guard, response)))
+        }
+        Next::Pass(reason) => {
+            let (body, watch) = upload(body, max, stall);
+            Answering::Pending(Box::pin(async move {
+                guarded(guard, pass::run(core, job, body, watch, reason).await)
+            }))
+        }
+        Next::Write => {
+            let (body, watch) = upload(body, max, stall);
+            Answering::Pending(Box::pin(async move {
+                guarded(guard, write::run(core, job, body, watch).await)
+            }))
+        }
+    }
+}
+
+/// The client's body, bounded; nothing when there is none.
+fn upload<B>(body: B, max: u64, stall: std::time::Duration) -> (OutBody, UploadWatch)
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    if body.is_end_stream() {
+        return (OutBody::Empty, UploadWatch::default());
+    }
+    let (body, watch) = Upload::new(body, max, stall);
+    (OutBody::stream(body), watch)
+}
+
+/// Counts the request as in flight until its body has ended.
+fn guarded(guard: Option<InFlight>, response: Response<Body>) -> Response<Body> {
+    match guard {
+        None => response,
+        Some(guard) => response.map(|body| body.at_end(move |_| drop(guard))),
+    }
+}
+
+/// The client is sent elsewhere.
+fn redirect(to: &RedirectTo, status: StatusCode, parts: &Parts, authority: &str) -> Response<Body> {
+    let location = match to {
+        RedirectTo::Location(location) => Some(location.clone()),
+        RedirectTo::Https => {
+            let target = parts.uri.path_and_query().map_or("/", |t| t.as_str());
+            HeaderValue::from_str(&format!("https://{}{target}", request::host_name(authority))).ok()
+        }
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    if let Some(location) = location {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// An answer written in the configuration.
+fn respond(status: StatusCode, body: &Bytes, method: &Method) -> Response<Body> {
+    let mut response = Response::new(if hit::has_no_body(status) {
+        Body::empty()
+    } else {
+        Body::whole(body.clone())
+    });
+    if *method == Method::HEAD {
+        response = Response::new(Body::empty());
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    *response.status_mut() = status;
+    response
+}
+
+/// What Cache-Status says of an answer made here: nothing was forwarded and nothing was stored.
+fn refused_status(route: Option<usize>) -> CacheStatus<'static> {
+    let detail = if route.is_some() { "refused" } else { "not-proxied" };
+    CacheStatus {
+        handling: cache_status::Handling::Generated,
+        ttl: None,
+        key: None,
+        detail: Some(detail),
+    }
+}

@@ -1,0 +1,221 @@
+//! A client's request, checked and named once: what hyper lets through and HTTP does not (RFC 9112 s3.2, s6.1, s11), its route, its
+//! resource and its key. Whoever comes later reads, and parses nothing again.
+
+use super::error::Fault;
+use super::routes::{self, Question};
+use super::{ConnectionInfo, Shared};
+use crate::config::runtime::Route;
+use crate::core::http::invalidate;
+use crate::core::key;
+use crate::core::policy::{Caching, Policy};
+use crate::core::reason::FetchReason;
+use crate::core::time::{MonoTime, Span};
+use crate::store::ResourceId;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The effective host of a request: from an absolute-form target, which wins (RFC 9112 s3.2.2), or from its one `Host`.
+pub(super) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Fault> {
+    const BAD: &str = "the request needs exactly one valid Host";
+    let mut lines = headers.get_all(HOST).iter();
+    let (first, second) = (lines.next(), lines.next());
+    let host = match (first, second) {
+        (Some(host), None) => host.to_str().ok().filter(|h| is_authority(h)),
+        _ => None,
+    };
+    let host = host.ok_or(Fault::refuse_and_close(StatusCode::BAD_REQUEST, BAD))?;
+    match uri.authority() {
+        Some(target) if target.as_str().contains('@') => Err(Fault::refuse_and_close(StatusCode::BAD_REQUEST, BAD)),
+        Some(target) => Ok(target.as_str()),
+        None => Ok(host),
+    }
+}
+
+/// `uri-host [":" port]` (RFC 9110 s7.2): no user, no list, no white space.
+fn is_authority(host: &str) -> bool {
+    let (name, port) = split_port(host);
+    let name_fits = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&b))
+        }
+    };
+    name_fits && port.is_none_or(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rfind(':') {
+        Some(at) if !host.ends_with(']') => (host.get(..at).unwrap_or(host), host.get(at + 1..)),
+        _ => (host, None),
+    }
+}
+
+/// The host alone, lower case.
+pub(super) fn host_name(authority: &str) -> Cow<'_, str> {
+    let name = split_port(authority).0;
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// What is refused whatever the route.
+pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<(), Fault> {
+    let headers = &parts.headers;
+    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
+        let several = headers.get_all(TRANSFER_ENCODING).iter().count() > 1;
+        if several || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Fault::refuse_and_close(
+                StatusCode::NOT_IMPLEMENTED,
+                "the only transfer coding understood is chunked",
+            ));
+        }
+    }
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.trim().parse::<u64>().ok());
+    if declared.is_some_and(|length| length > connection.peer.listener.max_body) {
+        return Err(Fault::refuse_and_close(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than max_body",
+        ));
+    }
+    match parts.method.as_str() {
+        "TRACE" => Err(Fault::refuse(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not allowed")),
+        "PURGE" => Err(Fault::refuse(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "PURGE is not allowed here: purge on the admin port",
+        )),
+        "CONNECT" => Err(Fault::refuse_and_close(
+            StatusCode::NOT_IMPLEMENTED,
+            "tunnels are not supported",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The path, normalised.
+pub(super) fn path(uri: &Uri) -> Cow<'_, str> {
+    key::normalise_path(uri.path())
+}
+
+/// The route that takes the request.
+pub(super) fn route<'a>(shared: &'a Shared, parts: &Parts, host: &str, path: &str) -> Result<&'a Arc<Route>, Fault> {
+    let question = Question {
+        host,
+        path,
+        method: &parts.method,
+        headers: &parts.headers,
+    };
+    routes::find(&shared.config, &question).ok_or(Fault {
+        proxy_error: Some("destination_not_found"),
+        ..Fault::refuse(StatusCode::NOT_FOUND, "no route takes this request")
+    })
+}
+
+/// How a request is handled, before anything is looked up.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Handling<'a> {
+    /// From the store if the contract allows.
+    Read(&'a Caching),
+    /// To a node and back, nothing stored, nothing changed.
+    Pass(FetchReason),
+    /// It may change something: the gate first.
+    Write,
+}
+
+/// Which of the three a request is.
+pub(super) fn handling<'a>(parts: &Parts, policy: &'a Policy, has_body: bool) -> Handling<'a> {
+    if invalidate::is_unsafe_request(&parts.method, &parts.headers) {
+        return Handling::Write; // R13: also by X-HTTP-Method-Override
+    }
+    let Some(caching) = policy.caching() else {
+        return Handling::Pass(FetchReason::Bypass);
+    };
+    // QUERY answers will be stored when their bodies are in the key; until then they pass.
+    if !matches!(parts.method, Method::GET | Method::HEAD) || has_body {
+        return Handling::Pass(FetchReason::Method);
+    }
+    if is_for_the_origin(&parts.headers) {
+        return Handling::Pass(FetchReason::Request);
+    }
+    Handling::Read(caching)
+}
+
+/// `If-Match` and `If-Unmodified-Since` are the origin's to evaluate (RFC 9111 s4.3.2).
+fn is_for_the_origin(headers: &HeaderMap) -> bool {
+    headers.contains_key(http::header::IF_MATCH) || headers.contains_key(http::header::IF_UNMODIFIED_SINCE)
+}
+
+/// A request on a proxying route, owned, for everything that cannot be answered at once.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) connection: Arc<ConnectionInfo>,
+    pub(super) route: Arc<Route>,
+    pub(super) policy: Arc<Policy>,
+    /// The client's head.
+    pub(super) parts: Parts,
+    /// The effective host with its port, as the client sent it.
+    pub(super) authority: String,
+    /// The path as sent to the node.
+    pub(super) path: String,
+    pub(super) resource: ResourceId,
+    pub(super) digest: u128,
+    pub(super) key: Arc<[u8]>,
+    /// When the request's head was in.
+    pub(super) start: MonoTime,
+    /// When its answer's head must be in.
+    pub(super) deadline: MonoTime,
+}
+
+impl Job {
+    /// The time left until the deadline.
+    pub(super) fn left(&self, now: MonoTime) -> std::time::Duration {
+        self.deadline.duration_since(now)
+    }
+}
+
+/// When the answer's head must be in.
+pub(super) fn deadline(now: MonoTime, route: &Route) -> MonoTime {
+    now.after(Span::from(route.timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_one_name_or_address_with_an_optional_port() {
+        for good in [
+            "a",
+            "a.example",
+            "a.example:80",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:80",
+            "a:",
+        ] {
+            assert!(is_authority(good), "{good}");
+        }
+        for bad in [
+            "", "a,b", "a b", "user@a", "a/b", "[::1", "[zz]", "a:port", "a:123456", ":80", "a?b", "a#b",
+        ] {
+            assert!(!is_authority(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_host_name_is_lower_case_and_has_no_port() {
+        assert_eq!(host_name("Shop.Example:8080"), "shop.example");
+        assert_eq!(host_name("[::1]:80"), "[::1]");
+        assert_eq!(host_name("a"), "a");
+    }
+}

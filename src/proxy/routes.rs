@@ -1,0 +1,106 @@
+//! Which route takes a request, and what a URL of a client's is called towards the nodes. First match wins; nothing here decides
+//! what is done with the request.
+
+use crate::config::runtime::{Action, Config, GateBy, Match, Rewrite, Route};
+use crate::core::key::{self, KeySecret};
+use crate::store::ResourceId;
+use http::{HeaderMap, Method};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// What of a request the routes look at.
+pub(super) struct Question<'a> {
+    /// Lower case, without its port.
+    pub(super) host: &'a str,
+    /// Normalised (RFC 3986 s6.2.2).
+    pub(super) path: &'a str,
+    pub(super) method: &'a Method,
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// The first route that takes the request.
+pub(super) fn find<'a>(config: &'a Config, question: &Question<'_>) -> Option<&'a Arc<Route>> {
+    config.routes.iter().find(|route| takes(&route.matches, question))
+}
+
+fn takes(matches: &Match, question: &Question<'_>) -> bool {
+    takes_url(matches, Some(question.host), question.path)
+        && (matches.methods.is_empty() || matches.methods.iter().any(|m| method_fits(m, question.method)))
+        && matches
+            .headers
+            .iter()
+            .all(|(name, value)| question.headers.get_all(name).iter().any(|line| line == value))
+}
+
+fn takes_url(matches: &Match, host: Option<&str>, path: &str) -> bool {
+    matches
+        .host
+        .as_ref()
+        .is_none_or(|pattern| host.is_none_or(|host| pattern.matches(host)))
+        && matches
+            .path
+            .as_ref()
+            .is_none_or(|pattern| pattern.matches(path).is_some())
+}
+
+/// GET includes HEAD.
+fn method_fits(pattern: &Method, method: &Method) -> bool {
+    pattern == method || (*pattern == Method::GET && *method == Method::HEAD)
+}
+
+/// The path as sent to the node.
+pub(super) fn sent_path<'a>(matches: &Match, rewrite: Option<&Rewrite>, path: &'a str) -> Cow<'a, str> {
+    match (rewrite, &matches.path) {
+        (Some(rewrite), Some(pattern)) => pattern
+            .matches(path)
+            .map_or(Cow::Borrowed(path), |captures| Cow::Owned(rewrite.apply(&captures))),
+        (Some(rewrite), None) => Cow::Owned(rewrite.apply(&Default::default())),
+        (None, _) => Cow::Borrowed(path),
+    }
+}
+
+/// The resource behind a path as sent to the node. One function for every route, so that a write through one is seen by all.
+pub(super) fn resource(
+    secret: KeySecret,
+    upstream: &crate::config::runtime::Upstream,
+    path: &str,
+    query: Option<&str>,
+) -> ResourceId {
+    let query = match upstream.gate {
+        GateBy::Path => None,
+        GateBy::Url => query,
+    };
+    ResourceId {
+        digest: key::resource_digest(secret, upstream.id, path, query).0,
+        upstream: upstream.id,
+    }
+}
+
+/// The resources a URL of a client's may stand for, whatever its method and fields: one for each route that would take it until one
+/// takes everything. With `host` none, every host. Used where a URL is only named: by an answer (R12) or by a purge.
+pub(super) fn resources_of_url(
+    config: &Config,
+    secret: KeySecret,
+    host: Option<&str>,
+    path: &str,
+    query: Option<&str>,
+) -> Vec<(ResourceId, String)> {
+    let path = key::normalise_path(path);
+    let mut found = Vec::new();
+    for route in config
+        .routes
+        .iter()
+        .filter(|route| takes_url(&route.matches, host, &path))
+    {
+        if let Action::Proxy { upstream, rewrite, .. } = &route.action {
+            let sent = sent_path(&route.matches, rewrite.as_ref(), &path);
+            found.push((resource(secret, upstream, &sent, query), sent.into_owned()));
+        }
+        if host.is_some() && route.matches.methods.is_empty() && route.matches.headers.is_empty() {
+            break;
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}

@@ -1,0 +1,210 @@
+//! A request that may change something: gate first, then the node, then out with what it made stale, and only then the answer (R10).
+//! Runs as a task of its own: a client that leaves does not cancel its write (R21).
+
+use super::body::{Body, UploadWatch};
+use super::error::Fault;
+use super::headers::{self, Consistency, Told};
+use super::request::Job;
+use super::{Core, hit, outbound, pass, routes};
+use crate::core::consistency::write::judge;
+use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::invalidate::{self, RequestUrl};
+use crate::core::reason::{FetchReason, Outcome, WriteOutcome};
+use crate::core::retry::Sent;
+use crate::store::{ResourceId, Store, WriteEnd, WriteGuard};
+use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
+use http::header::EXPECT;
+use http::{Method, Response};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long the rest of an upload may take once the answer is in, before the write counts as unknown.
+const LATE_UPLOAD: Duration = Duration::from_secs(1);
+
+/// What the client's side of a write is told.
+type Told1 = Result<(Answered, Option<OpenWrite>), CallError>;
+
+/// Answers a write.
+pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: UploadWatch) -> Response<Body> {
+    let (tell, told) = oneshot::channel();
+    // Registered before the task runs: from here no fill in flight may be stored (R1).
+    let guard = core.shared.store.begin_write(vec![(job.resource, job.path.clone())]);
+    tokio::spawn(carry(Arc::clone(&core), Arc::clone(&job), body, guard, tell));
+    let strong = job.policy.is_strong();
+    let (response, outcome) = match told.await {
+        Ok(Ok((answered, open))) => (answer(&job, answered, open), Outcome::Pass),
+        Ok(Err(e)) => (
+            pass::fault(&job, Fault::of_call(&e, strong, true, watch.fault())),
+            Outcome::Refused,
+        ),
+        Err(_) => (pass::fault(&job, Fault::internal()), Outcome::Refused),
+    };
+    core.account(Some(job.route.id), outcome, job.start, response)
+}
+
+/// Sends the write and ends it at the gate, whoever still listens.
+async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard, tell: oneshot::Sender<Told1>) {
+    let mut parts = outbound::parts(&job, &*core.shared.world.entropy);
+    parts.headers.remove(EXPECT); // our server has asked for the body already
+    let repeatable = job
+        .policy
+        .idempotency_header
+        .as_ref()
+        .is_some_and(|name| parts.headers.contains_key(name));
+    let call = Call {
+        upstream: job.resource.upstream,
+        parts,
+        body,
+        kind: Kind::Write { repeatable },
+        deadline: job.deadline,
+        before_send: None,
+    };
+    let told = match core.pool.call(call).await {
+        Err(e) => {
+            let (end, outcome) = match e.sent {
+                Sent::Nothing => (WriteEnd::NotSent, WriteOutcome::NotApplied),
+                Sent::Maybe => (WriteEnd::UnknownClosed(e.closed_at), WriteOutcome::Unknown),
+            };
+            guard.end(end);
+            core.shared.metrics.write(job.route.id, outcome);
+            Err(e)
+        }
+        Ok(mut answered) => {
+            let upload = answered.body.finish_upload();
+            let complete = tokio::time::timeout(LATE_UPLOAD, upload).await.unwrap_or(false);
+            let outcome = judge(answered.parts.status, complete, answered.after_maybe_applied);
+            core.shared.metrics.write(job.route.id, outcome);
+            let open = end(&core, &job, &answered, outcome, guard);
+            Ok((answered, open))
+        }
+    };
+    // A client that has left drops the answer; what it holds open closes with it.
+    let _ = tell.send(told);
+}
+
+/// Ends the write at the gate, before its answer goes anywhere. Returns what still has to happen when its connection closes.
+fn end(core: &Core, job: &Job, answered: &Answered, outcome: WriteOutcome, guard: WriteGuard) -> Option<OpenWrite> {
+    let store = &core.shared.store;
+    match outcome {
+        WriteOutcome::Applied => {
+            for (resource, _) in named(core, job, answered) {
+                store.drop_resource(resource); // R12
+            }
+            guard.end(WriteEnd::Applied);
+            None
+        }
+        WriteOutcome::Rejected => {
+            guard.end(WriteEnd::Rejected);
+            None
+        }
+        WriteOutcome::NotApplied => {
+            guard.end(WriteEnd::NotSent);
+            None
+        }
+        WriteOutcome::Unknown => {
+            let resources = guard.end(WriteEnd::UnknownOpen); // R11
+            Some(OpenWrite {
+                store: Arc::clone(store),
+                core_clock: Arc::clone(&core.shared.world.clock),
+                resources,
+            })
+        }
+    }
+}
+
+/// R12: the resources an answer names, both as a client would ask for them and as paths of the node's own.
+fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String)> {
+    let shared = &core.shared;
+    let request = RequestUrl {
+        https: job.connection.peer.tls,
+        host: &job.authority,
+        path: job.parts.uri.path(),
+        query: job.parts.uri.query(),
+    };
+    let mut found = Vec::new();
+    for url in invalidate::affected(answered.parts.status, &answered.parts.headers, request) {
+        let host = super::request::host_name(&job.authority);
+        let query = url.query.as_deref();
+        found.extend(routes::resources_of_url(
+            &shared.config,
+            shared.secret,
+            Some(&host),
+            &url.path,
+            query,
+        ));
+        if let Some(upstream) = shared.config.upstreams.get(job.resource.upstream) {
+            found.push((
+                routes::resource(shared.secret, upstream, &url.path, query),
+                url.path.clone(),
+            ));
+        }
+    }
+    found
+}
+
+fn answer(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Response<Body> {
+    let Answered { mut parts, body, .. } = answered;
+    headers::from_node(&mut parts.headers);
+    let stall = job.connection.peer.listener.body_timeout;
+    let version = parts.version;
+    let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
+    let body = if no_body {
+        Body::empty()
+    } else {
+        Body::node(body, stall)
+    };
+    let body = match open {
+        None => body,
+        Some(open) => body.at_end(move |node| {
+            drop(node); // closes the connection, if it is still there: only now does the settling time begin (R11)
+            drop(open);
+        }),
+    };
+    let mut response = Response::from_parts(parts, body);
+    response.extensions_mut().clear();
+    let handling = Handling::Forwarded {
+        reason: FetchReason::Method,
+        status: None,
+        stored: false,
+        collapsed: false,
+    };
+    let status = CacheStatus {
+        handling,
+        ttl: None,
+        key: None,
+        detail: None,
+    };
+    let consistency = if job.policy.is_strong() {
+        Consistency::Write
+    } else {
+        Consistency::Silent
+    };
+    let age = None;
+    headers::finish(
+        &mut response,
+        &job.connection,
+        &job.route,
+        &job.policy,
+        &Told {
+            status,
+            age,
+            consistency,
+            version,
+        },
+    );
+    response
+}
+
+/// A write that ended unknown while its connection is open. Dropped when the connection is closed.
+struct OpenWrite {
+    store: Arc<Store>,
+    core_clock: Arc<dyn crate::world::Clock>,
+    resources: Vec<(ResourceId, String)>,
+}
+
+impl Drop for OpenWrite {
+    fn drop(&mut self) {
+        self.store.write_closed(&self.resources, self.core_clock.mono());
+    }
+}
