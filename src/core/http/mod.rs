@@ -17,3 +17,6 @@ pub mod validate;
 pub mod vary;
 
 pub(crate) use syntax::trim_ows;
+
+#[cfg(test)]
+pub(crate) mod testing;

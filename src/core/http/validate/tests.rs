@@ -1,1 +1,267 @@
+#![allow(clippy::unwrap_used)]
 
+use super::*;
+use crate::core::http::testing::{START_WALL, headers, meta};
+use crate::core::time::WallTime;
+use http::StatusCode;
+use http::header::ETAG;
+use proptest::prelude::*;
+
+const HOUR_BEFORE: &str = "Sun, 06 Nov 1994 07:49:37 GMT";
+const SECOND_BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+const NOW: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+fn hour_before() -> WallTime {
+    WallTime::from_millis(START_WALL.as_millis() - 3_600_000)
+}
+
+fn tag(text: &'static str) -> Option<crate::core::http::stored::Etag> {
+    etag::parse(&HeaderValue::from_static(text))
+}
+
+#[test]
+fn rfc9111_s4_3_2_the_clients_conditions() {
+    use Precondition::{NotModified, Proceed};
+    let dated = || Meta {
+        last_modified: Some(hour_before()),
+        ..meta()
+    };
+    let undated = || Meta { etag: None, ..meta() };
+    let cases = [
+        ("none", meta(), "X: 1".to_owned(), Proceed),
+        ("the tag", meta(), "If-None-Match: \"1\"".to_owned(), NotModified),
+        (
+            "weakly the tag",
+            meta(),
+            "If-None-Match: W/\"1\"".to_owned(),
+            NotModified,
+        ),
+        ("another tag", meta(), "If-None-Match: \"2\"".to_owned(), Proceed),
+        ("any tag", meta(), "If-None-Match: *".to_owned(), NotModified),
+        (
+            "a tag where none is stored",
+            undated(),
+            "If-None-Match: \"1\"".to_owned(),
+            Proceed,
+        ),
+        (
+            "unchanged since",
+            dated(),
+            format!("If-Modified-Since: {HOUR_BEFORE}"),
+            NotModified,
+        ),
+        (
+            "unchanged since later",
+            dated(),
+            format!("If-Modified-Since: {SECOND_BEFORE}"),
+            NotModified,
+        ),
+        (
+            "changed since",
+            Meta {
+                last_modified: Some(START_WALL),
+                ..meta()
+            },
+            format!("If-Modified-Since: {SECOND_BEFORE}"),
+            Proceed,
+        ),
+        (
+            "Date without Last-Modified",
+            undated(),
+            format!("If-Modified-Since: {NOW}"),
+            NotModified,
+        ),
+        (
+            "before that Date",
+            undated(),
+            format!("If-Modified-Since: {SECOND_BEFORE}"),
+            Proceed,
+        ),
+        ("no date", dated(), "If-Modified-Since: yesterday".to_owned(), Proceed),
+        (
+            "the tag goes before the date: other tag",
+            dated(),
+            format!("If-None-Match: \"2\"\nIf-Modified-Since: {NOW}"),
+            Proceed,
+        ),
+        (
+            "the tag goes before the date: malformed",
+            dated(),
+            format!("If-None-Match: x\nIf-Modified-Since: {NOW}"),
+            Proceed,
+        ),
+        (
+            "only for 2xx",
+            Meta {
+                status: StatusCode::NOT_FOUND,
+                ..meta()
+            },
+            "If-None-Match: \"1\"".to_owned(),
+            Proceed,
+        ),
+    ];
+    for (name, meta, fields, expected) in cases {
+        assert_eq!(
+            evaluate(&Method::GET, &headers(&fields), &meta, false),
+            expected,
+            "{name}"
+        );
+        assert_eq!(
+            evaluate(&Method::HEAD, &headers(&fields), &meta, false),
+            expected,
+            "{name}, HEAD"
+        );
+        assert_eq!(
+            evaluate(&Method::POST, &headers(&fields), &meta, false),
+            Proceed,
+            "{name}, POST"
+        );
+    }
+}
+
+#[test]
+fn r5c_dates_prove_nothing_on_strong_routes() {
+    let meta = Meta {
+        last_modified: Some(hour_before()),
+        ..meta()
+    };
+    let fields = headers(&format!("If-Modified-Since: {NOW}"));
+    assert_eq!(evaluate(&Method::GET, &fields, &meta, true), Precondition::Proceed);
+    let fields = headers(&format!("If-None-Match: \"1\"\nIf-Modified-Since: {NOW}"));
+    assert_eq!(evaluate(&Method::GET, &fields, &meta, true), Precondition::NotModified);
+}
+
+#[test]
+fn rfc9111_s4_3_1_and_r5b_what_the_origin_is_asked() {
+    let both = Meta {
+        last_modified: Some(hour_before()),
+        ..meta()
+    };
+    let weak = Meta {
+        etag: tag("W/\"1\""),
+        ..both.clone()
+    };
+    let sent = |meta: &Meta, strong: bool| {
+        // R5c: the client's own conditions and Range never travel.
+        let mut fields = headers(
+            "If-None-Match: \"c\"\nIf-Modified-Since: c\nIf-Match: \"c\"\nIf-Unmodified-Since: c\nIf-Range: c\nRange: bytes=0-1\nCache-Control: max-age=0\nX: kept",
+        );
+        conditional_headers(meta, strong).apply(&mut fields);
+        let mut lines: Vec<String> = fields
+            .iter()
+            .map(|(n, v)| format!("{n}: {}", v.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        lines
+    };
+    let date = format!("if-modified-since: {HOUR_BEFORE}");
+    assert_eq!(
+        sent(&both, false),
+        ["cache-control: max-age=0", &date, "if-none-match: \"1\"", "x: kept"]
+    );
+    assert_eq!(
+        sent(&weak, false),
+        ["cache-control: max-age=0", &date, "if-none-match: W/\"1\"", "x: kept"]
+    );
+    assert_eq!(
+        sent(&both, true),
+        ["cache-control: no-cache", "if-none-match: \"1\"", "x: kept"],
+        "r5b"
+    );
+    assert_eq!(
+        sent(&weak, true),
+        ["cache-control: no-cache", "x: kept"],
+        "r5b: a weak tag is no validator"
+    );
+    assert!(!conditional_headers(&weak, true).is_conditional());
+    assert!(conditional_headers(&both, true).is_conditional());
+    assert!(!Conditions::none(true).is_conditional());
+}
+
+#[test]
+fn rfc9111_s4_3_4_and_r5b_a_304_that_names_another_validator_confirms_nothing() {
+    let dated = Meta {
+        etag: None,
+        last_modified: Some(hour_before()),
+        ..meta()
+    };
+    let weak = Meta {
+        etag: tag("W/\"1\""),
+        ..meta()
+    };
+    let later = format!("Last-Modified: {NOW}");
+    let same = format!("Last-Modified: {HOUR_BEFORE}");
+    let cases: [(&str, Meta, &str, bool, bool); 9] = [
+        ("names nothing", meta(), "X: 1", true, true),
+        ("the same", meta(), "ETag: \"1\"", true, true),
+        ("another", meta(), "ETag: \"2\"", false, false),
+        ("weakly the same", meta(), "ETag: W/\"1\"", true, false),
+        ("a weak one is stored", weak, "ETag: \"1\"", true, false),
+        ("malformed", meta(), "ETag: 1", false, false),
+        ("a tag where none is stored", dated.clone(), "ETag: \"1\"", false, false),
+        ("the same date", dated.clone(), &same, true, true),
+        ("another date", dated, &later, false, false),
+    ];
+    for (name, meta, fields, on_weak, on_strong) in cases {
+        assert_eq!(confirms(&meta, &headers(fields), false), on_weak, "{name}");
+        assert_eq!(confirms(&meta, &headers(fields), true), on_strong, "{name}, strong");
+    }
+}
+
+#[test]
+fn rfc9111_s3_2_a_304_updates_every_field_but_those_of_the_stored_bytes() {
+    let mut stored = headers(
+        "ETag: \"1\"\nX-Old: 1\nX-Both: 1\nX-Both: 2\nAge: 7\nDate: old\nContent-Type: text/plain
+        Content-Length: 5\nContent-Encoding: gzip\nContent-Range: x\nCache-Control: max-age=1",
+    );
+    let answer = headers(
+        "ETag: \"1\"\nX-New: 1\nX-New: 2\nX-Both: 3\nDate: new\nContent-Type: text/html\nCache-Control: max-age=9
+        Content-Length: 0\nContent-Encoding: br\nContent-Range: y\nConnection: X-Hop\nX-Hop: 1\nKeep-Alive: 1\nTransfer-Encoding: chunked",
+    );
+    merge_304(&mut stored, &answer);
+    let mut lines: Vec<String> = stored
+        .iter()
+        .map(|(n, v)| format!("{n}: {}", v.to_str().unwrap()))
+        .collect();
+    lines.sort();
+    let expected = [
+        "cache-control: max-age=9",
+        "content-encoding: gzip",
+        "content-length: 5",
+        "content-range: x",
+        "content-type: text/html",
+        "date: new",
+        "etag: \"1\"",
+        "x-both: 3",
+        "x-new: 1",
+        "x-new: 2",
+        "x-old: 1",
+    ];
+    assert_eq!(lines, expected);
+}
+
+proptest! {
+    #[test]
+    fn what_we_ask_with_is_what_we_would_answer_304_to(tag in "(W/)?\"[!#-~]{0,8}\"", date in 0_i64..4_000_000_000, strong in any::<bool>()) {
+        let meta = Meta {
+            etag: etag::parse(&HeaderValue::from_str(&tag).unwrap()),
+            last_modified: Some(WallTime::from_millis(date * 1000)),
+            ..meta()
+        };
+        let mut fields = HeaderMap::new();
+        let conditions = conditional_headers(&meta, strong);
+        let conditional = conditions.is_conditional();
+        conditions.apply(&mut fields);
+        prop_assert_eq!(conditional, meta.can_be_validated(strong));
+        prop_assert_eq!(evaluate(&Method::GET, &fields, &meta, strong) == Precondition::NotModified, conditional);
+        let mut answer = HeaderMap::new();
+        answer.insert(ETAG, HeaderValue::from_str(&tag).unwrap());
+        prop_assert_eq!(confirms(&meta, &answer, strong), conditional);
+    }
+
+    #[test]
+    fn any_conditions_are_read_without_a_panic(inm in "[ -~]{0,30}", ims in "[ -~]{0,40}", strong in any::<bool>()) {
+        let _ = evaluate(&Method::GET, &headers(&format!("If-None-Match: {inm}\nIf-Modified-Since: {ims}")), &meta(), strong);
+        let _ = evaluate(&Method::GET, &headers(&format!("If-Modified-Since: {ims}")), &meta(), strong);
+    }
+}
