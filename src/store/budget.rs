@@ -79,13 +79,22 @@ impl Budget {
 
     /// An entry was served.
     pub(super) fn touched(&self, entry: &EntryRef) {
-        thread_local!(static TURN: Cell<u32> = const { Cell::new(0) });
-        let turn = TURN.get().wrapping_add(1);
-        TURN.set(turn);
-        if turn.is_multiple_of(SAMPLE) {
+        if sampled() {
             self.cache.get(&entry.variant());
         }
     }
+}
+
+/// True once in [`SAMPLE`] calls on average. By chance, not in turn: a page of sixteen parts fetched in order would otherwise always
+/// show the same one. Xorshift (Marsaglia 2003) from a fixed seed per thread.
+fn sampled() -> bool {
+    thread_local!(static STATE: Cell<u32> = const { Cell::new(0x9e37_79b9) });
+    let mut x = STATE.get();
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    STATE.set(x);
+    x.is_multiple_of(SAMPLE)
 }
 
 /// The memory of fills in flight, bounded on its own: moka weighs only what is complete.

@@ -3,8 +3,8 @@
 use crate::core::consistency::listed;
 use crate::core::http::stored::{Meta, Vary};
 use crate::store::ResourceId;
-use bytes::Bytes;
-use http::HeaderMap;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 use std::ops::Deref;
@@ -18,7 +18,10 @@ const BOOKKEEPING: usize = 640;
 /// What a header field costs beside its bytes: its slot in the map and its share of the index.
 const PER_FIELD: usize = 112;
 
-/// The head of a stored answer, shared by the fill that brought it and the entry made from it.
+/// What a selecting field costs beside its bytes (two boxed names).
+const PER_SELECTING_FIELD: usize = 80;
+
+/// The head of a stored answer, shared by everybody who reads it.
 pub type SharedHead = Arc<Head>;
 
 /// Status facts and fields.
@@ -56,12 +59,13 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn new(id: u64, identity: Identity, head: SharedHead, body: Bytes, proven: bool) -> Self {
+        let head = Arc::new(detached(Arc::unwrap_or_clone(head)));
         let fields: usize = head
             .headers
             .iter()
             .map(|(n, v)| n.as_str().len() + v.len() + PER_FIELD)
             .sum();
-        let weight = BOOKKEEPING + identity.key.len() + fields + body.len();
+        let weight = BOOKKEEPING + identity.key.len() + fields + selecting(&head.meta.vary) + body.len();
         Self {
             id,
             variant: variant(identity.digest, &head.meta.vary),
@@ -122,11 +126,44 @@ impl Entry {
     }
 }
 
+/// A copy of the head in memory of its own: a field value as received is a slice that keeps a whole read buffer alive, which no
+/// budget would see.
+fn detached(head: Head) -> Head {
+    let mut text = BytesMut::with_capacity(head.headers.values().map(HeaderValue::len).sum());
+    head.headers
+        .values()
+        .for_each(|value| text.extend_from_slice(value.as_bytes()));
+    let mut text = text.freeze();
+    let mut headers = HeaderMap::with_capacity(head.headers.len());
+    for (name, value) in &head.headers {
+        // The same bytes in another place are as valid as before.
+        let mut copy = HeaderValue::from_maybe_shared(text.split_to(value.len())).unwrap_or_else(|_| value.clone());
+        copy.set_sensitive(value.is_sensitive());
+        headers.append(name.clone(), copy);
+    }
+    let mut meta = head.meta;
+    if let Some(etag) = &mut meta.etag {
+        etag.value = HeaderValue::from_bytes(etag.value.as_bytes()).unwrap_or_else(|_| etag.value.clone());
+    }
+    Head { meta, headers }
+}
+
+/// The memory of the request's own fields that an answer was selected by.
+fn selecting(vary: &Vary) -> usize {
+    match vary {
+        Vary::Any => 0,
+        Vary::Fields(fields) => fields
+            .iter()
+            .map(|(n, v)| n.as_str().len() + v.as_deref().map_or(0, str::len) + PER_SELECTING_FIELD)
+            .sum(),
+    }
+}
+
 fn variant(digest: u128, vary: &Vary) -> u128 {
     match vary {
         Vary::Any => digest,
         Vary::Fields(fields) => {
-            let mut hasher = SipHasher13::new_with_key(&digest.to_le_bytes());
+            let mut hasher = SipHasher13::new_with_key(&digest.to_be_bytes());
             for (name, value) in fields {
                 hasher.write(name.as_str().as_bytes());
                 hasher.write_u8(u8::from(value.is_some()));

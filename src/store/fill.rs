@@ -43,6 +43,8 @@ pub enum Pushed {
 struct Reader {
     /// The next chunk it wants, by number.
     next: u64,
+    /// Where it was when the writer began to wait.
+    marked: u64,
     waker: Option<Waker>,
 }
 
@@ -108,7 +110,14 @@ impl Fill {
         }
         let id = state.next_reader;
         state.next_reader += 1;
-        state.readers.insert(id, Reader { next: 0, waker: None });
+        state.readers.insert(
+            id,
+            Reader {
+                next: 0,
+                marked: 0,
+                waker: None,
+            },
+        );
         drop(state);
         Some(FillReader {
             fill: Arc::clone(self),
@@ -124,14 +133,27 @@ impl Drop for Fill {
 }
 
 impl State {
-    /// Forgets what every reader has seen; only on a paced pass.
-    fn trim(&mut self) {
+    /// Forgets what every reader has seen; only on a paced pass. Memory accounted for goes back with it: a pass may last for hours.
+    fn trim(&mut self, memory: &FillMemory) {
         let slowest = self.readers.values().map(|r| r.next).min().unwrap_or(u64::MAX);
         while self.first < slowest {
             let Some(chunk) = self.chunks.pop_front() else { break };
             self.kept -= chunk.len() as u64;
             self.first += 1;
         }
+        memory.give_back(self.taken.saturating_sub(self.kept));
+        self.taken = self.taken.min(self.kept);
+    }
+
+    /// The first chunk of the window: a reader before it holds the writer up.
+    fn window_start(&self) -> u64 {
+        let mut size = 0;
+        let inside = self.chunks.iter().rev().take_while(|chunk| {
+            size += chunk.len() as u64;
+            size <= WINDOW
+        });
+        let inside = inside.count();
+        self.first + (self.chunks.len() - inside) as u64
     }
 
     fn wakers(&mut self) -> Vec<Waker> {
@@ -159,9 +181,10 @@ impl FillWriter {
             return Pushed::Kept;
         }
         loop {
+            self.mark();
             match tokio::time::timeout(self.fill.stall, std::future::poll_fn(|cx| self.poll_room(cx))).await {
                 Ok(pushed) => return pushed,
-                Err(_) => self.cut_slowest(),
+                Err(_) => self.cut_stalled(),
             }
         }
     }
@@ -192,7 +215,7 @@ impl FillWriter {
         state.kept += size;
         state.chunks.push_back(chunk);
         if state.passing {
-            state.trim();
+            state.trim(&self.fill.memory);
         }
         let pushed = if state.passing { Pushed::Passing } else { Pushed::Kept };
         let wakers = state.wakers();
@@ -203,25 +226,39 @@ impl FillWriter {
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Pushed> {
         let mut state = self.fill.state.lock();
-        state.trim();
+        state.trim(&self.fill.memory);
         if state.readers.is_empty() {
             return Poll::Ready(Pushed::Abandoned);
         }
         if state.kept <= WINDOW {
             return Poll::Ready(Pushed::Passing);
         }
-        state.writer = Some(cx.waker().clone());
+        let old = state.writer.replace(cx.waker().clone());
+        drop(state);
+        drop(old); // what a waker drops is not ours to know: never under the lock
         Poll::Pending
     }
 
-    /// The slowest reader did not take a byte for the stall time.
-    fn cut_slowest(&self) {
+    /// Notes where every reader is.
+    fn mark(&self) {
+        self.fill
+            .state
+            .lock()
+            .readers
+            .values_mut()
+            .for_each(|r| r.marked = r.next);
+    }
+
+    /// Cuts the readers that hold the writer up and have not taken a chunk since they were marked, a stall time ago. One that is
+    /// slow but moves is waited for.
+    fn cut_stalled(&self) {
         let mut state = self.fill.state.lock();
-        let slowest = state.readers.values().map(|r| r.next).min();
+        let window = state.window_start();
+        let stalled = |r: &Reader| r.next < window && r.next == r.marked;
         let cut: Vec<u64> = state
             .readers
             .iter()
-            .filter(|(_, r)| Some(r.next) == slowest)
+            .filter(|(_, r)| stalled(r))
             .map(|(id, _)| *id)
             .collect();
         let wakers: Vec<Waker> = cut.iter().filter_map(|id| state.readers.remove(id)?.waker).collect();
@@ -273,9 +310,12 @@ impl FillReader {
             Some(Ok(())) => Poll::Ready(None),
             Some(Err(e)) => Poll::Ready(Some(Err(e))),
             None => {
-                if let Some(reader) = state.readers.get_mut(&self.id) {
-                    reader.waker = Some(cx.waker().clone());
-                }
+                let old = state
+                    .readers
+                    .get_mut(&self.id)
+                    .and_then(|reader| reader.waker.replace(cx.waker().clone()));
+                drop(state);
+                drop(old);
                 Poll::Pending
             }
         }
@@ -285,9 +325,10 @@ impl FillReader {
 impl Drop for FillReader {
     fn drop(&mut self) {
         let mut state = self.fill.state.lock();
-        state.readers.remove(&self.id);
+        let gone = state.readers.remove(&self.id);
         let writer = state.writer.take();
         drop(state);
+        drop(gone);
         if let Some(writer) = writer {
             writer.wake();
         }

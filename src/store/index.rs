@@ -4,6 +4,7 @@
 use crate::core::consistency::gate::{Gate, Published, TokenId, Unsettled};
 use crate::core::consistency::listed::Entry as _;
 use crate::core::consistency::write::Ended;
+use crate::core::reason::NotStored;
 use crate::core::time::MonoTime;
 use crate::store::{EntryRef, ResourceId};
 use dashmap::DashMap;
@@ -29,8 +30,7 @@ impl Hasher for DigestHasher {
     }
 
     fn write_u128(&mut self, digest: u128) {
-        // Both halves are equally random; folding them needs no cast that drops bits.
-        self.0 = u64::try_from(digest >> 64).unwrap_or_default();
+        self.0 = u64::try_from(digest & u128::from(u64::MAX)).unwrap_or_default();
     }
 }
 
@@ -74,6 +74,11 @@ impl Token {
 
     pub(super) fn id(&self) -> TokenId {
         self.id
+    }
+
+    /// Its upstream is unsettled as a whole.
+    pub(super) fn unprove(&mut self) {
+        self.provable = false;
     }
 
     /// Asks later whether the fill is still alive, without keeping it so.
@@ -176,18 +181,22 @@ impl Index {
     }
 
     pub(super) fn publish(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Published<EntryRef> {
-        let published = match self.records.get_mut(&token.resource.digest) {
-            Some(mut gate) => match validated {
-                Some(old) => gate.publish_validated(token.id, old, entry.clone()),
-                None => gate.publish(token.id, entry.clone()),
+        let published = self.records.get_mut(&token.resource.digest).map_or(
+            Published::Refused(NotStored::TokenDead),
+            |mut gate| {
+                let published = match validated {
+                    Some(old) => gate.publish_validated(token.id, old, entry.clone()),
+                    None => gate.publish(token.id, entry.clone()),
+                };
+                if let Published::Listed { replaced } = &published {
+                    // Under the lock: whoever unlists the entry subtracts it, and must not come first.
+                    self.entries.fetch_add(1, Ordering::Relaxed);
+                    self.bytes.fetch_add(u64::from(entry.weight()), Ordering::Relaxed);
+                    self.uncount(replaced);
+                }
+                published
             },
-            None => Published::Refused(crate::core::reason::NotStored::TokenDead),
-        };
-        if let Published::Listed { replaced } = &published {
-            self.entries.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(u64::from(entry.weight()), Ordering::Relaxed);
-            self.uncount(replaced);
-        }
+        );
         drop(token); // after the guard is gone: it takes the same lock
         published
     }
@@ -249,9 +258,18 @@ impl Index {
         self.records.get(&resource).is_some_and(|gate| gate.is_disturbed(now))
     }
 
-    /// Lets go of a record that only its unsettled time pinned.
+    /// Lets go of a record that only its unsettled time pinned. When something else pins it, that one's last step, which does not
+    /// know the time, must find the unsettled time gone.
     pub(super) fn tidy(&self, now: MonoTime, resource: u128) {
-        self.step(now, resource, |_| Vec::new());
+        self.step(now, resource, |gate| {
+            gate.forget_settled(now);
+            Vec::new()
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn records(&self) -> usize {
+        self.records.len()
     }
 
     fn is_alive(&self, resource: u128, token: TokenId) -> bool {

@@ -31,6 +31,9 @@ use unsettled::UnsettledList;
 /// The share of `max_memory` that fills in flight may take; entries have the rest. A fill that finds no memory is passed on unstored.
 const FILL_SHARE: u64 = 4;
 
+/// More than this many and the whole upstream is unsettled instead (CONSISTENCY.md section 2): about 20 MB of paths.
+const MAX_UNSETTLED: usize = 100_000;
+
 /// The store of one process.
 pub struct Store {
     index: Arc<Index>,
@@ -122,7 +125,7 @@ impl Store {
             index,
             fill_memory: Arc::new(FillMemory::new(fills)),
             flights: Arc::new(Flights::default()),
-            unsettled: UnsettledList::new(settle_after),
+            unsettled: UnsettledList::new(settle_after, MAX_UNSETTLED),
             epoch: AtomicU64::new(0),
             world: world.clone(),
         })
@@ -156,8 +159,12 @@ impl Store {
     /// A fill begins: from here until it is published or dropped, a write or purge kills its token (R1). `can_prove`: the route's
     /// gear could prove what it brings (R2).
     pub fn register(&self, now: MonoTime, resource: ResourceId, can_prove: bool) -> Token {
-        let whole = self.unsettled.whole_upstream(now, resource.upstream).is_some();
-        Index::register(&self.index, now, resource, can_prove && !whole)
+        let mut token = Index::register(&self.index, now, resource, can_prove);
+        // After the record: a write makes the upstream unsettled before it ends, so that one of the two looks sees it.
+        if self.unsettled.whole_upstream(now, resource.upstream).is_some() {
+            token.unprove();
+        }
+        token
     }
 
     /// A fill is complete: puts its entry in service if its token is alive (R1) and, for a 304, the entry it was sent for is still listed (R5).
@@ -260,8 +267,8 @@ impl Store {
     pub fn write_closed(&self, resources: &[(ResourceId, String)], at: MonoTime) {
         for (resource, _) in resources {
             let settled_at = self.unsettled.settled_at(resource.upstream, at);
+            let settled_at = self.unsettled.note_closed(*resource, settled_at);
             self.index.closed(self.now(), resource.digest, settled_at);
-            self.unsettled.upstream_closed(resource.upstream, settled_at);
         }
     }
 
@@ -281,9 +288,11 @@ impl Store {
                     settled_at: self.unsettled.settled_at(resource.upstream, at),
                 },
             };
-            if unsettles && matches!(end, WriteEnd::UnknownClosed(_) | WriteEnd::UnknownOpen) {
-                self.unsettled.note(now, *resource, path, ended);
-            }
+            let ended = if unsettles {
+                self.unsettled.note(now, *resource, path, ended)
+            } else {
+                ended
+            };
             let gone = self.index.end(now, resource.digest, ended);
             self.retire(&gone);
         }
@@ -338,3 +347,6 @@ impl Drop for WriteGuard {
 pub fn new_entry(id: u64, identity: Identity, head: SharedHead, body: bytes::Bytes, proven: bool) -> EntryRef {
     EntryRef::new(Entry::new(id, identity, head, body, proven))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,6 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// More than this many and the whole upstream is unsettled instead (CONSISTENCY.md section 2): about 20 MB of paths.
-const MAX_LISTED: usize = 100_000;
-
 pub(super) struct UnsettledList {
     /// By upstream: R19's time, none when it has no strong route and never unsettles.
     settle_after: Vec<Option<Span>>,
@@ -22,13 +19,13 @@ pub(super) struct UnsettledList {
 }
 
 impl UnsettledList {
-    pub(super) fn new(settle_after: Vec<Option<Span>>) -> Self {
+    pub(super) fn new(settle_after: Vec<Option<Span>>, max: usize) -> Self {
         let whole = settle_after.iter().map(|_| AtomicU64::new(0)).collect();
         Self {
             settle_after,
             whole,
             listed: Mutex::new(BTreeMap::new()),
-            max: MAX_LISTED,
+            max,
         }
     }
 
@@ -42,27 +39,39 @@ impl UnsettledList {
             .map_or(MonoTime::default(), |after| closed.after(after))
     }
 
-    pub(super) fn note(&self, now: MonoTime, resource: ResourceId, path: &str, ended: Ended) {
+    /// A write is about to end so; returns how it ends for its record. When the list is full the upstream bears the settling time and
+    /// the record does not: nobody would come by to let go of it.
+    pub(super) fn note(&self, now: MonoTime, resource: ResourceId, path: &str, ended: Ended) -> Ended {
+        let until = match ended {
+            Ended::Unknown { settled_at } => settled_at,
+            // The record is disturbed until the close is told, however late; for the others this is a floor.
+            Ended::UnknownOpen => self.settled_at(resource.upstream, now),
+            Ended::Applied | Ended::Rejected | Ended::NotSent => return ended,
+        };
         let mut listed = self.listed.lock();
         if listed.len() < self.max || listed.contains_key(&resource) {
             listed.insert(resource, path.to_owned());
-            return;
+            return ended;
         }
         drop(listed);
-        let until = match ended {
-            Ended::Unknown { settled_at } => settled_at,
-            // The connection's close will extend it; until then a full settling time from now is a floor.
-            Ended::UnknownOpen => self.settled_at(resource.upstream, now),
-            Ended::Applied | Ended::Rejected | Ended::NotSent => return,
-        };
         self.raise_whole(resource.upstream, until);
+        match ended {
+            Ended::Unknown { .. } => Ended::Unknown {
+                settled_at: MonoTime::default(),
+            },
+            Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::UnknownOpen => ended,
+        }
     }
 
-    /// A connection closed late while its upstream was unsettled as a whole: the time runs from the close.
-    pub(super) fn upstream_closed(&self, upstream: usize, settled_at: MonoTime) {
-        if self.whole.get(upstream).is_some_and(|w| w.load(Ordering::Acquire) > 0) {
-            self.raise_whole(upstream, settled_at);
+    /// The connection of a write that ended open is about to count as closed; returns until when its record is unsettled.
+    /// A resource that found no place in the list passes its time to the upstream, as in [`UnsettledList::note`]; one that is listed
+    /// stays so meanwhile, as the open connection disturbs it.
+    pub(super) fn note_closed(&self, resource: ResourceId, settled_at: MonoTime) -> MonoTime {
+        if self.listed.lock().contains_key(&resource) {
+            return settled_at;
         }
+        self.raise_whole(resource.upstream, settled_at);
+        MonoTime::default()
     }
 
     /// Until when all of an upstream is unsettled; none when it is not.
@@ -95,15 +104,19 @@ impl UnsettledList {
         whole.chain(single).collect()
     }
 
-    /// Forgets those that nothing disturbs any more, and returns them.
+    /// Forgets those that nothing disturbs any more, and returns them. Each is judged and forgotten under one lock: a write may end
+    /// in between, and what it notes must stay (the order is this list, then the record).
     pub(super) fn sweep(&self, disturbed: impl Fn(u128) -> bool) -> Vec<ResourceId> {
-        let names: Vec<ResourceId> = self.listed.lock().keys().copied().collect();
-        let over: Vec<ResourceId> = names.into_iter().filter(|r| !disturbed(r.digest)).collect();
-        let mut listed = self.listed.lock();
-        for resource in &over {
-            listed.remove(resource);
-        }
-        over
+        let mut names: Vec<ResourceId> = self.listed.lock().keys().copied().collect();
+        names.retain(|resource| {
+            let mut listed = self.listed.lock();
+            let over = !disturbed(resource.digest);
+            if over {
+                listed.remove(resource);
+            }
+            over
+        });
+        names
     }
 
     fn settle_after(&self, upstream: usize) -> Option<Span> {

@@ -137,7 +137,7 @@ impl Pool {
         };
         let mut last: Option<Failed> = None;
         loop {
-            let lease = match self.lease(progress.upstream, &progress.tried, progress.deadline).await {
+            let lease = match self.lease(&mut progress).await {
                 Ok(lease) => lease,
                 Err(kind) => {
                     // A repeat that finds no connection: the failure it was to make good is the answer.
@@ -187,13 +187,13 @@ impl Pool {
         }
     }
 
-    async fn lease(&self, upstream: usize, tried: &Tried, deadline: MonoTime) -> Result<Lease, CallErrorKind> {
+    async fn lease(&self, progress: &mut Progress<'_>) -> Result<Lease, CallErrorKind> {
         let now = self.core.shared.world.clock.mono();
-        let left = deadline.duration_since(now);
+        let left = progress.deadline.duration_since(now);
         if left.is_zero() {
             return Err(CallErrorKind::DeadlineExceeded);
         }
-        let lease = self.core.acquire(upstream, tried, now, left).await;
+        let lease = self.core.acquire(progress.upstream, &progress.tried, now, left).await;
         lease.map_err(|refused| match refused {
             Refused::NoNode => CallErrorKind::NoNode,
             Refused::QueueFull => CallErrorKind::QueueFull,
@@ -217,10 +217,7 @@ impl Pool {
         // At most twice: the second round is on a fresh connection.
         loop {
             if !lease.has_fresh_link() {
-                match self
-                    .connect(progress.one, progress.upstream, progress.deadline, node)
-                    .await
-                {
+                match self.connect(progress, node).await {
                     Ok(link) => lease.fill(link),
                     Err(kind @ CallErrorKind::DeadlineExceeded) => return failed(kind, Failure::Final, Sent::Nothing),
                     Err(kind) => return failed(kind, Failure::Connect, Sent::Nothing),
@@ -329,26 +326,20 @@ impl Pool {
     }
 
     /// A connection to a node, within `connect_timeout` and the deadline.
-    async fn connect(
-        &self,
-        one: &One,
-        upstream: usize,
-        deadline: MonoTime,
-        node: usize,
-    ) -> Result<Box<Link>, CallErrorKind> {
+    async fn connect(&self, progress: &mut Progress<'_>, node: usize) -> Result<Box<Link>, CallErrorKind> {
         let shared = &*self.core.shared;
         let now = shared.world.clock.mono();
-        let left = deadline.duration_since(now);
-        let limit = one.config.connect_timeout.min(left);
-        let kind = match tokio::time::timeout(limit, open(shared, one, node)).await {
+        let left = progress.deadline.duration_since(now);
+        let limit = progress.one.config.connect_timeout.min(left);
+        let kind = match tokio::time::timeout(limit, open(shared, progress.one, node)).await {
             Ok(Ok(link)) => return Ok(link),
             Ok(Err(_refused)) => CallErrorKind::ConnectFailed,
             Err(_elapsed) if limit == left => return Err(CallErrorKind::DeadlineExceeded),
             Err(_elapsed) => CallErrorKind::ConnectTimedOut,
         };
-        self.core.avoid(upstream, node, shared.world.clock.mono());
+        self.core.avoid(progress.upstream, node, shared.world.clock.mono());
         // R39: a refused connect starts a probe at once.
-        if let Some(target) = one.nodes.get(node) {
+        if let Some(target) = progress.one.nodes.get(node) {
             target.probe_now.notify_one();
         }
         Err(kind)
@@ -495,3 +486,9 @@ pub(super) async fn open(shared: &Shared, one: &One, node: usize) -> io::Result<
     }
     Err(last)
 }
+
+/// The proxy spawns calls and sends bodies between tasks: checked here, where it breaks, not where it is used.
+const _: fn(&Pool, Call) = |pool, call| {
+    fn sendable<T: Send>(_: &T) {}
+    sendable(&pool.call(call));
+};

@@ -136,6 +136,13 @@ impl<E: Entry + Clone> Gate<E> {
         self.kill();
     }
 
+    /// The same where an exclusive gear serves proven entries without asking: they go at once, since one reader could see the new
+    /// value at the origin while another is still served the old one. Returns the entries taken out of service.
+    pub fn begin_exclusive(&mut self) -> Vec<E> {
+        self.begin();
+        self.revoke_all()
+    }
+
     /// A write ends, before its final status line goes out (R10). One step: a reader sees either the pending write or the unsettled time.
     /// Returns the entries taken out of service.
     pub fn end(&mut self, ended: Ended) -> Vec<E> {
@@ -158,6 +165,13 @@ impl<E: Entry + Clone> Gate<E> {
     /// The operator's word that nothing abandoned will be applied any more (R19).
     pub fn settle(&mut self) {
         self.unsettled_until = MonoTime::default();
+    }
+
+    /// Forgets an unsettled time that is over, so that steps which do not know the time can tell that nothing pins the record.
+    pub fn forget_settled(&mut self, now: MonoTime) {
+        if now >= self.unsettled_until {
+            self.unsettled_until = MonoTime::default();
+        }
     }
 
     /// Kills every token and takes every entry out of service: a purge, or an effect named by a write's answer (R12). Returns what was in service.

@@ -1,1 +1,475 @@
+//! The gate's rules, each in a sentence; [`walk`] walks every order of steps of a small world around it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use super::*;
+use std::cell::Cell;
+use std::rc::Rc;
+
+mod walk;
+
+/// An entry that remembers whether it is in service.
+#[derive(Clone, Debug)]
+struct Kept {
+    id: u64,
+    digest: u128,
+    variant: u8,
+    sent: u64,
+    revoked: Rc<Cell<bool>>,
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Entry for Kept {
+    fn id(&self) -> u64 {
+        self.id
+    }
+    fn digest(&self) -> u128 {
+        self.digest
+    }
+    fn revoke(&self) {
+        self.revoked.set(true);
+    }
+    fn same_variant(&self, other: &Self) -> bool {
+        (self.digest, self.variant) == (other.digest, other.variant)
+    }
+    fn older_than(&self, other: &Self) -> bool {
+        self.sent < other.sent
+    }
+}
+
+fn kept(id: u64, digest: u128) -> Kept {
+    Kept {
+        id,
+        digest,
+        variant: 0,
+        sent: id,
+        revoked: Rc::default(),
+    }
+}
+
+fn at(us: u64) -> MonoTime {
+    MonoTime::from_micros(us)
+}
+
+const NOW: MonoTime = MonoTime::from_micros(1000);
+
+/// Registers and publishes at once.
+fn store(gate: &mut Gate<Kept>, entry: &Kept) {
+    let token = TokenId(1_000 + entry.id);
+    gate.register(NOW, token, true);
+    assert!(matches!(gate.publish(token, entry.clone()), Published::Listed { .. }));
+}
+
+fn refused(published: &Published<Kept>) -> Option<NotStored> {
+    match published {
+        Published::Refused(why) => Some(*why),
+        Published::Listed { .. } => None,
+    }
+}
+
+#[test]
+fn r1_a_fill_in_flight_is_not_stored_after_a_write() {
+    let outcomes = [
+        ("before it ends", None),
+        ("applied", Some(Ended::Applied)),
+        ("refused by the origin", Some(Ended::Rejected)),
+        ("never sent", Some(Ended::NotSent)),
+        ("unknown", Some(Ended::Unknown { settled_at: at(2000) })),
+        ("unknown, connection open", Some(Ended::UnknownOpen)),
+    ];
+    for (name, ended) in outcomes {
+        let mut gate = Gate::default();
+        assert!(gate.register(NOW, TokenId(1), true), "{name}: nothing is pending yet");
+        gate.begin();
+        if let Some(ended) = ended {
+            gate.end(ended);
+        }
+        assert!(!gate.is_alive(TokenId(1)), "{name}");
+        assert_eq!(
+            refused(&gate.publish(TokenId(1), kept(1, 0))),
+            Some(NotStored::TokenDead),
+            "{name}"
+        );
+        assert!(gate.entries().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn r1_a_token_publishes_once() {
+    let mut gate = Gate::default();
+    gate.register(NOW, TokenId(1), true);
+    assert!(matches!(gate.publish(TokenId(1), kept(1, 0)), Published::Listed { .. }));
+    assert_eq!(
+        refused(&gate.publish(TokenId(1), kept(2, 1))),
+        Some(NotStored::TokenDead)
+    );
+    gate.register(NOW, TokenId(2), true);
+    gate.release(TokenId(2));
+    assert_eq!(
+        refused(&gate.publish(TokenId(2), kept(3, 1))),
+        Some(NotStored::TokenDead)
+    );
+}
+
+#[test]
+fn r2_nothing_read_while_a_write_is_pending_or_unsettled_is_provable() {
+    let mut gate: Gate<Kept> = Gate::default();
+    assert!(gate.register(NOW, TokenId(1), true));
+    assert!(!gate.register(NOW, TokenId(2), false), "the route's gear cannot prove");
+    gate.begin();
+    assert!(!gate.register(NOW, TokenId(3), true), "pending");
+    gate.end(Ended::Unknown { settled_at: at(2000) });
+    assert!(!gate.register(at(1999), TokenId(4), true), "unsettled");
+    assert!(gate.register(at(2000), TokenId(5), true), "settled");
+    gate.begin();
+    gate.end(Ended::UnknownOpen);
+    assert!(
+        !gate.register(at(u64::MAX), TokenId(6), true),
+        "the connection is open, however late it is"
+    );
+    gate.closed(at(3000));
+    assert!(!gate.register(at(2999), TokenId(7), true));
+    assert!(gate.register(at(3000), TokenId(8), true));
+}
+
+#[test]
+fn r3_pending_writes_are_counted() {
+    let mut gate: Gate<Kept> = Gate::default();
+    gate.begin();
+    gate.begin();
+    gate.end(Ended::Applied);
+    assert!(gate.is_disturbed(NOW), "the other one is still pending");
+    assert!(!gate.register(NOW, TokenId(1), true));
+    gate.end(Ended::Applied);
+    assert!(!gate.is_disturbed(NOW));
+    assert!(gate.register(NOW, TokenId(2), true));
+}
+
+#[test]
+fn r3_every_completion_kills_the_fills_that_began_during_the_write() {
+    for ended in [
+        Ended::Applied,
+        Ended::Rejected,
+        Ended::NotSent,
+        Ended::Unknown { settled_at: at(2000) },
+        Ended::UnknownOpen,
+    ] {
+        let mut gate = Gate::default();
+        gate.begin();
+        gate.register(NOW, TokenId(1), true);
+        gate.end(ended);
+        assert_eq!(
+            refused(&gate.publish(TokenId(1), kept(1, 0))),
+            Some(NotStored::TokenDead),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn r4_a_record_is_pinned_by_writers_unsettled_time_tokens_and_entries() {
+    let mut gate = Gate::default();
+    assert!(!gate.is_pinned(NOW));
+    gate.register(NOW, TokenId(1), true);
+    assert!(gate.is_pinned(NOW), "a token");
+    gate.publish(TokenId(1), kept(1, 7));
+    assert!(gate.is_pinned(NOW), "an entry");
+    assert_eq!(gate.evict(7, 2), None, "another number");
+    assert_eq!(gate.evict(7, 1).unwrap().id, 1);
+    assert!(!gate.is_pinned(NOW));
+    gate.begin();
+    assert!(gate.is_pinned(NOW), "a writer");
+    gate.end(Ended::Unknown { settled_at: at(2000) });
+    assert!(gate.is_pinned(NOW), "an unsettled time");
+    assert!(
+        gate.is_pinned(MonoTime::default()),
+        "a step that does not know the time keeps it"
+    );
+    assert!(!gate.is_pinned(at(2000)));
+    gate.forget_settled(at(1999));
+    assert!(gate.is_pinned(at(1999)), "it is not over yet");
+    gate.forget_settled(at(2000));
+    assert!(
+        !gate.is_pinned(MonoTime::default()),
+        "a step that does not know the time lets it go once it is forgotten"
+    );
+    gate.begin();
+    gate.end(Ended::UnknownOpen);
+    assert!(gate.is_pinned(at(u64::MAX)), "an open connection");
+    gate.closed(at(3000));
+    assert!(!gate.is_pinned(at(3000)));
+}
+
+#[test]
+fn r4_a_record_made_again_does_not_know_an_old_token() {
+    let mut first: Gate<Kept> = Gate::default();
+    first.register(NOW, TokenId(1), true);
+    first.drop_all();
+    assert!(!first.is_pinned(NOW), "the record goes");
+    let mut second: Gate<Kept> = Gate::default();
+    second.register(NOW, TokenId(2), true);
+    assert_eq!(
+        refused(&second.publish(TokenId(1), kept(1, 0))),
+        Some(NotStored::TokenDead)
+    );
+    assert!(second.is_alive(TokenId(2)), "the stranger took nothing with it");
+}
+
+#[test]
+fn r4_eviction_by_number_leaves_a_newer_entry_of_the_variant() {
+    let mut gate = Gate::default();
+    store(&mut gate, &kept(1, 7));
+    store(&mut gate, &kept(2, 7));
+    assert_eq!(gate.evict(7, 1), None);
+    assert_eq!(gate.entries().len(), 1);
+}
+
+#[test]
+fn r5_a_304_is_a_fill_of_its_own() {
+    let old = kept(1, 7);
+    let mut gate = Gate::default();
+    store(&mut gate, &old);
+    gate.register(NOW, TokenId(1), true);
+    let new = kept(2, 7);
+    let published = gate.publish_validated(TokenId(1), &old, new.clone());
+    assert_eq!(
+        published,
+        Published::Listed {
+            replaced: vec![old.clone()]
+        }
+    );
+    assert!(old.revoked.get() && !new.revoked.get());
+}
+
+#[test]
+fn r5_a_304_lists_nothing_when_its_token_is_dead_or_the_validated_entry_is_gone() {
+    let old = kept(1, 7);
+    let mut gate = Gate::default();
+    store(&mut gate, &old);
+
+    gate.register(NOW, TokenId(1), true);
+    gate.begin();
+    assert_eq!(
+        refused(&gate.publish_validated(TokenId(1), &old, kept(2, 7))),
+        Some(NotStored::TokenDead),
+        "a write began"
+    );
+    gate.end(Ended::Rejected);
+    assert!(!old.revoked.get(), "a rejected write leaves what is stored in service");
+
+    gate.register(NOW, TokenId(2), true);
+    gate.evict(7, 1);
+    let refused_for = refused(&gate.publish_validated(TokenId(2), &old, kept(3, 7)));
+    assert_eq!(
+        refused_for,
+        Some(NotStored::TokenDead),
+        "the validated entry was evicted: its token is alive, and yet"
+    );
+    assert!(!gate.is_alive(TokenId(2)), "a refused fill leaves no token behind");
+    assert!(!gate.is_pinned(NOW));
+
+    store(&mut gate, &old);
+    gate.register(NOW, TokenId(3), true);
+    store(&mut gate, &kept(4, 7));
+    assert_eq!(
+        refused(&gate.publish_validated(TokenId(3), &old, kept(5, 7))),
+        Some(NotStored::TokenDead),
+        "it was replaced"
+    );
+    assert_eq!(gate.entries().iter().map(|e| e.id).collect::<Vec<_>>(), [4]);
+}
+
+#[test]
+fn r6_and_r18_a_write_revokes_every_variant_and_every_negative_entry() {
+    for ended in [
+        Ended::Applied,
+        Ended::Unknown { settled_at: at(2000) },
+        Ended::UnknownOpen,
+    ] {
+        let mut gate = Gate::default();
+        // The gate does not look at statuses: a stored 404, a HEAD's or a language's entry is one more digest or variant.
+        let all: Vec<Kept> = (0..40)
+            .map(|id| Kept {
+                variant: u8::from(id % 2 == 0),
+                ..kept(id, u128::from(id / 2))
+            })
+            .collect();
+        all.iter().for_each(|e| store(&mut gate, e));
+        gate.begin();
+        assert_eq!(gate.entries().len(), 40, "nothing is acked yet");
+        let gone = gate.end(ended);
+        assert_eq!(gone.len(), 40, "{ended:?}");
+        assert!(all.iter().all(|e| e.revoked.get()), "{ended:?}");
+        assert!(gate.entries().is_empty(), "{ended:?}");
+    }
+}
+
+#[test]
+fn r6_a_write_that_changed_nothing_leaves_what_is_stored() {
+    for ended in [Ended::Rejected, Ended::NotSent] {
+        let mut gate = Gate::default();
+        let entry = kept(1, 0);
+        store(&mut gate, &entry);
+        gate.begin();
+        assert_eq!(gate.end(ended), vec![], "{ended:?}");
+        assert!(!entry.revoked.get() && gate.entries().contains(&entry), "{ended:?}");
+        assert!(!gate.is_disturbed(NOW), "{ended:?}");
+    }
+}
+
+#[test]
+fn r6_in_exclusive_gear_everything_goes_when_the_write_begins() {
+    let mut gate = Gate::default();
+    let entries = [kept(1, 0), kept(2, 1)];
+    entries.iter().for_each(|e| store(&mut gate, e));
+    gate.register(NOW, TokenId(1), true);
+    assert_eq!(gate.begin_exclusive().len(), 2);
+    assert!(entries.iter().all(|e| e.revoked.get()));
+    assert!(!gate.is_alive(TokenId(1)));
+    assert!(gate.is_disturbed(NOW));
+}
+
+#[test]
+fn r10_when_the_write_has_ended_nothing_older_is_in_service_or_can_come_to_be() {
+    let mut gate = Gate::default();
+    let (before, during) = (kept(1, 0), kept(2, 1));
+    store(&mut gate, &before);
+    gate.begin();
+    store(&mut gate, &during);
+    gate.register(NOW, TokenId(7), true);
+    let gone = gate.end(Ended::Applied);
+    // The ack goes out here.
+    assert_eq!(gone, vec![before.clone(), during.clone()]);
+    assert!(before.revoked.get() && during.revoked.get());
+    assert_eq!(
+        refused(&gate.publish(TokenId(7), kept(3, 0))),
+        Some(NotStored::TokenDead)
+    );
+}
+
+#[test]
+fn r11_an_unknown_write_unsettles_and_a_later_definite_one_does_not_settle_it() {
+    let mut gate: Gate<Kept> = Gate::default();
+    gate.begin();
+    gate.end(Ended::Unknown { settled_at: at(5000) });
+    gate.begin();
+    gate.end(Ended::Applied);
+    assert_eq!(gate.unsettled(NOW), Some(Unsettled::Until(at(5000))));
+    gate.begin();
+    gate.end(Ended::Unknown { settled_at: at(4000) });
+    assert_eq!(
+        gate.unsettled(NOW),
+        Some(Unsettled::Until(at(5000))),
+        "the later of two counts"
+    );
+    gate.begin();
+    gate.end(Ended::UnknownOpen);
+    assert_eq!(gate.unsettled(at(6000)), Some(Unsettled::ConnectionOpen));
+    gate.closed(at(9000));
+    assert_eq!(gate.unsettled(at(6000)), Some(Unsettled::Until(at(9000))));
+    assert_eq!(gate.unsettled(at(9000)), None);
+}
+
+#[test]
+fn r19_the_time_runs_from_the_close_of_the_last_open_connection() {
+    let mut gate: Gate<Kept> = Gate::default();
+    for _ in 0..2 {
+        gate.begin();
+        gate.end(Ended::UnknownOpen);
+    }
+    gate.closed(at(2000));
+    assert_eq!(
+        gate.unsettled(at(3000)),
+        Some(Unsettled::ConnectionOpen),
+        "the other one is still open"
+    );
+    gate.closed(at(4000));
+    assert_eq!(gate.unsettled(at(3000)), Some(Unsettled::Until(at(4000))));
+}
+
+#[test]
+fn r19_the_operator_settles_what_time_would_but_no_open_connection() {
+    let mut gate: Gate<Kept> = Gate::default();
+    gate.begin();
+    gate.end(Ended::Unknown { settled_at: at(5000) });
+    gate.settle();
+    assert!(gate.is_settled(NOW));
+    gate.begin();
+    gate.end(Ended::UnknownOpen);
+    gate.settle();
+    assert!(!gate.is_settled(NOW));
+}
+
+#[test]
+fn r12b_an_answer_that_differs_revokes_all_and_spares_only_the_fill_that_brought_it() {
+    let mut gate = Gate::default();
+    let entries = [kept(1, 0), kept(2, 1)];
+    entries.iter().for_each(|e| store(&mut gate, e));
+    gate.register(NOW, TokenId(1), true);
+    gate.register(NOW, TokenId(2), true);
+    assert_eq!(gate.differs(Some(TokenId(2))).len(), 2);
+    assert!(entries.iter().all(|e| e.revoked.get()));
+    assert!(!gate.is_alive(TokenId(1)) && gate.is_alive(TokenId(2)));
+    assert!(matches!(gate.publish(TokenId(2), kept(3, 0)), Published::Listed { .. }));
+    gate.register(NOW, TokenId(3), true);
+    gate.differs(None);
+    assert!(!gate.is_alive(TokenId(3)));
+}
+
+#[test]
+fn r12b_a_dead_fill_is_not_brought_back_by_bringing_a_difference() {
+    let mut gate: Gate<Kept> = Gate::default();
+    gate.register(NOW, TokenId(1), true);
+    gate.begin();
+    gate.differs(Some(TokenId(1)));
+    assert!(!gate.is_alive(TokenId(1)));
+}
+
+#[test]
+fn the_older_of_two_answers_of_a_variant_goes_whichever_is_complete_first() {
+    let (older, newer) = (kept(1, 0), kept(2, 0));
+    let mut gate = Gate::default();
+    store(&mut gate, &older);
+    store(&mut gate, &newer);
+    assert!(older.revoked.get() && !newer.revoked.get());
+
+    let (older, newer) = (kept(1, 0), kept(2, 0));
+    let mut gate = Gate::default();
+    store(&mut gate, &newer);
+    gate.register(NOW, TokenId(1), true);
+    assert_eq!(
+        refused(&gate.publish(TokenId(1), older.clone())),
+        Some(NotStored::Older)
+    );
+    assert!(older.revoked.get() && !newer.revoked.get());
+    assert!(!gate.is_alive(TokenId(1)));
+
+    let other = Kept {
+        variant: 1,
+        ..kept(0, 0)
+    };
+    store(&mut gate, &other);
+    assert_eq!(gate.entries().len(), 2, "another variant is nobody's elder");
+}
+
+#[test]
+fn a_purge_of_some_entries_kills_every_fill() {
+    let mut gate = Gate::default();
+    store(&mut gate, &kept(1, 0));
+    store(&mut gate, &kept(2, 1));
+    gate.register(NOW, TokenId(1), true);
+    assert_eq!(
+        gate.drop_where(|e| e.digest == 1)
+            .iter()
+            .map(|e| e.id)
+            .collect::<Vec<_>>(),
+        [2]
+    );
+    assert!(!gate.is_alive(TokenId(1)));
+    assert_eq!(gate.drop_all().len(), 1);
+    assert!(!gate.is_pinned(NOW));
+}

@@ -1,1 +1,0 @@
-//! The pool and its calls against raw servers.

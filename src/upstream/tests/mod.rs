@@ -1,0 +1,8 @@
+//! The pool, its calls and the probes against scripted nodes on an in-memory network under tokio's paused clock.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod answers;
+mod attempts;
+mod connections;
+mod health;
+mod support;

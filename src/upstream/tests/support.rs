@@ -1,0 +1,409 @@
+//! An in-memory network of scripted nodes. A node hands each connection to the test once its first request head is in, but answers
+//! probes (`/healthz`) by itself. Time is tokio's, paused.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use crate::config::load::from_text;
+use crate::coord::Coord;
+use crate::core::reason::{NodeState, RetryReason};
+use crate::core::time::{MonoTime, Span, WallTime};
+use crate::upstream::{Answered, BodyError, Call, CallError, Events, Kind, NodeBody, OutBody, Pool, Upstreams};
+use crate::world::{BindOptions, BoxFuture, Clock, Listener, Net, Stream, World};
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::sync::mpsc;
+
+/// What a node does with a connect.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Open,
+    Refuses,
+    /// Neither accepts nor refuses.
+    Hangs,
+}
+
+/// One scripted node, as the network sees it.
+struct Host {
+    door: Mutex<Door>,
+    /// What `/healthz` answers; 0: nothing, ever.
+    health: AtomicU16,
+    connects: AtomicUsize,
+    probes: AtomicUsize,
+    peers: mpsc::UnboundedSender<Peer>,
+}
+
+#[derive(Default)]
+struct TestNet {
+    hosts: Mutex<BTreeMap<SocketAddr, Arc<Host>>>,
+}
+
+impl Net for TestNet {
+    fn connect(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Stream>> {
+        let host = self.hosts.lock().get(&to).cloned();
+        Box::pin(async move {
+            let host = host.ok_or(io::ErrorKind::ConnectionRefused)?;
+            host.connects.fetch_add(1, Ordering::SeqCst);
+            let door = *host.door.lock();
+            match door {
+                Door::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
+                Door::Hangs => std::future::pending().await,
+                Door::Open => {}
+            }
+            let (near, far) = duplex(64 * 1024);
+            let broken = Arc::new(AtomicBool::new(false));
+            let peer = Peer {
+                io: far,
+                buffer: Vec::new(),
+                broken: Arc::clone(&broken),
+            };
+            tokio::spawn(route(host, peer));
+            Ok(Box::new(Breakable { io: near, broken }) as Stream)
+        })
+    }
+
+    fn listen(&self, _: SocketAddr, _: BindOptions) -> io::Result<Box<dyn Listener>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn claim(&self, _: SocketAddr) -> io::Result<Box<dyn Send + Sync>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+async fn route(host: Arc<Host>, mut peer: Peer) {
+    if !peer.fill_head().await {
+        return;
+    }
+    if !peer.buffer.starts_with(b"GET /healthz ") {
+        let _ = host.peers.send(peer);
+        return;
+    }
+    host.probes.fetch_add(1, Ordering::SeqCst);
+    match host.health.load(Ordering::SeqCst) {
+        0 => std::future::pending().await,
+        status => {
+            peer.write(&format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n"))
+                .await
+        }
+    }
+}
+
+/// Our end of a connection, whose writes can be made to fail before a byte goes out, as on a socket that was reset meanwhile.
+struct Breakable {
+    io: DuplexStream,
+    broken: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Breakable {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Breakable {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// The node's end of a connection. Dropped: closed.
+pub(super) struct Peer {
+    io: DuplexStream,
+    buffer: Vec<u8>,
+    broken: Arc<AtomicBool>,
+}
+
+impl Peer {
+    async fn fill_head(&mut self) -> bool {
+        while !self.buffer.windows(4).any(|w| w == b"\r\n\r\n") {
+            if self.io.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The next request head, in lower case.
+    pub(super) async fn head(&mut self) -> String {
+        assert!(self.fill_head().await, "the connection was closed instead of a request");
+        let end = self.buffer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        let head: Vec<u8> = self.buffer.drain(..end).collect();
+        String::from_utf8(head).unwrap().to_lowercase()
+    }
+
+    /// The next `n` bytes.
+    pub(super) async fn bytes(&mut self, n: usize) -> String {
+        while self.buffer.len() < n {
+            assert_ne!(self.io.read_buf(&mut self.buffer).await.unwrap(), 0, "closed too early");
+        }
+        String::from_utf8(self.buffer.drain(..n).collect()).unwrap()
+    }
+
+    pub(super) async fn write(&mut self, text: &str) {
+        let _ = self.io.write_all(text.as_bytes()).await;
+    }
+
+    /// Answers 200 with this body.
+    pub(super) async fn ok(&mut self, body: &str) {
+        let len = body.len();
+        self.write(&format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n{body}"))
+            .await;
+    }
+
+    /// Waits until our side closes; panics when more comes instead.
+    pub(super) async fn closed(&mut self) {
+        let mut rest = Vec::new();
+        let _ = self.io.read_to_end(&mut rest).await;
+        assert_eq!(String::from_utf8_lossy(&rest), "", "more came instead of the end");
+    }
+
+    /// From now on writes of our side fail before a byte goes out, and reads tell nothing.
+    pub(super) fn break_writes(&self) {
+        self.broken.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A node, as the test sees it.
+pub(super) struct Node {
+    host: Arc<Host>,
+    peers: mpsc::UnboundedReceiver<Peer>,
+}
+
+impl Node {
+    /// The next connection that carries a request other than a probe.
+    pub(super) async fn accept(&mut self) -> Peer {
+        let accepted = tokio::time::timeout(Duration::from_secs(3600), self.peers.recv()).await;
+        accepted.expect("nobody connected").unwrap()
+    }
+
+    pub(super) fn door(&self, door: Door) {
+        *self.host.door.lock() = door;
+    }
+
+    pub(super) fn health(&self, status: u16) {
+        self.host.health.store(status, Ordering::SeqCst);
+    }
+
+    pub(super) fn connects(&self) -> usize {
+        self.host.connects.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn probes(&self) -> usize {
+        self.host.probes.load(Ordering::SeqCst)
+    }
+
+    /// Serves every request from now on, in the background.
+    pub(super) fn serve(mut self, answer: &'static str) {
+        tokio::spawn(async move {
+            while let Some(mut peer) = self.peers.recv().await {
+                tokio::spawn(async move {
+                    while peer.fill_head().await {
+                        peer.head().await;
+                        peer.write(answer).await;
+                    }
+                });
+            }
+        });
+    }
+}
+
+struct TestClock(tokio::time::Instant);
+
+impl Clock for TestClock {
+    fn mono(&self) -> MonoTime {
+        let us = u64::try_from(self.0.elapsed().as_micros()).unwrap();
+        MonoTime::from_micros(100_000_000 + us)
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime::from_millis(1_800_000_000_000)
+    }
+}
+
+/// What was told to the events.
+#[derive(Default)]
+pub(super) struct Told(pub(super) Mutex<Vec<String>>);
+
+impl Events for Told {
+    fn answered(&self, _: usize, node: usize, took: Duration) {
+        self.0.lock().push(format!("answered {node} in {}ms", took.as_millis()));
+    }
+    fn retried(&self, _: usize, reason: RetryReason) {
+        self.0.lock().push(format!("retried {}", reason.word()));
+    }
+    fn node_state(&self, _: usize, node: usize, state: NodeState) {
+        self.0.lock().push(format!("{node} {}", state.word()));
+    }
+    fn failover(&self, _: usize, took: Duration) {
+        self.0.lock().push(format!("failover {}ms", took.as_millis()));
+    }
+}
+
+/// An upstream `u` with scripted nodes.
+pub(super) struct Rig {
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) world: World,
+    pub(super) told: Arc<Told>,
+}
+
+impl Rig {
+    /// `keys` are the upstream's keys and subtables in TOML, after `nodes`.
+    pub(super) fn new(nodes: usize, cores: usize, keys: &str) -> Self {
+        Self::build(nodes, cores, "", keys)
+    }
+
+    /// One node with keys of its own.
+    pub(super) fn with_node_keys(node_keys: &str, cores: usize, keys: &str) -> Self {
+        Self::build(1, cores, &format!(", {node_keys}"), keys)
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn build(nodes: usize, cores: usize, node_keys: &str, keys: &str) -> Self {
+        let net = Arc::new(TestNet::default());
+        let mut world = World::real();
+        world.clock = Arc::new(TestClock(tokio::time::Instant::now()));
+        world.net = Arc::<TestNet>::clone(&net);
+        let mut scripted = Vec::new();
+        let mut urls = Vec::new();
+        for node in 0..nodes {
+            let (peers, receiver) = mpsc::unbounded_channel();
+            let host = Arc::new(Host {
+                door: Mutex::new(Door::Open),
+                health: AtomicU16::new(200),
+                connects: AtomicUsize::new(0),
+                probes: AtomicUsize::new(0),
+                peers,
+            });
+            let address = format!("10.0.0.{}:80", node + 1);
+            net.hosts.lock().insert(address.parse().unwrap(), Arc::clone(&host));
+            urls.push(format!(
+                "{{ url = \"http://{address}\", name = \"n{node}\"{node_keys} }}"
+            ));
+            scripted.push(Node { host, peers: receiver });
+        }
+        let text = format!(
+            "[upstreams.u]\nnodes = [{}]\n{keys}\n[[routes]]\nupstream = \"u\"\nconsistency = \"off\"\n",
+            urls.join(", ")
+        );
+        let loaded = from_text(&text, "test.toml", Path::new(""), &world);
+        let config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors));
+        let coord = Coord::in_memory(&config, world.clock.wall());
+        let told = Arc::new(Told::default());
+        let views = coord.views();
+        let upstreams = Upstreams::new(
+            &config,
+            world.clone(),
+            Arc::<Told>::clone(&told),
+            views,
+            Arc::new(move |upstream, now, event| coord.step(upstream, now, event)),
+            cores,
+        );
+        Self {
+            upstreams,
+            nodes: scripted,
+            world,
+            told,
+        }
+    }
+
+    pub(super) fn pool(&self) -> Pool {
+        self.upstreams.pool(0)
+    }
+
+    pub(super) fn now(&self) -> MonoTime {
+        self.world.clock.mono()
+    }
+
+    pub(super) fn call(&self, method: Method, path: &str, body: OutBody, kind: Kind) -> Call {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "client.example");
+        Call {
+            upstream: 0,
+            parts: request.body(()).unwrap().into_parts().0,
+            body,
+            kind,
+            deadline: self.now().after(Span::from_secs(60)),
+            before_send: None,
+        }
+    }
+
+    pub(super) fn read(&self, path: &str) -> Call {
+        self.call(Method::GET, path, OutBody::Empty, Kind::Read { primary: false })
+    }
+
+    pub(super) fn write(&self, path: &str, body: &'static str) -> Call {
+        let body = OutBody::from(Bytes::from_static(body.as_bytes()));
+        self.call(Method::POST, path, body, Kind::Write { repeatable: false })
+    }
+
+    /// Starts a call on the first core.
+    pub(super) fn start(&self, call: Call) -> tokio::task::JoinHandle<Result<Answered, CallError>> {
+        self.start_on(0, call)
+    }
+
+    pub(super) fn start_on(&self, core: usize, call: Call) -> tokio::task::JoinHandle<Result<Answered, CallError>> {
+        let pool = self.upstreams.pool(core);
+        tokio::spawn(async move { pool.call(call).await })
+    }
+
+    /// (open, in flight, idle, waiting) of a node on the first core.
+    pub(super) fn counts(&self, node: usize) -> (usize, usize, usize, usize) {
+        self.upstreams.cores[0].counts(0, node)
+    }
+
+    pub(super) fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.0.lock())
+    }
+}
+
+/// A body's text.
+pub(super) async fn text(body: NodeBody) -> Result<String, BodyError> {
+    Ok(String::from_utf8(body.collect().await?.to_bytes().to_vec()).unwrap())
+}
+
+/// Lets every task that can run do so, without moving time.
+pub(super) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The value, if the task has ended without time moving.
+pub(super) async fn ended<T>(task: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    settle().await;
+    std::future::poll_fn(|cx| match Pin::new(&mut *task).poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
