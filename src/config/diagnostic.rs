@@ -135,6 +135,7 @@ pub(super) struct Sink {
     pub(super) source: Source,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
+    broken_lines: Vec<usize>,
 }
 
 impl Sink {
@@ -143,16 +144,30 @@ impl Sink {
             source,
             errors: Vec::new(),
             warnings: Vec::new(),
+            broken_lines: Vec::new(),
         }
     }
 
+    /// An error, unless its line is already known to be no TOML.
     pub(super) fn error(&mut self, place: &Place, message: impl Into<String>) {
         let found = self
             .source
             .diagnostic(Severity::Error, &place.span, place.path.clone(), message.into());
-        if !self.errors.contains(&found) {
+        if !self.broken_lines.contains(&found.line) && !self.errors.contains(&found) {
             self.errors.push(found);
         }
+    }
+
+    /// What is no TOML. Nothing else is said about its line.
+    pub(super) fn syntax_error(&mut self, place: &Place, message: impl Into<String>) {
+        self.error(place, message);
+        self.broken_lines.push(self.source.line(place.span.start));
+    }
+
+    /// Forgets what was said about this line and all below, but for the syntax errors themselves.
+    pub(super) fn forget_from(&mut self, line: usize) {
+        self.errors.retain(|error| error.line < line || error.path.is_empty());
+        self.warnings.clear();
     }
 
     pub(super) fn warn(&mut self, place: &Place, message: impl Into<String>) {

@@ -6,6 +6,7 @@ use super::diagnostic::{Diagnostic, Sink, Source};
 use super::runtime::Config;
 use super::shape::shape;
 use super::substitute::Outside;
+use super::syntax::{Trust, parse};
 use crate::world::World;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,9 +76,18 @@ pub fn zero_file(listen: &str, admin: &str, upstream: &str, consistency: &str) -
 
 fn load(text: &str, file_name: &str, outside: &Outside<'_>) -> Loaded {
     let mut sink = Sink::new(Source::new(file_name, text));
-    let shaped = shape(text, outside, &mut sink);
+    let (tree, trust) = parse(text, &mut sink);
+    let shaped = shape(&tree, outside, &mut sink);
+    if let Trust::Above(line) = trust {
+        sink.forget_from(line);
+        return finish(sink, None);
+    }
     let config = compile(shaped, &mut sink);
     let config = (!sink.failed()).then_some(config);
+    finish(sink, config)
+}
+
+fn finish(sink: Sink, config: Option<Config>) -> Loaded {
     let (errors, warnings) = sink.finish();
     Loaded {
         config,

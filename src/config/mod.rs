@@ -12,6 +12,7 @@ pub mod print;
 pub mod runtime;
 mod shape;
 mod substitute;
+mod syntax;
 pub mod units;
 
 pub use load::Loaded;

@@ -10,31 +10,14 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The whole file as typed tables. Mistakes are in the sink.
-pub(super) fn shape(text: &str, outside: &Outside<'_>, sink: &mut Sink) -> Table {
-    let (root, syntax) = DeTable::parse_recoverable(text);
-    for error in &syntax {
-        let span = error.span().unwrap_or(0..0);
-        sink.error(
-            &Place {
-                span,
-                path: String::new(),
-            },
-            error.message(),
-        );
-    }
+/// The whole tree as typed tables. Mistakes are in the sink.
+pub(super) fn shape(root: &DeTable<'_>, outside: &Outside<'_>, sink: &mut Sink) -> Table {
     let mut shaper = Shaper { outside, sink };
     let place = Place {
         span: 0..0,
         path: String::new(),
     };
-    // After a syntax error the rest of the tree is a guess: keys that look unknown or missing may be neither.
-    let table = if syntax.is_empty() {
-        root.into_inner()
-    } else {
-        DeTable::new()
-    };
-    shaper.table(&table, catalogue::ROOT, place, Said::InFile)
+    shaper.table(root, catalogue::ROOT, place, Said::InFile)
 }
 
 /// A default given in code, as TOML, read as a file would be.
