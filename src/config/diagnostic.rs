@@ -29,7 +29,7 @@ pub struct Diagnostic {
     pub path: String,
     /// What is wrong, in a sentence without a full stop.
     pub message: String,
-    /// The line itself.
+    /// The line itself, its value masked where that may be a secret.
     pub text: String,
     /// How many characters of the line are meant.
     pub width: usize,
@@ -101,6 +101,9 @@ impl Source {
         let before = self.text.get(start..at).unwrap_or("").chars().count();
         let end = floor_boundary(&self.text, span.end.min(start + text.len()));
         let width = self.text.get(at..end).map_or(1, |meant| meant.chars().count());
+        let secret = (path == "admin.token" || text.trim_start().starts_with("token"))
+            && !(text.contains("file:") || text.contains("${"));
+        let secret = secret || (path.ends_with(".url") && text.contains('@'));
         Diagnostic {
             file: self.name.clone(),
             line,
@@ -108,10 +111,17 @@ impl Source {
             severity,
             path,
             message,
-            text: text.to_owned(),
+            text: if secret { masked(text) } else { text.to_owned() },
             width,
         }
     }
+}
+
+/// The line with the letters of its value starred out: messages end up in logs.
+fn masked(line: &str) -> String {
+    let (key, value) = line.split_once('=').unwrap_or((line, ""));
+    let star = |c: char| if c.is_alphanumeric() { '*' } else { c };
+    format!("{key}={}", value.chars().map(star).collect::<String>())
 }
 
 fn floor_boundary(text: &str, at: usize) -> usize {
@@ -275,6 +285,26 @@ mod tests {
             d.to_string(),
             "f.toml:2:6: error: ä: wrong\n 2 | \tä = \"é\"\n   | \t    ^^^"
         );
+    }
+
+    #[test]
+    fn a_line_that_may_hold_a_secret_is_masked() {
+        let shown = |text: &str, path: &str| {
+            Source::new("f", text)
+                .diagnostic(Severity::Error, &(0..1), path.into(), "wrong".into())
+                .text
+        };
+        assert_eq!(shown("token = \"s3cret\"", "admin.token"), "token = \"******\"");
+        assert_eq!(shown("token = \"s3cret", ""), "token = \"******");
+        assert_eq!(
+            shown("token = \"file:admin-token\"", "admin.token"),
+            "token = \"file:admin-token\""
+        );
+        assert_eq!(
+            shown("{ url = \"http://u:p@a\" }", "upstreams.o.nodes[0].url"),
+            "{ url = \"****://*:*@*\" }"
+        );
+        assert_eq!(shown("log = \"info\"", "telemetry.log"), "log = \"info\"");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! meaning; `print` shows it. A value whose mistake has been reported is [`Value::Bad`], so that nobody reports it twice.
 
 use super::diagnostic::Place;
+use super::runtime::Secret;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ pub enum Value {
     /// A string.
     Text(String),
     /// A string that is never printed.
-    Secret(String),
+    Secret(Secret),
     /// A list.
     List(Vec<Node>),
     /// A table.
@@ -81,13 +83,15 @@ impl Node {
         }
     }
 
+    /// Whether somebody said it, and said it right.
     pub(super) fn is_set(&self) -> bool {
-        self.origin != Origin::Default
+        self.origin != Origin::Default && self.value != Value::Bad
     }
 
     pub(super) fn as_text(&self) -> Option<&str> {
         match &self.value {
-            Value::Text(text) | Value::Secret(text) => Some(text),
+            Value::Text(text) => Some(text),
+            Value::Secret(secret) => Some(secret.reveal()),
             _ => None,
         }
     }
@@ -109,12 +113,18 @@ pub struct Table {
 }
 
 /// The whole effective configuration. The default is empty: a `Config` put together by hand in a test has none.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Effective {
     /// The file it came from.
     pub file: Arc<str>,
     /// `[server]` and so on. Each route holds its merged policy; `[policies]` is gone.
     pub root: Table,
+}
+
+impl fmt::Debug for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", super::print::redacted_json(self))
+    }
 }
 
 /// Reading typed values. What is absent or bad gives a harmless stand-in: its error is already reported and no `Config` will be built.
@@ -172,7 +182,7 @@ impl Table {
     /// Where `name` was set; the table's own place when it was not.
     pub(super) fn place_of(&self, name: &str) -> Place {
         match self.get(name) {
-            Some(node) if node.is_set() => node.place.clone(),
+            Some(node) if node.origin != Origin::Default => node.place.clone(),
             _ => self.place.child(name, self.place.span.clone()),
         }
     }

@@ -2,6 +2,7 @@
 //! backtracks (a placeholder is a whole segment, or the end) and allocates only for more than four captures.
 
 use super::runtime::{HostPattern, Network, PathPattern, Piece, Rewrite};
+use crate::core::key::normalise_escapes;
 use smallvec::SmallVec;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -89,14 +90,14 @@ fn covers(mine: &str, open: bool, theirs: &str, theirs_open: bool) -> bool {
         return false;
     }
     let mut theirs = theirs;
-    let mut mine = mine.chars();
-    while let Some(m) = mine.next() {
+
+    for m in mine.chars() {
         if m == '\0' {
             let end = theirs.find('/').unwrap_or(theirs.len());
             let (segment, after) = theirs.split_at(end);
-            // An open pattern's last segment may be empty or go on.
+            // The last segment of an open pattern may be empty, or go on below.
             if segment.is_empty() || (theirs_open && after.is_empty()) {
-                return theirs_open && after.is_empty() && segment == "\0" && mine.as_str().is_empty();
+                return false;
             }
             theirs = after;
         } else {
@@ -206,42 +207,21 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-/// A literal as it looks in a normalised path (RFC 3986 s6.2.2): unreserved characters decoded, other escapes in upper case, what
-/// cannot stand in a path escaped.
+/// A literal as it looks in a normalised path (RFC 3986 s6.2.2).
 fn literal(text: &str) -> Result<String, String> {
-    let mut out = String::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'?' | b'#' => return Err(format!("a path has no \"{}\"", char::from(byte))),
-            b'%' => {
-                let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-                match (digit(bytes.next()), digit(bytes.next())) {
-                    (Some(high), Some(low)) => push(&mut out, u8::try_from(high * 16 + low).unwrap_or(0)),
-                    _ => return Err("\"%\" needs two hexadecimal digits".into()),
-                }
-            }
-            b'!' | b'$' | b'&'..=b'/' | b':' | b';' | b'=' | b'@' => out.push(char::from(byte)),
-            other => push(&mut out, other),
-        }
+    if let Some(wrong) = text.chars().find(|c| matches!(c, '?' | '#' | ' ') || c.is_control()) {
+        return Err(format!("a path has no {:?}", wrong.to_string()));
     }
-    if out.split('/').any(|segment| segment == "." || segment == "..") {
+    let mut escapes = text.split('%').skip(1);
+    let digits = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    if !escapes.all(digits) {
+        return Err("\"%\" needs two hexadecimal digits".into());
+    }
+    let normal = normalise_escapes(text).into_owned();
+    if normal.split('/').any(|segment| segment == "." || segment == "..") {
         return Err("\".\" and \"..\" are removed from a request's path before it is matched".into());
     }
-    Ok(out)
-}
-
-/// Unreserved characters as they are, all others escaped.
-fn push(out: &mut String, byte: u8) {
-    const HEX: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
-    if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-        out.push(char::from(byte));
-    } else {
-        let digit = |n: u8| HEX.get(usize::from(n)).copied().unwrap_or('0');
-        out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
-    }
+    Ok(normal)
 }
 
 impl HostPattern {

@@ -41,7 +41,11 @@ pub(super) fn json(value: &Value, secrets: Secrets) -> Json {
         Value::Size(bytes) => json!(units::show_size(*bytes)),
         Value::Percent(share) => json!(format!("{share}%")),
         Value::Text(text) => json!(text),
-        Value::Secret(text) => json!(if secrets == Secrets::Shown { text } else { REDACTED }),
+        Value::Secret(secret) => json!(if secrets == Secrets::Shown {
+            secret.reveal()
+        } else {
+            REDACTED
+        }),
         Value::List(items) => items.iter().map(|item| json(&item.value, secrets)).collect(),
         Value::Table(table) => table_json(table, secrets),
     }
@@ -61,7 +65,7 @@ fn table_json(table: &Table, secrets: Secrets) -> Json {
 }
 
 /// A header's value that came from outside the file, or whose name says that it is a credential.
-fn holds_secret(name: &str, node: &Node) -> bool {
+pub(super) fn holds_secret(name: &str, node: &Node) -> bool {
     let header = node.place.path.contains("headers.");
     let credential = [
         "authorization",
@@ -101,7 +105,7 @@ fn toml_text(effective: &Effective) -> String {
 }
 
 fn section(out: &mut String, path: &str, table: &Table, file: &str) {
-    let only_tables = !table.entries.is_empty() && table.entries.iter().all(|(_, node)| node.as_table().is_some());
+    let only_tables = table.entries.iter().all(|(_, node)| node.as_table().is_some());
     if !only_tables {
         let _ = writeln!(out, "\n[{path}]");
     }

@@ -4,6 +4,7 @@
 use super::catalogue::{self, Key, Keys, Kind, NOT_IN_SCOPE, Support};
 use super::diagnostic::{Place, Sink, Source, did_you_mean, nearest};
 use super::effective::{Node, Origin, Table, Value};
+use super::runtime::Secret;
 use super::substitute::{Outside, substitute};
 use super::units;
 use std::ops::Range;
@@ -186,7 +187,14 @@ impl Shaper<'_, '_> {
             }
             _ => None,
         };
-        let found = || format!("expected {}, found {}", kind.expected(), describe(raw));
+        let found = || {
+            format!(
+                "expected {}, found {}{}",
+                kind.expected(),
+                describe(raw),
+                instead(kind, raw)
+            )
+        };
         Ok(Some(match (kind, raw, text) {
             (Kind::Flag, DeValue::Boolean(flag), _) => Value::Flag(*flag),
             // A variable is always text; what fills it may be a flag or a number.
@@ -202,7 +210,7 @@ impl Shaper<'_, '_> {
             (Kind::Duration | Kind::OptionalText, _, Some(text)) if text.is_empty() => return Ok(None),
             (Kind::Duration, _, Some(text)) => Value::Duration(units::duration(&text)?),
             (Kind::Timeout, _, Some(text)) => match units::duration(&text)? {
-                span if span.is_zero() => return Err("must be longer than nothing".into()),
+                span if span.is_zero() => return Err("must be above zero".into()),
                 span => Value::Duration(span),
             },
             (Kind::Size, _, Some(text)) => Value::Size(units::size(&text)?),
@@ -212,7 +220,7 @@ impl Shaper<'_, '_> {
             }
             (Kind::Size, DeValue::Integer(n), None) => return Err(units::size(n.as_str()).err().unwrap_or_else(found)),
             (Kind::Text | Kind::OptionalText | Kind::TextOr(_), _, Some(text)) => Value::Text(text),
-            (Kind::Secret, _, Some(text)) => Value::Secret(text),
+            (Kind::Secret, _, Some(text)) => Value::Secret(Secret(text)),
             (Kind::Choice { now, later }, _, Some(text)) => choice(text, now, later)?,
             (Kind::List(inner), DeValue::Array(items), _) => Value::List(
                 items
@@ -293,6 +301,20 @@ fn choice(word: String, now: &[&str], later: &[&str]) -> Result<Value, String> {
     }
     let hint = did_you_mean(&word, now.iter().copied());
     Err(format!("expected {}, found \"{word}\"{hint}", catalogue::one_of(now)))
+}
+
+/// What was probably meant.
+fn instead(kind: &Kind, raw: &DeValue<'_>) -> String {
+    match (kind, raw) {
+        (Kind::List(Kind::Text | Kind::Choice { .. }), DeValue::String(text)) => {
+            format!(" (did you mean [\"{text}\"]?)")
+        }
+        (Kind::Text, DeValue::Integer(n)) => format!(" (did you mean \"{n}\"?)"),
+        (Kind::Percent, DeValue::Integer(n)) => format!(" (did you mean \"{n}%\"?)"),
+        (Kind::Count(..), DeValue::String(text)) if text.parse::<u64>().is_ok() => format!(" (did you mean {text}?)"),
+        (Kind::Flag, DeValue::String(text)) if text == "true" || text == "false" => format!(" (did you mean {text}?)"),
+        _ => String::new(),
+    }
 }
 
 fn describe(raw: &DeValue<'_>) -> String {

@@ -57,7 +57,22 @@ fn explain(text: &str, at: usize, message: &str) -> (String, bool) {
     if message.starts_with("duplicate key") {
         return ("the key is there twice".into(), true);
     }
-    if scalar.iter().any(|start| message.starts_with(start)) {
+    let starts = |message: &str| scalar.iter().any(|start| message.starts_with(start));
+    let line_start = text
+        .get(..at)
+        .and_then(|before| before.rfind('\n'))
+        .map_or(0, |end| end + 1);
+    let in_list = !text.get(line_start..at).unwrap_or("").contains('=');
+    if in_list && (starts(message) || message.starts_with("missing comma between array")) {
+        let header = text.get(line_start..).unwrap_or("").trim_start().starts_with('[');
+        let message = if header {
+            "a list or table above is not closed"
+        } else {
+            message
+        };
+        return (message.to_owned(), false);
+    }
+    if starts(message) {
         let rest = text.get(at..).unwrap_or("").lines().next().unwrap_or("");
         let word = rest.split(['#', ',', ']', '}']).next().unwrap_or("").trim();
         if word.is_empty() {

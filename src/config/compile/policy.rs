@@ -256,6 +256,11 @@ fn bounded(table: &Table, caching: &Caching, sink: &mut Sink) -> Bounded {
         };
         sink.warn(&table.place_of(key), "reaches beyond max_staleness, which cuts it");
     }
+    let error = table.get("on_unreachable").and_then(Node::as_text) == Some("error");
+    if set && error && caching.stale_if_error.is_some_and(|window| window > max_staleness) {
+        let message = "reaches beyond max_staleness, which cuts it unless on_unreachable = \"stale\"";
+        sink.warn(&table.place_of("stale_if_error"), message);
+    }
     let on_unreachable = if table.text("on_unreachable") == Some("stale") {
         OnUnreachable::Stale
     } else {

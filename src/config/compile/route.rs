@@ -5,6 +5,7 @@ use super::{header_name, header_value, plain_name, span};
 use crate::config::catalogue::POLICY;
 use crate::config::diagnostic::{Place, Sink, did_you_mean};
 use crate::config::effective::{Node, Table, Value};
+use crate::config::print::holds_secret;
 use crate::config::runtime::{Action, HostPattern, Match, PathPattern, RedirectTo, Rewrite, Route, Upstream};
 use crate::core::policy::{Contract, Policy};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -401,7 +402,10 @@ fn fields(table: &Table, key: &str, sink: &mut Sink) -> Vec<(HeaderName, HeaderV
             (Ok(name), _) if fields.iter().any(|(other, _)| *other == name) => {
                 sink.error(&node.key_place(), "the same field twice: names differ only in case");
             }
-            (Ok(name), Some(Ok(value))) => fields.push((name, value)),
+            (Ok(field), Some(Ok(mut value))) => {
+                value.set_sensitive(holds_secret(name, node));
+                fields.push((field, value));
+            }
             (Ok(_), None) => {}
         }
     }

@@ -99,7 +99,7 @@ fn nodes(table: &Table, mode: Mode, sink: &mut Sink) -> Vec<Node> {
 }
 
 fn node(table: &Table, first: bool, mode: Mode, sink: &mut Sink) -> Option<Node> {
-    let standby = table.is_set("standby");
+    let standby = table.text("standby").is_some();
     if standby && mode == Mode::ActiveActive {
         sink.error(
             &table.place_of("standby"),
@@ -222,7 +222,7 @@ fn host_header(table: &Table, sink: &mut Sink) -> HostHeader {
 fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
     let tcp = table.flag("tcp");
     let path = table.text("path").unwrap_or("/");
-    match (table.is_set("path"), tcp) {
+    match (table.get("path").is_some(), tcp) {
         (true, true) => sink.error(
             &table.place_of("tcp"),
             "contradicts path: a health check asks one thing",

@@ -13,7 +13,9 @@ pub(super) fn unused(root: &Table, policies: Option<&Node>, routes: Option<&Node
         Some(Value::List(routes)) => routes.iter().filter_map(Node::as_table).collect(),
         _ => Vec::new(),
     };
-    if routes.is_empty() && !sink.failed() {
+    // Beside a mistake, what seems unused may only be misspelt elsewhere.
+    let quiet = sink.failed();
+    if routes.is_empty() && !quiet {
         let place = Place {
             span: 0..0,
             path: "routes".into(),
@@ -26,14 +28,16 @@ pub(super) fn unused(root: &Table, policies: Option<&Node>, routes: Option<&Node
         server.texts("ready_requires").map(|(name, _)| name).collect()
     });
     for (name, upstream) in root.tables("upstreams") {
-        if !uses("upstream", name) && !required.contains(&name) {
+        if !quiet && !uses("upstream", name) && !required.contains(&name) {
             sink.warn(&upstream.place, "no route uses it");
         }
     }
     let cache = root.table("cache").unwrap_or(&nothing);
     for (name, policy) in policies.and_then(Node::as_table).unwrap_or(&nothing).tables_here() {
         if !uses("policy", name) {
-            sink.warn(&policy.place, "no route uses it");
+            if !quiet {
+                sink.warn(&policy.place, "no route uses it");
+            }
             policy::compile(
                 &Sources {
                     inline: None,
@@ -49,6 +53,9 @@ pub(super) fn unused(root: &Table, policies: Option<&Node>, routes: Option<&Node
 
 /// Routes that an earlier one leaves nothing for.
 pub(super) fn shadowed(routes: &[Arc<Route>], places: &[Place], sink: &mut Sink) {
+    if sink.failed() {
+        return; // a pattern that is wrong looks as if it matched everything
+    }
     for (i, (route, place)) in routes.iter().zip(places).enumerate() {
         let earlier = routes
             .iter()

@@ -1,0 +1,168 @@
+//! The catalogue against the interface, and against itself.
+
+use crate::support::{errors, load, messages};
+use tidegate::config::catalogue::{Key, Keys, Kind, ROOT, Support};
+
+/// The published list of keys: INTERFACE.md section 1, as it stands there.
+const INTERFACE: &str = include_str!("interface.toml");
+
+#[test]
+fn every_key_of_the_interface_is_known() {
+    let unknown: Vec<_> = errors(INTERFACE)
+        .into_iter()
+        .filter(|e| e.contains("unknown key"))
+        .collect();
+    assert_eq!(unknown, [""; 0]);
+    // The example is of everything at once, so most of it is to come: had it not been read, nothing would be refused.
+    let refused = errors(INTERFACE)
+        .iter()
+        .filter(|e| e.contains("not supported yet"))
+        .count();
+    assert!(refused > 20, "only {refused} refusals:\n{}", messages(&load(INTERFACE)));
+}
+
+/// Each key with a text that sets it: `lines` leads to its table.
+fn walk(keys: Keys, lead: &str, inline: Option<&str>, visit: &mut dyn FnMut(&Key, &dyn Fn(&str) -> String)) {
+    for key in keys.iter().flat_map(|group| group.iter()) {
+        let set = |value: &str| match inline {
+            Some(end) => format!("{lead}{} = {value}{end}", key.name),
+            None => format!("{lead}{} = {value}\n", key.name),
+        };
+        visit(key, &set);
+    }
+}
+
+/// Every table whose keys can be set one by one, with what leads to it.
+fn tables() -> Vec<(Keys, &'static str, Option<&'static str>)> {
+    let find = |keys: Keys, name: &str| -> Keys {
+        let key = tidegate::config::catalogue::find(keys, name).unwrap_or_else(|| panic!("{name}"));
+        match &key.kind {
+            Kind::Table(keys) | Kind::Named(keys) | Kind::List(Kind::Table(keys)) => keys,
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    let upstream = find(ROOT, "upstreams");
+    vec![
+        (find(ROOT, "server"), "[server]\n", None),
+        (find(ROOT, "listeners"), "[listeners.other]\naddress = \":1\"\n", None),
+        (find(ROOT, "telemetry"), "[telemetry]\n", None),
+        (find(find(ROOT, "telemetry"), "meter"), "[telemetry.meter]\n", None),
+        (upstream, "[upstreams.o]\n", None),
+        (
+            find(upstream, "nodes"),
+            "[upstreams.o]\nnodes = [{ url = \"http://a\", ",
+            Some(" }]\n"),
+        ),
+        (
+            find(upstream, "health_check"),
+            "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\nhealth_check = { ",
+            Some(" }\n"),
+        ),
+        (
+            find(ROOT, "routes"),
+            "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\n[[routes]]\nupstream = \"o\"\n",
+            None,
+        ),
+    ]
+}
+
+#[test]
+fn keys_of_later_capabilities_are_refused_unless_they_say_off() {
+    let mut later = 0;
+    for (keys, lead, inline) in tables() {
+        walk(keys, lead, inline, &mut |key, set| {
+            let refused = |value: &str| {
+                errors(&set(value))
+                    .iter()
+                    .any(|e| e.contains(&format!("{}: not supported yet", key.name)))
+            };
+            match key.support {
+                Support::Now => return,
+                Support::Later => assert!(refused("\"1s\""), "{}", key.name),
+                Support::LaterUnlessDefault => {
+                    assert!(!refused(key.default.unwrap()), "{}", key.name);
+                    let on = match &key.kind {
+                        Kind::Flag => "true",
+                        Kind::Count(..) => "7",
+                        Kind::Percent => "\"7%\"",
+                        Kind::Size => "\"7MiB\"",
+                        Kind::Timeout => "\"7s\"",
+                        Kind::Text => "\"something\"",
+                        Kind::List(_) => "[\"something\"]",
+                        Kind::Choice { .. } => {
+                            later_words(key, set);
+                            later += 1;
+                            return;
+                        }
+                        other => panic!("{}: {other:?}", key.name),
+                    };
+                    assert!(refused(on), "{}: {:?}", key.name, errors(&set(on)));
+                }
+            }
+            later += 1;
+        });
+    }
+    assert!(later > 25, "only {later} keys of later capabilities were found");
+}
+
+fn later_words(key: &Key, set: &dyn Fn(&str) -> String) {
+    if let Kind::Choice { later, .. } = &key.kind {
+        for word in *later {
+            let found = errors(&set(&format!("\"{word}\"")));
+            assert!(
+                found
+                    .iter()
+                    .any(|e| e.contains(&format!("\"{word}\" is not supported yet"))),
+                "{} {word}: {found:?}",
+                key.name
+            );
+        }
+    }
+}
+
+#[test]
+fn words_of_later_capabilities_are_refused() {
+    for (keys, lead, inline) in tables() {
+        walk(keys, lead, inline, &mut |key, set| {
+            if key.support == Support::Now {
+                later_words(key, set);
+            }
+        });
+    }
+}
+
+#[test]
+fn whole_tables_of_later_capabilities_are_refused_once() {
+    for text in [
+        "[fleet]\nrole = \"anchor\"\nanchors = []\n",
+        "[session]\nkey = \"x\"\n",
+        "[second_levels.pool]\nnodes = []\n",
+        "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\n[upstreams.o.failover]\nhold = \"5s\"\nunclean = true\n",
+        "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\noutlier = { consecutive_errors = 5 }\n",
+        "[upstreams.o]\ndiscover = { dns = \"a:1\" }\nnodes = [{ url = \"http://a\" }]\n",
+        "[listeners.main]\ntls = { certificate = \"c\" }\n",
+        "[listeners.main]\nprotocols = [\"http/1.1\", \"h2\"]\n",
+        "[listeners.main]\naddress = \"unix:/run/t.sock\"\n",
+    ] {
+        let found = errors(text);
+        assert!(
+            found.len() == 1 && found[0].contains("not supported yet"),
+            "{text}{found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_planned_is_refused_with_that_word() {
+    for key in ["rate_limit", "compression", "gzip", "disk", "script", "lua"] {
+        for table in [
+            "[server]",
+            "[cache]",
+            "[[routes]]\nrespond = {}",
+            "[upstreams.o]\nnodes = [{ url = \"http://a\" }]",
+        ] {
+            let found = errors(&format!("{table}\n{key} = 1\n"));
+            assert!(found.len() == 1 && found[0].contains("not in scope"), "{found:?}");
+        }
+    }
+}
