@@ -1,1 +1,93 @@
-//! (room under construction)
+//! The admin port: health, metrics, status, configuration, purge and drain over HTTP. It runs on the background runtime, so load on the
+//! listeners never silences it, and it acts only through [`Control`].
+//!
+//! Invariant: no request is answered before `guard` has let it pass.
+
+mod guard;
+mod problem;
+mod purge;
+mod serve;
+mod status;
+
+pub use guard::Access;
+pub use purge::{NotPurged, Purge, Purged};
+pub use serve::serve;
+pub use status::{BuildStatus, CacheStatus, NodeStatus, RouteStatus, Status, UnsettledStatus, UpstreamStatus};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use problem::Problem;
+use std::sync::Arc;
+
+/// The largest request body: a purge names one URL.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What the admin port can ask of the process. Implemented by `app`; nothing here blocks.
+pub trait Control: Send + Sync {
+    /// Why the process is not ready for traffic; empty when it is.
+    fn unready(&self) -> Vec<String>;
+    /// The document of `GET /status`.
+    fn status(&self) -> Status;
+    /// Prometheus text.
+    fn metrics(&self) -> String;
+    /// The effective configuration without secrets.
+    fn config(&self) -> serde_json::Value;
+    /// Takes what is named out of service, fills in flight included.
+    ///
+    /// # Errors
+    /// When what is named cannot be purged.
+    fn purge(&self, what: &Purge) -> Result<Purged, NotPurged>;
+    /// Begins to leave, as SIGTERM does.
+    fn drain(&self);
+}
+
+type Controlled = State<Arc<dyn Control>>;
+
+/// Every path of the port.
+fn router(control: Arc<dyn Control>, access: Access) -> Router {
+    Router::new()
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route(
+            "/status",
+            get(async |State(control): Controlled| Json(control.status())),
+        )
+        .route(
+            "/config",
+            get(async |State(control): Controlled| Json(control.config())),
+        )
+        .route("/purge", post(purge::purge))
+        .route("/drain", post(drain))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path on the admin port"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(access), guard::guard))
+        .with_state(control)
+}
+
+async fn ready(State(control): Controlled) -> Response {
+    let reasons = control.unready();
+    if reasons.is_empty() {
+        return "ready\n".into_response();
+    }
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, reasons.join("; ")).into_response()
+}
+
+async fn metrics(State(control): Controlled) -> Response {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], control.metrics()).into_response()
+}
+
+async fn drain(State(control): Controlled) -> Response {
+    control.drain();
+    (StatusCode::ACCEPTED, Json(serde_json::json!({ "draining": true }))).into_response()
+}
+
+#[cfg(test)]
+mod tests;

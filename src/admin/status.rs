@@ -1,0 +1,92 @@
+//! The document of `GET /status`; its field names are a public contract (INTERFACE.md section 3).
+
+use serde::Serialize;
+
+/// The whole process at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Routes in the order of the file.
+    pub routes: Vec<RouteStatus>,
+    /// Upstreams in the order of the file.
+    pub upstreams: Vec<UpstreamStatus>,
+    /// What is stored.
+    pub cache: CacheStatus,
+    /// Resources that a write left unsettled.
+    pub unsettled: Vec<UnsettledStatus>,
+    /// What runs.
+    pub build: BuildStatus,
+    /// A short hash of the effective configuration.
+    pub config_hash: String,
+    /// Whether the process is leaving.
+    pub draining: bool,
+}
+
+/// One route.
+#[derive(Clone, Debug, Serialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: String,
+    /// Its level; none when the route answers by itself.
+    pub consistency: Option<&'static str>,
+}
+
+/// One upstream.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// `active-active` or `active-passive`.
+    pub mode: &'static str,
+    /// How its nodes replicate.
+    pub replication: &'static str,
+    /// The view's epoch.
+    pub epoch: u64,
+    /// The primary's name; none where every node takes writes.
+    pub primary: Option<String>,
+    /// Its nodes in the order of the file.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// One node.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its URL as configured.
+    pub url: String,
+    /// A word of `core::reason::NodeState`.
+    pub state: &'static str,
+    /// What the node says it is; none where all are the same.
+    pub role: Option<String>,
+    /// Its replication position, where the node tells one.
+    pub position: Option<u64>,
+    /// Whether it is in the in-sync set.
+    pub in_sync: bool,
+}
+
+/// What is stored.
+#[derive(Copy, Clone, Debug, Serialize)]
+pub struct CacheStatus {
+    /// Entries in service.
+    pub entries: u64,
+    /// Their memory, fills in flight included.
+    pub bytes: u64,
+}
+
+/// A resource that a write left unsettled.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnsettledStatus {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The resource's path as sent to the node; none: all of the upstream.
+    pub path: Option<String>,
+    /// How long it stays so, in milliseconds; none while the write's connection is open.
+    pub remaining_ms: Option<u64>,
+}
+
+/// What runs.
+#[derive(Copy, Clone, Debug, Serialize)]
+pub struct BuildStatus {
+    /// The package's version.
+    pub version: &'static str,
+}

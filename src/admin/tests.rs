@@ -1,0 +1,359 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::guard::{Access, Peer};
+use super::{
+    BuildStatus, CacheStatus, Control, NodeStatus, NotPurged, Purge, Purged, RouteStatus, Status, UnsettledStatus,
+    UpstreamStatus, router,
+};
+use crate::config::load::from_text;
+use crate::world::World;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tower::ServiceExt;
+
+#[derive(Default)]
+struct Fake {
+    unready: Mutex<Vec<String>>,
+    done: Mutex<Vec<String>>,
+}
+
+impl Control for Fake {
+    fn unready(&self) -> Vec<String> {
+        self.unready.lock().clone()
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            routes: vec![RouteStatus {
+                name: "orders".to_owned(),
+                consistency: Some("strong"),
+            }],
+            upstreams: vec![UpstreamStatus {
+                name: "orders".to_owned(),
+                mode: "active-passive",
+                replication: "shared",
+                epoch: 3,
+                primary: Some("a".to_owned()),
+                nodes: vec![NodeStatus {
+                    name: "a".to_owned(),
+                    url: "http://a:1".to_owned(),
+                    state: "active",
+                    role: None,
+                    position: None,
+                    in_sync: true,
+                }],
+            }],
+            cache: CacheStatus { entries: 1, bytes: 2 },
+            unsettled: vec![UnsettledStatus {
+                upstream: "orders".to_owned(),
+                path: Some("/orders/1".to_owned()),
+                remaining_ms: Some(5),
+            }],
+            build: BuildStatus { version: "0" },
+            config_hash: "abc".to_owned(),
+            draining: false,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        "tidegate_build_info 1\n".to_owned()
+    }
+
+    fn config(&self) -> serde_json::Value {
+        serde_json::json!({ "server": {} })
+    }
+
+    fn purge(&self, what: &Purge) -> Result<Purged, NotPurged> {
+        self.done.lock().push(format!("{what:?}"));
+        match what {
+            Purge::Url(url) if !url.starts_with('/') => Err(NotPurged(url.clone())),
+            Purge::Url(_) | Purge::All => Ok(Purged { entries: 2, epoch: 7 }),
+        }
+    }
+
+    fn drain(&self) {
+        self.done.lock().push("drain".to_owned());
+    }
+}
+
+/// A port with `[admin]` set as given.
+struct Port {
+    control: Arc<Fake>,
+    router: axum::Router,
+}
+
+fn port(admin: &str) -> Port {
+    let text = format!(
+        "[admin]\n{admin}\n[upstreams.u]\nnodes = [{{ url = \"http://127.0.0.1:1\" }}]\n[[routes]]\nupstream = \"u\"\n"
+    );
+    let loaded = from_text(&text, "test.toml", Path::new(""), &World::real());
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.errors));
+    let control = Arc::new(Fake::default());
+    let router = router(Arc::clone(&control) as Arc<dyn Control>, Access::new(&config.admin));
+    Port { control, router }
+}
+
+const LOCAL: &str = "127.0.0.1:5000";
+const REMOTE: &str = "192.0.2.7:5000";
+const TOKEN: &str = "token = \"0123456789abcdef0123456789abcdef\"";
+const BEARER: (&str, &str) = ("authorization", "Bearer 0123456789abcdef0123456789abcdef");
+
+impl Port {
+    async fn ask(
+        &self,
+        peer: &str,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> (StatusCode, http::HeaderMap, String) {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .extension(Peer(peer.parse::<SocketAddr>().unwrap()));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// From this machine, as a program asks.
+    async fn local(&self, method: &str, path: &str, body: &str) -> (StatusCode, String) {
+        let (status, _, text) = self.ask(LOCAL, method, path, &[("host", "127.0.0.1:9901")], body).await;
+        (status, text)
+    }
+}
+
+#[tokio::test]
+async fn a_request_from_this_machine_must_name_this_machine() {
+    let port = port("");
+    for (host, expected) in [
+        ("127.0.0.1:9901", 200),
+        ("127.0.0.1", 200),
+        ("localhost:9901", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:9901", 200),
+        ("evil.example", 403),
+        ("localhost.evil.example:9901", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("192.0.2.7", 403),
+        ("", 403),
+    ] {
+        for path in ["/live", "/status", "/nothing"] {
+            let expected = if (expected, path) == (200, "/nothing") {
+                404
+            } else {
+                expected
+            };
+            let (status, _, text) = port.ask(LOCAL, "GET", path, &[("host", host)], "").await;
+            assert_eq!(status.as_u16(), expected, "{host} {path}: {text}");
+        }
+    }
+    assert_eq!(
+        port.ask(LOCAL, "GET", "/live", &[], "").await.0,
+        StatusCode::FORBIDDEN,
+        "no Host"
+    );
+    let two = [("host", "localhost"), ("host", "evil.example")];
+    assert_eq!(
+        port.ask("[::1]:1", "GET", "/live", &two, "").await.0,
+        StatusCode::FORBIDDEN,
+        "two Hosts"
+    );
+    assert_eq!(
+        port.ask("[::ffff:127.0.0.1]:1", "GET", "/live", &[("host", "evil.example")], "")
+            .await
+            .0,
+        StatusCode::FORBIDDEN
+    );
+}
+
+#[tokio::test]
+async fn another_sites_page_changes_nothing() {
+    let port = port("");
+    for (field, value, expected) in [
+        ("sec-fetch-site", "cross-site", 403),
+        ("sec-fetch-site", "same-site", 403),
+        ("sec-fetch-site", "same-origin", 202),
+        ("origin", "http://evil.example", 403),
+        ("origin", "null", 403),
+        ("origin", "http://localhost:9901", 202),
+        ("user-agent", "curl", 202),
+    ] {
+        let (status, ..) = port
+            .ask(
+                LOCAL,
+                "POST",
+                "/drain",
+                &[("host", "localhost:9901"), (field, value)],
+                "",
+            )
+            .await;
+        assert_eq!(status.as_u16(), expected, "{field}: {value}");
+    }
+    assert_eq!(port.control.done.lock().len(), 3);
+}
+
+#[tokio::test]
+async fn the_token_opens_everything_but_health_which_is_open() {
+    let port = port(&format!("address = \"0.0.0.0:9901\"\n{TOKEN}"));
+    let host = ("host", "proxy.example:9901");
+    for (path, without) in [
+        ("/live", 200),
+        ("/ready", 200),
+        ("/metrics", 200),
+        ("/status", 401),
+        ("/config", 401),
+        ("/x", 401),
+    ] {
+        let (status, headers, _) = port.ask(REMOTE, "GET", path, &[host], "").await;
+        assert_eq!(status.as_u16(), without, "{path}");
+        assert_eq!(headers.contains_key("www-authenticate"), without == 401);
+        let (status, ..) = port.ask(REMOTE, "GET", path, &[host, BEARER], "").await;
+        assert_eq!(status.as_u16(), if path == "/x" { 404 } else { 200 }, "{path}");
+    }
+    for wrong in [
+        "Bearer 0123456789abcdef0123456789abcdee",
+        "Bearer ",
+        "Bearer",
+        "0123456789abcdef0123456789abcdef",
+        "Basic x",
+    ] {
+        let (status, ..) = port
+            .ask(REMOTE, "POST", "/drain", &[host, ("authorization", wrong)], "")
+            .await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{wrong}");
+    }
+    assert!(port.control.done.lock().is_empty());
+    let (status, ..) = port
+        .ask(REMOTE, "POST", "/drain", &[host, ("authorization", BEARER.1)], "")
+        .await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    // A token set for a loopback port binds there too.
+    assert_eq!(port.local("GET", "/status", "").await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn metrics_need_the_token_only_when_told_so() {
+    let port = port(&format!("{TOKEN}\nmetrics_token = true"));
+    assert_eq!(port.local("GET", "/metrics", "").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(port.local("GET", "/live", "").await.0, StatusCode::OK);
+    let (status, headers, _) = port
+        .ask(LOCAL, "GET", "/metrics", &[("host", "localhost"), BEARER], "")
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert!(!headers.contains_key("access-control-allow-origin"));
+}
+
+#[tokio::test]
+async fn ready_says_why_not() {
+    let port = port("");
+    assert_eq!(
+        port.local("GET", "/ready", "").await,
+        (StatusCode::OK, "ready\n".to_owned())
+    );
+    *port.control.unready.lock() = vec!["draining".to_owned(), "upstream orders has no healthy node".to_owned()];
+    let (status, text) = port.local("GET", "/ready", "").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("draining; upstream orders has no healthy node"), "{text}");
+    assert_eq!(
+        port.local("GET", "/live", "").await.0,
+        StatusCode::OK,
+        "a proxy that is not ready lives"
+    );
+}
+
+#[tokio::test]
+async fn a_purge_names_exactly_one_thing() {
+    let port = port("");
+    for (body, expected) in [
+        (r#"{"url":"/orders/1"}"#, 200),
+        (r#"{"all":true}"#, 200),
+        (r#"{"url":"orders"}"#, 400),
+        (r#"{"url":"/a","all":true}"#, 400),
+        (r#"{"all":false}"#, 400),
+        ("{}", 400),
+        ("", 400),
+        ("[]", 400),
+        (r#"{"urls":"/a"}"#, 400),
+        (r#"{"prefix":"/a"}"#, 501),
+        (r#"{"tag":"a"}"#, 501),
+        (r#"{"route":"a"}"#, 501),
+        (r#"{"url":"/a","soft":true}"#, 501),
+    ] {
+        let (status, headers, text) = port.ask(LOCAL, "POST", "/purge", &[("host", "localhost")], body).await;
+        assert_eq!(status.as_u16(), expected, "{body}: {text}");
+        let kind = if expected == 200 {
+            "application/json"
+        } else {
+            "application/problem+json"
+        };
+        assert_eq!(headers["content-type"], kind, "{body}");
+        if expected == 200 {
+            assert_eq!(text, r#"{"entries":2,"epoch":7}"#);
+        }
+    }
+    assert_eq!(
+        port.control.done.lock().as_slice(),
+        [r#"Url("/orders/1")"#, "All", r#"Url("orders")"#]
+    );
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems() {
+    let port = port("");
+    for (method, path, expected) in [
+        ("GET", "/nothing", 404),
+        ("GET", "/purge", 405),
+        ("POST", "/status", 405),
+        ("OPTIONS", "/status", 405),
+    ] {
+        let (status, headers, text) = port.ask(LOCAL, method, path, &[("host", "localhost")], "").await;
+        assert_eq!(status.as_u16(), expected, "{method} {path}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert!(text.contains(&format!("\"status\":{expected}")), "{text}");
+        assert_eq!(
+            headers.contains_key("allow"),
+            expected == 405,
+            "{method} {path}: RFC 9110 s15.5.6"
+        );
+    }
+}
+
+#[tokio::test]
+async fn status_has_the_fields_of_the_contract() {
+    let (status, text) = port("").local("GET", "/status", "").await;
+    assert_eq!(status, StatusCode::OK);
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for pointer in [
+        "/routes/0/name",
+        "/routes/0/consistency",
+        "/upstreams/0/name",
+        "/upstreams/0/mode",
+        "/upstreams/0/replication",
+        "/upstreams/0/epoch",
+        "/upstreams/0/primary",
+        "/upstreams/0/nodes/0/name",
+        "/upstreams/0/nodes/0/url",
+        "/upstreams/0/nodes/0/state",
+        "/upstreams/0/nodes/0/role",
+        "/upstreams/0/nodes/0/position",
+        "/upstreams/0/nodes/0/in_sync",
+        "/cache/entries",
+        "/cache/bytes",
+        "/unsettled/0",
+        "/build/version",
+        "/config_hash",
+    ] {
+        assert!(document.pointer(pointer).is_some(), "{pointer} in {text}");
+    }
+}
