@@ -134,6 +134,8 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods)]
+
     use super::{Drain, IDLE_GRACE, Phase};
     use std::sync::Arc;
     use std::time::Duration;

@@ -38,6 +38,14 @@ impl World {
     }
 }
 
+/// Raises this process's limit of open files to the most it may have, and returns it: every connection is one. For the start of a program.
+///
+/// # Errors
+/// When the operating system refuses.
+pub fn raise_file_limit() -> io::Result<u64> {
+    real::raise_file_limit()
+}
+
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("World")
@@ -77,7 +85,7 @@ pub trait Net: Send + Sync {
     /// The addresses of a host name (an address is its own).
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
     /// Claims an address for this process until the guard is dropped; `AddrInUse` when another process holds it. SO_REUSEPORT alone
-    /// would let a second process share a port unnoticed.
+    /// would let a second process share a port unnoticed. Not for port 0.
     fn claim(&self, address: SocketAddr) -> io::Result<Box<dyn Send + Sync>>;
 }
 

@@ -3,6 +3,7 @@
 
 use super::{BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Net, Stream, World};
 use crate::core::time::{MonoTime, WallTime};
+use rustix::process::{Resource, Rlimit};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::hash_map::RandomState;
@@ -58,16 +59,8 @@ impl Net for RealNet {
     }
 
     fn listen(&self, on: SocketAddr, options: BindOptions) -> io::Result<Box<dyn Listener>> {
-        let socket = Socket::new(Domain::for_address(on), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if options.reuse_port {
-            socket.set_reuse_port(true)?;
-        }
-        if on.is_ipv6() {
-            socket.set_only_v6(options.v6_only)?;
-        }
+        let socket = bind(on, options)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&on.into())?;
         socket.listen(BACKLOG)?;
         Ok(Box::new(RealListener(TcpListener::from_std(socket.into())?)))
     }
@@ -82,9 +75,37 @@ impl Net for RealNet {
     }
 
     fn claim(&self, address: SocketAddr) -> io::Result<Box<dyn Send + Sync>> {
+        // The name keeps out a second process of ours that starts at the same moment.
         let name = std::os::unix::net::SocketAddr::from_abstract_name(format!("tidegate/listen/{address}"))?;
-        Ok(Box::new(std::os::unix::net::UnixListener::bind_addr(&name)?))
+        let claim = std::os::unix::net::UnixListener::bind_addr(&name)?;
+        // Without SO_REUSEPORT a bind fails when anybody listens there already, whatever options they used.
+        drop(bind(address, BindOptions::default())?);
+        Ok(Box::new(claim))
     }
+}
+
+fn bind(on: SocketAddr, options: BindOptions) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(on), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if on.is_ipv6() {
+        socket.set_only_v6(options.v6_only)?;
+    }
+    socket.bind(&on.into())?;
+    Ok(socket)
+}
+
+pub(super) fn raise_file_limit() -> io::Result<u64> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    rustix::process::setrlimit(Resource::Nofile, raised)?;
+    // None: without limit.
+    Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
 struct RealListener(TcpListener);
@@ -130,5 +151,37 @@ struct RealEnv;
 impl Env for RealEnv {
     fn var(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BindOptions, Net, RealNet};
+    use std::io;
+
+    const SHARED: BindOptions = BindOptions {
+        reuse_port: true,
+        v6_only: false,
+    };
+
+    #[tokio::test]
+    async fn a_port_that_somebody_shares_cannot_be_claimed() {
+        let net = RealNet;
+        let theirs = net.listen(([127, 0, 0, 1], 0).into(), SHARED).unwrap();
+        let address = theirs.local_addr().unwrap();
+        assert!(net.listen(address, SHARED).is_ok(), "the kernel would let us join");
+        let refused = net.claim(address).map(|_| ()).map_err(|e| e.kind());
+        assert_eq!(refused, Err(io::ErrorKind::AddrInUse));
+        // Also when theirs is one of the interfaces we want.
+        let refused = net
+            .claim(([0, 0, 0, 0], address.port()).into())
+            .map(|_| ())
+            .map_err(|e| e.kind());
+        assert_eq!(refused, Err(io::ErrorKind::AddrInUse));
+        drop(theirs);
+        let claim = net.claim(address).unwrap();
+        assert!(net.claim(address).is_err(), "claimed by us");
+        assert!(net.listen(address, SHARED).is_ok());
+        drop(claim);
     }
 }

@@ -1,0 +1,150 @@
+//! What the admin port may ask, answered from the rooms.
+
+use super::rooms::Rooms;
+use crate::admin::{
+    BuildStatus, CacheStatus, Control, NodeStatus, NotPurged, Purge, Purged, RouteStatus, Status, UnsettledStatus,
+    UpstreamStatus,
+};
+use crate::config::print::redacted_json;
+use crate::config::runtime::Action;
+use crate::proxy::PurgeTarget;
+use crate::telemetry::metrics::{Gauges, ListenerGauge};
+use std::sync::Arc;
+
+/// The rooms as the admin port sees them.
+pub(super) struct Controls(pub(super) Arc<Rooms>);
+
+impl Control for Controls {
+    fn unready(&self) -> Vec<String> {
+        let rooms = &self.0;
+        let mut reasons = Vec::new();
+        if rooms.drain().is_draining() {
+            reasons.push("draining".to_owned());
+        }
+        if rooms.doors().is_empty() {
+            reasons.push("the listeners are not bound yet".to_owned());
+        }
+        if !rooms.is_probed() {
+            reasons.push("the first probes are under way".to_owned());
+        }
+        for upstream in &rooms.config.server.ready_requires {
+            if !rooms.upstreams.in_service(*upstream) {
+                let name = rooms.config.upstreams.get(*upstream).map_or("?", |u| u.name.as_str());
+                reasons.push(format!("upstream {name} has no healthy node"));
+            }
+        }
+        reasons
+    }
+
+    fn status(&self) -> Status {
+        let rooms = &self.0;
+        let usage = rooms.store.usage();
+        Status {
+            routes: rooms.config.routes.iter().map(|route| route_status(route)).collect(),
+            upstreams: rooms.upstreams.snapshot().into_iter().map(upstream_status).collect(),
+            cache: CacheStatus {
+                entries: usage.entries,
+                bytes: usage.bytes,
+            },
+            unsettled: rooms.store.unsettled().into_iter().map(|u| self.unsettled_status(u)).collect(),
+            build: BuildStatus {
+                version: env!("CARGO_PKG_VERSION"),
+            },
+            config_hash: rooms.config.hash.clone(),
+            draining: rooms.drain().is_draining(),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let rooms = &self.0;
+        let usage = rooms.store.usage();
+        let listeners = rooms.doors().iter().map(|door| ListenerGauge {
+            name: door.listener().name.clone(),
+            open: door.open_connections() as u64,
+            refused: door.refused_connections(),
+        });
+        rooms.metrics.render(&Gauges {
+            cache_bytes: usage.bytes,
+            cache_entries: usage.entries,
+            cache_evictions: usage.evictions,
+            unsettled: self.unsettled_by_route(),
+            listeners: listeners.collect(),
+        })
+    }
+
+    fn config(&self) -> serde_json::Value {
+        redacted_json(&self.0.config.effective)
+    }
+
+    fn purge(&self, what: &Purge) -> Result<Purged, NotPurged> {
+        let rooms = &self.0;
+        let target = match what {
+            Purge::All => PurgeTarget::All,
+            Purge::Url(url) => PurgeTarget::Url(url.clone()),
+        };
+        let purged = rooms.proxy.purge(&target).map_err(|why| NotPurged(why.to_string()))?;
+        tracing::info!(?what, entries = purged.entries, epoch = purged.epoch, "purged");
+        Ok(Purged {
+            entries: purged.entries,
+            epoch: purged.epoch,
+        })
+    }
+
+    fn drain(&self) {
+        self.0.leave();
+    }
+}
+
+impl Controls {
+    /// Resources unsettled on the upstream a strong route proxies to; a resource is not a route's alone.
+    fn unsettled_by_route(&self) -> Vec<u64> {
+        let rooms = &self.0;
+        let unsettled = rooms.store.unsettled();
+        let count = |upstream: usize| unsettled.iter().filter(|u| u.upstream == upstream).count() as u64;
+        let routes = rooms.config.routes.iter();
+        routes
+            .map(|route| match &route.action {
+                Action::Proxy { upstream, .. } => count(upstream.id),
+                Action::Redirect { .. } | Action::Respond { .. } => 0,
+            })
+            .collect()
+    }
+
+    fn unsettled_status(&self, unsettled: crate::store::UnsettledResource) -> UnsettledStatus {
+        let upstream = self.0.config.upstreams.get(unsettled.upstream);
+        UnsettledStatus {
+            upstream: upstream.map_or_else(String::new, |u| u.name.clone()),
+            path: unsettled.path,
+            remaining_ms: unsettled.remaining.map(crate::core::time::Span::as_millis),
+        }
+    }
+}
+
+fn route_status(route: &crate::config::runtime::Route) -> RouteStatus {
+    RouteStatus {
+        name: route.name.clone(),
+        consistency: match &route.action {
+            Action::Proxy { policy, .. } => Some(policy.level()),
+            Action::Redirect { .. } | Action::Respond { .. } => None,
+        },
+    }
+}
+
+fn upstream_status(upstream: crate::upstream::UpstreamSnapshot) -> UpstreamStatus {
+    let nodes = upstream.nodes.into_iter().map(|node| NodeStatus {
+        name: node.name,
+        url: node.url,
+        state: node.state,
+        role: node.role,
+        position: node.position,
+        in_sync: node.in_sync,
+    });
+    UpstreamStatus {
+        name: upstream.name,
+        mode: upstream.mode,
+        replication: upstream.replication,
+        epoch: upstream.epoch,
+        primary: upstream.primary,
+        nodes: nodes.collect(),
+    }
+}

@@ -1,0 +1,159 @@
+//! The composition root: brings the rooms together, owns the threads and the tasks, and implements what the admin port asks for.
+//!
+//! [`App::build`] is the same call for the binary, the demo and the tests. [`App::start`] spawns the serving threads of
+//! [`threads`], the one place that spawns any; [`App::serve_here`] runs everything as tasks on the runtime it is called on.
+
+mod control;
+mod rooms;
+mod threads;
+
+use crate::config::runtime::Config;
+use crate::server::accept::BindError;
+use crate::server::drain::{Drain, Phase};
+use crate::world::World;
+use rooms::Rooms;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// A proxy that is wired and not yet listening.
+#[derive(Debug)]
+pub struct App {
+    rooms: Arc<Rooms>,
+}
+
+/// Why a proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address is in use or cannot be bound.
+    #[error(transparent)]
+    Listener(#[from] BindError),
+    /// The admin port's address is in use or cannot be bound.
+    #[error("admin on {address}: {source}")]
+    Admin {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// No thread, or no runtime on it.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// A thread ended before it was ready.
+    #[error("the thread {0} ended before it was ready")]
+    ThreadEnded(String),
+}
+
+impl App {
+    /// Wires everything for `config`. Touches neither network nor disk.
+    ///
+    /// # Errors
+    /// None today; kept so that what needs the disk at start (a state directory) can refuse.
+    pub fn build(config: Config, world: World) -> Result<Self, StartError> {
+        Ok(Self {
+            rooms: Rooms::new(config, world),
+        })
+    }
+
+    /// Binds, probes, and serves on threads of its own: one per `server.threads`, and one for background work. Returns when the proxy is
+    /// ready: bound, and the first round of probes over. Blocks; not for use inside a runtime.
+    ///
+    /// # Errors
+    /// When an address cannot be bound or a thread not be started; everything that had started is stopped again.
+    pub fn start(self) -> Result<Running, StartError> {
+        threads::start(&self.rooms)
+    }
+
+    /// The same as tasks on the current runtime, with one socket per listener: for simulations and for programs with a runtime of their own.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub async fn serve_here(self) -> Result<Running, StartError> {
+        let rooms = self.rooms;
+        let sockets = rooms.open()?;
+        let (admin, socket) = rooms.open_admin()?;
+        // Dropping this ends the tasks, should this future be dropped while it waits.
+        let running = Running::new(Arc::clone(&rooms), admin, Vec::new());
+        tokio::spawn(Arc::clone(&rooms).background(socket));
+        rooms.ready().await;
+        tokio::spawn(rooms.serve(0, sockets));
+        Ok(running)
+    }
+}
+
+/// A proxy that serves. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Running {
+    /// Listeners with their real addresses, in the order of the file.
+    pub listeners: Vec<(String, SocketAddr)>,
+    /// The admin port's real address.
+    pub admin: SocketAddr,
+    rooms: Arc<Rooms>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    fn new(rooms: Arc<Rooms>, admin: SocketAddr, threads: Vec<JoinHandle<()>>) -> Self {
+        let mut running = Self {
+            listeners: Vec::new(),
+            admin,
+            rooms,
+            threads,
+        };
+        running.bound(admin);
+        running
+    }
+
+    /// Takes over the real addresses.
+    fn bound(&mut self, admin: SocketAddr) {
+        let doors = self.rooms.doors().iter();
+        self.listeners = doors.map(|door| (door.listener().name.clone(), door.address())).collect();
+        self.admin = admin;
+    }
+
+    /// `ready listeners=main=127.0.0.1:8080,tls=[::1]:8443 admin=127.0.0.1:9901`
+    #[must_use]
+    pub fn ready_line(&self) -> String {
+        let listeners: Vec<_> = self.listeners.iter().map(|(name, address)| format!("{name}={address}")).collect();
+        format!("ready listeners={} admin={}", listeners.join(","), self.admin)
+    }
+
+    /// Begins to leave: `drain_delay`, then the listeners close, then up to `drain_timeout` for what is in flight. Returns at once; a
+    /// second call changes nothing.
+    pub fn drain(&self) {
+        self.rooms.leave();
+    }
+
+    /// Completes when the proxy has left.
+    pub async fn ended(&self) {
+        self.rooms.drain().reached(Phase::Over).await;
+    }
+
+    /// Ends at once, and waits for the threads. Blocks shortly. Returns false when a thread had panicked.
+    pub fn stop(mut self) -> bool {
+        self.end()
+    }
+
+    fn end(&mut self) -> bool {
+        self.rooms.drain().advance(Phase::Over);
+        // Every thread is waited for, whatever became of the others.
+        let ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        ended.iter().all(Result::is_ok)
+    }
+
+    /// The process's drain.
+    #[must_use]
+    pub fn phase(&self) -> &Drain {
+        self.rooms.drain()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! The rooms of one process, wired once, and the work that runs in them. What runs where is decided elsewhere (`threads`).
+
+use super::StartError;
+use super::control::Controls;
+use crate::admin;
+use crate::config::runtime::Config;
+use crate::coord::Coord;
+use crate::core::reason::{NodeState, RetryReason};
+use crate::proxy;
+use crate::server::accept::{Door, accept};
+use crate::server::connection;
+use crate::server::drain::{Drain, Phase};
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Events, Upstreams};
+use crate::world::{BindOptions, Listener, World};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How often the store forgets what is settled: well below any `settle_after`, rare enough to cost nothing.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A listener and one of its sockets.
+pub(super) type Sockets = Vec<(Arc<Door>, Box<dyn Listener>)>;
+
+/// Everything one process consists of.
+pub(super) struct Rooms {
+    pub(super) config: Arc<Config>,
+    pub(super) world: World,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) store: Arc<Store>,
+    pub(super) proxy: Arc<proxy::Shared>,
+    drain: Arc<Drain>,
+    leave: CancellationToken,
+    /// Bound once.
+    doors: OnceLock<Vec<Arc<Door>>>,
+    /// The first round of probes is over.
+    probed: CancellationToken,
+}
+
+impl std::fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rooms").field("doors", &self.doors).finish_non_exhaustive()
+    }
+}
+
+impl Rooms {
+    pub(super) fn new(config: Config, world: World) -> Arc<Self> {
+        let config = Arc::new(config);
+        let metrics = Metrics::new(&config);
+        let coord = Coord::in_memory(&config, world.clock.wall());
+        let views = coord.views();
+        let upstreams = Upstreams::new(
+            &config,
+            world.clone(),
+            Arc::new(Counting(Arc::clone(&metrics))),
+            views,
+            Arc::new(move |upstream, now, event| coord.step(upstream, now, event)),
+            config.server.threads,
+        );
+        let store = Store::new(&config, &world);
+        let proxy = proxy::Shared::new(
+            Arc::clone(&config),
+            world.clone(),
+            Arc::clone(&store),
+            Arc::clone(&upstreams),
+            Arc::clone(&metrics),
+        );
+        Arc::new(Self {
+            config,
+            world,
+            metrics,
+            upstreams,
+            store,
+            proxy,
+            drain: Arc::new(Drain::new()),
+            leave: CancellationToken::new(),
+            doors: OnceLock::new(),
+            probed: CancellationToken::new(),
+        })
+    }
+
+    pub(super) fn drain(&self) -> &Arc<Drain> {
+        &self.drain
+    }
+
+    /// Asks the background to leave.
+    pub(super) fn leave(&self) {
+        self.leave.cancel();
+    }
+
+    /// The listeners; empty before they are bound.
+    pub(super) fn doors(&self) -> &[Arc<Door>] {
+        self.doors.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the first round of probes is over.
+    pub(super) fn is_probed(&self) -> bool {
+        self.probed.is_cancelled()
+    }
+
+    /// Binds every listener's first socket, on the current runtime.
+    pub(super) fn open(&self) -> Result<Sockets, StartError> {
+        let net = self.world.net.as_ref();
+        let listeners = self.config.listeners.iter();
+        let sockets: Sockets = listeners
+            .map(|listener| Door::open(net, Arc::clone(listener)))
+            .collect::<Result<_, _>>()?;
+        let doors = sockets.iter().map(|(door, _)| Arc::clone(door)).collect();
+        // Called once: a second set of doors would have failed to bind, or be other ports.
+        let _first = self.doors.set(doors);
+        Ok(sockets)
+    }
+
+    /// Binds one more socket of every listener, on the current runtime.
+    pub(super) fn share(&self) -> Result<Sockets, StartError> {
+        let net = self.world.net.as_ref();
+        let doors = self.doors().iter();
+        Ok(doors
+            .map(|door| door.share(net).map(|socket| (Arc::clone(door), socket)))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// Binds the admin port, on the current runtime.
+    pub(super) fn open_admin(&self) -> Result<(SocketAddr, Box<dyn Listener>), StartError> {
+        let address = self.config.admin.address;
+        let bound = self.world.net.listen(address, BindOptions::default());
+        let bound = bound.and_then(|socket| Ok((socket.local_addr()?, socket)));
+        bound.map_err(|source| StartError::Admin { address, source })
+    }
+
+    /// Completes when requests may come: the first round of probes is over, or everything is.
+    pub(super) async fn ready(&self) {
+        tokio::select! {
+            biased;
+            () = self.drain.reached(Phase::Over) => {}
+            () = self.probed.cancelled() => {}
+        }
+    }
+
+    /// Accepts and serves on `sockets` as core number `core`, on the current runtime, until the listeners close.
+    pub(super) async fn serve(self: Arc<Self>, core: usize, sockets: Sockets) {
+        let proxy = proxy::Proxy::new(Arc::clone(&self.proxy), core);
+        let shared = connection::Shared {
+            clock: Arc::clone(&self.world.clock),
+            metrics: Arc::clone(&self.metrics),
+            drain: Arc::clone(&self.drain),
+        };
+        let mut accepting = JoinSet::new();
+        for (door, socket) in sockets {
+            let (proxy, at) = (proxy.clone(), Arc::clone(&door));
+            let service = move |peer| {
+                proxy.for_connection(proxy::Peer {
+                    address: peer,
+                    local: at.address(),
+                    listener: Arc::clone(at.listener()),
+                    tls: false,
+                })
+            };
+            accepting.spawn(accept(door, socket, shared.clone(), service));
+        }
+        while accepting.join_next().await.is_some() {}
+    }
+
+    /// Probes, the admin port, sweeping, and the drain, on the current runtime, until everything is over.
+    pub(super) async fn background(self: Arc<Self>, admin_socket: Box<dyn Listener>) {
+        let stop = CancellationToken::new();
+        let _stop_when_dropped = stop.clone().drop_guard();
+        Arc::clone(&self.upstreams).run_probes(stop.clone());
+        let mut tasks = JoinSet::new();
+        let control = Arc::new(Controls(Arc::clone(&self)));
+        let access = admin::Access::new(&self.config.admin);
+        tasks.spawn(admin::serve(admin_socket, control, access, stop.clone().cancelled_owned()));
+        let sweeper = Arc::clone(&self);
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+                sweeper.store.sweep();
+            }
+        });
+        let prober = Arc::clone(&self);
+        tasks.spawn(async move {
+            prober.upstreams.first_round().await;
+            prober.probed.cancel();
+        });
+        tokio::select! {
+            biased;
+            () = self.drain.reached(Phase::Over) => {}
+            () = self.leave.cancelled() => self.see_off().await,
+        }
+    }
+
+    async fn see_off(&self) {
+        let server = &self.config.server;
+        tracing::info!(delay = ?server.drain_delay, timeout = ?server.drain_timeout, "draining");
+        if self.drain.run(server.drain_delay, server.drain_timeout).await {
+            tracing::info!("drained");
+        } else {
+            tracing::warn!("connections were cut off: the drain timeout is over");
+        }
+    }
+}
+
+/// What happens at the nodes, counted.
+struct Counting(Arc<Metrics>);
+
+impl Events for Counting {
+    fn answered(&self, upstream: usize, node: usize, took: Duration) {
+        self.0.upstream_answered(upstream, node, took);
+    }
+
+    fn retried(&self, upstream: usize, reason: RetryReason) {
+        self.0.retried(upstream, reason);
+    }
+
+    fn node_state(&self, upstream: usize, node: usize, state: NodeState) {
+        self.0.node_state(upstream, node, state);
+    }
+
+    fn failover(&self, upstream: usize, took: Duration) {
+        self.0.failover(upstream, took);
+    }
+}

@@ -1,0 +1,85 @@
+//! The threads of a process: one per serving core with a single-threaded runtime of its own, and one for background work. Nothing else
+//! spawns threads.
+
+use super::rooms::Rooms;
+use super::{Running, StartError};
+use crate::server::drain::Phase;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use tokio::runtime::{Builder, Runtime};
+
+/// Starts everything and waits until it is ready.
+pub(super) fn start(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
+    // Should anything fail below, dropping this ends the threads that run already.
+    let mut running = Running::new(Arc::clone(rooms), rooms.config.admin.address, Vec::new());
+    for core in 0..rooms.config.server.threads {
+        running.threads.push(core_thread(rooms, core)?);
+    }
+    let (admin, background) = background_thread(rooms)?;
+    running.threads.push(background);
+    runtime().map_err(StartError::Thread)?.block_on(rooms.ready());
+    running.bound(admin);
+    Ok(running)
+}
+
+/// Serves on a thread; the first one binds the listeners, the others share them.
+fn core_thread(rooms: &Arc<Rooms>, core: usize) -> Result<JoinHandle<()>, StartError> {
+    let rooms = Arc::clone(rooms);
+    let work = move |ready: Sender<Result<(), StartError>>| async move {
+        let sockets = if core == 0 { rooms.open() } else { rooms.share() };
+        match sockets {
+            Ok(sockets) => {
+                let _ = ready.send(Ok(()));
+                // Until then connections wait in the kernel's queue.
+                rooms.ready().await;
+                Arc::clone(&rooms).serve(core, sockets).await;
+                // Connections live on until then.
+                rooms.drain().reached(Phase::Over).await;
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    };
+    let ((), thread) = spawn(format!("tidegate-core-{core}"), work)?;
+    Ok(thread)
+}
+
+fn background_thread(rooms: &Arc<Rooms>) -> Result<(SocketAddr, JoinHandle<()>), StartError> {
+    let rooms = Arc::clone(rooms);
+    spawn("tidegate-back".to_owned(), move |ready| async move {
+        match rooms.open_admin() {
+            Ok((address, socket)) => {
+                let _ = ready.send(Ok(address));
+                rooms.background(socket).await;
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    })
+}
+
+/// Runs `work` on a thread and a runtime of its own, and waits for what it tells when it is ready.
+fn spawn<T, W, F>(name: String, work: W) -> Result<(T, JoinHandle<()>), StartError>
+where
+    T: Send + 'static,
+    W: FnOnce(Sender<Result<T, StartError>>) -> F + Send + 'static,
+    F: Future<Output = ()>,
+{
+    let (tell, ready) = mpsc::channel();
+    let runtime = runtime().map_err(StartError::Thread)?;
+    let thread = thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || runtime.block_on(work(tell)))
+        .map_err(StartError::Thread)?;
+    let told = ready.recv().map_err(|_| StartError::ThreadEnded(name))??;
+    Ok((told, thread))
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}

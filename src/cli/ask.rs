@@ -1,0 +1,230 @@
+//! Commands that ask a running proxy through its admin port.
+
+use super::{Exit, load};
+use crate::world::World;
+use bytes::Bytes;
+use clap::Args;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longer than the admin port ever takes; a health check must end.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// More than `/status` of a large configuration.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Where the proxy is, and what opens it.
+#[derive(Debug, Args)]
+pub(super) struct AdminArgs {
+    /// The admin port [default: that of --config, or 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_ADMIN")]
+    admin: Option<String>,
+    /// The admin token, or file:PATH [default: that of --config]
+    #[arg(long, value_name = "TOKEN", env = "TIDEGATE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The proxy's configuration file, for its admin address and token
+    #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// What to purge.
+#[derive(Debug, Args)]
+pub(super) struct PurgeArgs {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// One URL: absolute, or its path as clients send it
+    #[arg(long, env = "TIDEGATE_URL")]
+    url: Option<String>,
+    /// Everything
+    #[arg(long, env = "TIDEGATE_ALL")]
+    all: bool,
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+pub(super) struct HealthArgs {
+    /// Ask whether it is ready for traffic, not only alive
+    #[arg(long, env = "TIDEGATE_READY")]
+    ready: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+pub(super) fn purge(args: &PurgeArgs, world: &World) -> Exit {
+    let wish = match &args.what.url {
+        Some(url) => serde_json::json!({ "url": url }),
+        None => serde_json::json!({ "all": true }),
+    };
+    ask(&args.admin, world, &Method::POST, "/purge", wish.to_string())
+}
+
+pub(super) fn status(args: &AdminArgs, world: &World) -> Exit {
+    ask(args, world, &Method::GET, "/status", String::new())
+}
+
+pub(super) fn drain(args: &AdminArgs, world: &World) -> Exit {
+    ask(args, world, &Method::POST, "/drain", String::new())
+}
+
+pub(super) fn healthcheck(args: &HealthArgs, world: &World) -> Exit {
+    let path = if args.ready { "/ready" } else { "/live" };
+    ask(&args.admin, world, &Method::GET, path, String::new())
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("{0:?} is not HOST:PORT")]
+    Address(String),
+    #[error("token file {0}: {1}")]
+    Token(String, std::io::Error),
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, std::io::Error),
+    #[error("{0} did not answer in time")]
+    TimedOut(String),
+    #[error("{0} did not answer in HTTP: {1}")]
+    Http(String, Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Asks, prints a good answer on stdout and any other on stderr.
+fn ask(args: &AdminArgs, world: &World, method: &Method, path: &str, body: String) -> Exit {
+    let place = match place(args, world) {
+        Ok(place) => place,
+        Err(exit) => return exit,
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            return Exit::Failure;
+        }
+    };
+    let answer = async {
+        let asked = tokio::time::timeout(TIMEOUT, exchange(&place, world, method, path, body)).await;
+        asked.unwrap_or_else(|_| Err(AskError::TimedOut(place.address.clone())))
+    };
+    match runtime.block_on(answer) {
+        Ok((status, text)) if status.is_success() => {
+            // A reader that has left is not our failure.
+            let _ = writeln!(std::io::stdout(), "{}", String::from_utf8_lossy(&text).trim_end());
+            Exit::Clean
+        }
+        Ok((status, text)) => {
+            eprintln!("tidegate: {status}: {}", String::from_utf8_lossy(&text).trim_end());
+            Exit::Failure
+        }
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            match error {
+                AskError::Address(_) => Exit::Usage,
+                AskError::Token(..) => Exit::Config,
+                AskError::Connect(..) | AskError::TimedOut(_) | AskError::Http(..) => Exit::Failure,
+            }
+        }
+    }
+}
+
+/// An admin port.
+struct Place {
+    address: String,
+    token: Option<String>,
+}
+
+fn place(args: &AdminArgs, world: &World) -> Result<Place, Exit> {
+    let from_file = match (&args.config, &args.admin, &args.token) {
+        (None, ..) | (Some(_), Some(_), Some(_)) => None,
+        (Some(file), ..) => Some(load(file, world)?.config.ok_or(Exit::Config)?.admin),
+    };
+    let address = args.admin.clone();
+    let address = address.or_else(|| from_file.as_ref().map(|admin| admin.address.to_string()));
+    let token = args.token.clone();
+    Ok(Place {
+        address: address.unwrap_or_else(|| "127.0.0.1:9901".to_owned()),
+        token: token.or_else(|| Some(from_file?.token?.reveal().to_owned())),
+    })
+}
+
+async fn exchange(
+    place: &Place,
+    world: &World,
+    method: &Method,
+    path: &str,
+    body: String,
+) -> Result<(StatusCode, Bytes), AskError> {
+    let at = || place.address.clone();
+    let (host, port) = split(&place.address).ok_or_else(|| AskError::Address(at()))?;
+    let token = place
+        .token
+        .as_deref()
+        .map(|token| read_token(token, world))
+        .transpose()?;
+    let connect = |error| AskError::Connect(at(), error);
+    let addresses = world.net.resolve(&host, port).await.map_err(connect)?;
+    let mut stream = Err(std::io::ErrorKind::NotFound.into());
+    for address in addresses {
+        stream = world.net.connect(address).await;
+        if stream.is_ok() {
+            break;
+        }
+    }
+    let stream = stream.map_err(connect)?;
+    let http = |error: hyper::Error| AskError::Http(at(), error.into());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, format!("{host}:{port}"))
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| AskError::Http(at(), error.into()))?;
+    let asked = async {
+        let answer = sender.send_request(request).await.map_err(http)?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| AskError::Http(at(), error))?;
+        Ok((status, body.to_bytes()))
+    };
+    tokio::pin!(asked, connection);
+    tokio::select! {
+        biased;
+        answer = &mut asked => answer,
+        // The answer may be complete when the connection ends.
+        _ = &mut connection => asked.await,
+    }
+}
+
+/// Host and port; an address of every interface, or none at all, is reached here.
+fn split(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = match host {
+        "" | "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        host => host,
+    };
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
+fn read_token(token: &str, world: &World) -> Result<String, AskError> {
+    let Some(path) = token.strip_prefix("file:") else {
+        return Ok(token.to_owned());
+    };
+    let text = world.disk.read_to_string(Path::new(path));
+    let text = text.map_err(|error| AskError::Token(path.to_owned(), error))?;
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,148 @@
+//! The command line: what a person or a script meets. Every flag has a `TIDEGATE_*` variable; exit codes are 0 clean, 1 runtime failure, 64
+//! usage, 78 configuration (sysexits.h). What a caller reads goes to stdout, everything else to stderr.
+
+mod ask;
+mod run;
+
+use crate::config::diagnostic::Diagnostic;
+use crate::config::load::{self, Loaded};
+use crate::config::print;
+use crate::world::World;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// How a command ended, as the process's exit code.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// As asked.
+    Clean,
+    /// Something failed while it ran.
+    Failure,
+    /// The command line is wrong (EX_USAGE).
+    Usage,
+    /// The configuration is wrong or cannot be read (EX_CONFIG).
+    Config,
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Failure => 1,
+            Self::Usage => 64,
+            Self::Config => 78,
+        }
+    }
+}
+
+/// A reverse proxy that caches under a consistency contract chosen per route.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, args_conflicts_with_subcommands = true, propagate_version = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy (the default)
+    Run(run::RunArgs),
+    /// Check a configuration without touching the network
+    Check(File),
+    /// Print the effective configuration with the origin of each value
+    PrintConfig(File),
+    /// Take something out of the cache of a running proxy
+    Purge(ask::PurgeArgs),
+    /// Print the status of a running proxy
+    Status(ask::AdminArgs),
+    /// Ask a running proxy to finish what is in flight and leave
+    Drain(ask::AdminArgs),
+    /// Ask a running proxy whether it lives, or is ready; for images without a shell
+    Healthcheck(ask::HealthArgs),
+    /// Print the version
+    Version,
+}
+
+/// The one argument of commands about a file.
+#[derive(Debug, Args)]
+struct File {
+    /// The configuration file
+    #[arg(short, long = "config", value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: PathBuf,
+}
+
+/// Parses the command line (program name first) and does what it says.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be reading; there is nowhere else to say it.
+            let _ = error.print();
+            // Help and version are not errors.
+            return if error.use_stderr() { Exit::Usage } else { Exit::Clean };
+        }
+    };
+    match cli.command {
+        None => run::run(&cli.run, world),
+        Some(Command::Run(args)) => run::run(&args, world),
+        Some(Command::Check(file)) => check(&file, world),
+        Some(Command::PrintConfig(file)) => print_config(&file, world),
+        Some(Command::Purge(args)) => ask::purge(&args, world),
+        Some(Command::Status(args)) => ask::status(&args, world),
+        Some(Command::Drain(args)) => ask::drain(&args, world),
+        Some(Command::Healthcheck(args)) => ask::healthcheck(&args, world),
+        Some(Command::Version) => {
+            println!("tidegate {}", env!("CARGO_PKG_VERSION"));
+            Exit::Clean
+        }
+    }
+}
+
+/// Reads a file and says what is wrong with it.
+fn load(file: &std::path::Path, world: &World) -> Result<Loaded, Exit> {
+    match load::from_file(file, world) {
+        Ok(loaded) => {
+            complain(&loaded);
+            Ok(loaded)
+        }
+        Err(unreadable) => {
+            eprintln!("{unreadable}");
+            Err(Exit::Config)
+        }
+    }
+}
+
+fn complain(loaded: &Loaded) {
+    let lines = loaded.errors.iter().chain(&loaded.warnings).map(Diagnostic::to_string);
+    lines.for_each(|line| eprintln!("{line}"));
+}
+
+fn check(file: &File, world: &World) -> Exit {
+    match load(&file.config, world) {
+        Ok(loaded) if loaded.config.is_some() => {
+            println!("{}: ok", file.config.display());
+            Exit::Clean
+        }
+        Ok(_) => Exit::Config,
+        Err(exit) => exit,
+    }
+}
+
+fn print_config(file: &File, world: &World) -> Exit {
+    match load(&file.config, world) {
+        Ok(loaded) if loaded.config.is_some() => {
+            print!("{}", print::effective(&loaded));
+            Exit::Clean
+        }
+        Ok(_) => Exit::Config,
+        Err(exit) => exit,
+    }
+}
+
+#[cfg(test)]
+mod tests;

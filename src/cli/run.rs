@@ -1,0 +1,138 @@
+//! `run`: from a file or four flags to a proxy that serves until a signal ends it.
+
+use super::{Exit, complain, load};
+use crate::app::{App, Running};
+use crate::config::load::zero_file;
+use crate::config::runtime::Config;
+use crate::telemetry::log;
+use crate::world::{World, raise_file_limit};
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A file, or the flags that replace one.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Without a file: where to listen; `:PORT` is every interface [default: :8080]
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_LISTEN")]
+    listen: Option<String>,
+    /// Without a file: where the admin port listens [default: 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_ADMIN")]
+    admin: Option<String>,
+    /// Without a file: the node to pass requests to, as http://HOST:PORT
+    #[arg(long, value_name = "URL", env = "TIDEGATE_UPSTREAM")]
+    upstream: Option<String>,
+    /// Without a file: off, weak, eventual or strong [default: off]
+    #[arg(long, value_name = "LEVEL", env = "TIDEGATE_CONSISTENCY")]
+    consistency: Option<String>,
+}
+
+pub(super) fn run(args: &RunArgs, world: &World) -> Exit {
+    let config = match configuration(args, world) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    if let Err(error) = log::install(&config.telemetry, world) {
+        eprintln!("tidegate: {error}");
+        return Exit::Config;
+    }
+    match raise_file_limit() {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+    match serve(config, world) {
+        Ok(exit) => exit,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            Exit::Failure
+        }
+    }
+}
+
+fn configuration(args: &RunArgs, world: &World) -> Result<Config, Exit> {
+    let flags = [&args.listen, &args.admin, &args.upstream, &args.consistency];
+    let loaded = match (&args.config, &args.upstream) {
+        (Some(_), _) if flags.iter().any(|flag| flag.is_some()) => {
+            eprintln!(
+                "tidegate: --listen, --admin, --upstream and --consistency replace a file; give --config or them, not both"
+            );
+            return Err(Exit::Usage);
+        }
+        (Some(file), _) => load(file, world)?,
+        (None, Some(upstream)) => {
+            let or = |flag: &Option<String>, default: &str| flag.clone().unwrap_or_else(|| default.to_owned());
+            let loaded = zero_file(
+                &or(&args.listen, ":8080"),
+                &or(&args.admin, "127.0.0.1:9901"),
+                upstream,
+                &or(&args.consistency, "off"),
+            );
+            complain(&loaded);
+            loaded
+        }
+        (None, None) => {
+            eprintln!(
+                "tidegate: nothing to run: give --config FILE, or --upstream URL; `tidegate demo` needs neither, `tidegate --help` tells more"
+            );
+            return Err(Exit::Usage);
+        }
+    };
+    loaded.config.ok_or(Exit::Config)
+}
+
+fn serve(config: Config, world: &World) -> Result<Exit, Box<dyn std::error::Error>> {
+    // Signals count from here on, so that one during the start is not lost.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    let running = App::build(config, world.clone())?.start()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", running.ready_line())?;
+    out.flush()?;
+    drop(out);
+    runtime.block_on(until_left(&running, &mut signals));
+    Ok(if running.stop() { Exit::Clean } else { Exit::Failure })
+}
+
+/// The first signal drains, the second ends.
+async fn until_left(running: &Running, signals: &mut Signals) {
+    tokio::select! {
+        biased;
+        () = running.ended() => return,
+        () = signals.next() => {}
+    }
+    running.drain();
+    tokio::select! {
+        biased;
+        () = running.ended() => {}
+        () = signals.next() => tracing::warn!("a second signal: leaving at once"),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
