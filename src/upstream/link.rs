@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// What a link shares with its socket, its wakers and the pool that may take its node out of service.
 #[derive(Default)]
@@ -357,8 +357,11 @@ impl Link {
         let signal = (!empty).then(|| Arc::clone(&self.signal));
         let kept_alive = self.is_reused();
         self.served += 1;
-        let mut limits = Limits::new(head_timeout, deadline, written_before);
-        limits.arm(&mut self.timer);
+        let mut limits = Limits::new(head_timeout, deadline);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline.min(FAR))));
+        limits.rearm(timer);
         let mut answer = pin!(
             self.sender
                 .try_send_request(request.map(|body| Outgoing { body, signal }))
@@ -438,28 +441,31 @@ enum Ended {
 /// The time limits of one exchange. The response timeout starts anew whenever the upload moved: it is the node's time, not the client's.
 struct Limits {
     head_timeout: Duration,
-    /// How much of the deadline was left when the timer was last armed.
-    left: Duration,
-    /// What the timer was last armed with.
-    armed: Duration,
-    written: u64,
+    /// When the deadline is.
+    until: Instant,
+    /// What the timer is armed for.
+    armed: Instant,
+    /// Bytes written when it was armed; none before the first poll, which writes.
+    written: Option<u64>,
 }
 
+/// Longer than anything waits; later instants may overflow.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 impl Limits {
-    fn new(head_timeout: Duration, deadline: Duration, written: u64) -> Self {
+    fn new(head_timeout: Duration, deadline: Duration) -> Self {
+        let now = waiting_clock();
+        let until = now + deadline.min(FAR);
         Self {
-            head_timeout,
-            left: deadline,
-            armed: head_timeout.min(deadline),
-            written,
+            head_timeout: head_timeout.min(FAR),
+            until,
+            armed: until.min(now + head_timeout.min(FAR)),
+            written: None,
         }
     }
 
-    fn arm(&mut self, timer: &mut Option<Pin<Box<Sleep>>>) {
-        match timer {
-            Some(timer) => rearm(timer, self.armed),
-            None => *timer = Some(Box::pin(tokio::time::sleep(self.armed))),
-        }
+    fn rearm(&self, timer: &mut Pin<Box<Sleep>>) {
+        timer.as_mut().reset(self.armed);
     }
 
     fn check(
@@ -471,27 +477,25 @@ impl Limits {
         let Some(timer) = timer else {
             return Poll::Pending;
         };
-        while timer.as_mut().poll(cx).is_ready() {
-            self.left = self.left.saturating_sub(self.armed);
-            let written = signal.written.load(Ordering::Relaxed);
-            if self.left.is_zero() {
-                return Poll::Ready(CallErrorKind::DeadlineExceeded);
-            }
-            if written == self.written {
-                return Poll::Ready(CallErrorKind::HeadTimedOut);
-            }
-            self.written = written;
-            self.armed = self.head_timeout.min(self.left);
-            rearm(timer, self.armed);
+        let written = signal.written.load(Ordering::Relaxed);
+        if self.written.replace(written).is_some_and(|before| before != written) {
+            self.armed = self.until.min(waiting_clock() + self.head_timeout);
+            self.rearm(timer);
         }
-        Poll::Pending
+        timer.as_mut().poll(cx).map(|()| {
+            if self.armed >= self.until {
+                CallErrorKind::DeadlineExceeded
+            } else {
+                CallErrorKind::HeadTimedOut
+            }
+        })
     }
 }
 
-/// Waiting is tokio's, so that a simulation can pause it; this is the one place that names its clock.
+/// The clock that tokio waits by, which a simulation pauses: for arming timers and nothing else.
 #[allow(clippy::disallowed_methods)]
-fn rearm(timer: &mut Pin<Box<Sleep>>, after: Duration) {
-    timer.as_mut().reset(tokio::time::Instant::now() + after);
+fn waiting_clock() -> Instant {
+    Instant::now()
 }
 
 fn kind_of(error: &hyper::Error) -> CallErrorKind {
