@@ -3,21 +3,25 @@
 
 use std::borrow::Cow;
 
-/// The normal form of a path; borrowed when nothing changes.
+/// The normal form of a path; borrowed when nothing changes. What cannot stand in a path (RFC 3986 s3.3) becomes an escape.
 #[must_use]
 pub fn normalise_path(path: &str) -> Cow<'_, str> {
-    let path = normalise_escapes(path);
+    let path = normalise(path, is_path_byte);
     if !has_dot_segment(&path) {
         return path;
     }
     Cow::Owned(remove_dot_segments(&path))
 }
 
-/// The normal form of escapes alone, for queries; borrowed when nothing changes. Bytes above ASCII become escapes, since a URL cannot
-/// hold them and an origin takes both for one.
+/// The normal form of a query; borrowed when nothing changes. Its ASCII stays: brackets and braces are common in queries, and not
+/// every origin takes their escapes for the same.
 #[must_use]
 pub fn normalise_escapes(text: &str) -> Cow<'_, str> {
-    if text.bytes().all(|b| b != b'%' && b.is_ascii()) {
+    normalise(text, |byte| byte.is_ascii())
+}
+
+fn normalise(text: &str, may_stand: fn(u8) -> bool) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte != b'%' && may_stand(byte)) {
         return Cow::Borrowed(text);
     }
     let mut out = Vec::with_capacity(text.len());
@@ -37,10 +41,14 @@ pub fn normalise_escapes(text: &str) -> Cow<'_, str> {
             rest = behind;
             continue;
         }
-        guarded = if *first == b'%' { 2 } else { guarded.saturating_sub(1) };
-        if first.is_ascii() {
+        if *first == b'%' {
+            guarded = 2;
+            out.push(*first);
+        } else if may_stand(*first) {
+            guarded = guarded.saturating_sub(1);
             out.push(*first);
         } else {
+            guarded = 0;
             out.push(b'%');
             out.push(hex_digit(first >> 4));
             out.push(hex_digit(first & 15));
@@ -52,6 +60,15 @@ pub fn normalise_escapes(text: &str) -> Cow<'_, str> {
         Ok(normal) => Cow::Owned(normal),
         Err(_) => Cow::Borrowed(text), // what was written is ASCII
     }
+}
+
+/// RFC 3986 s3.3 pchar and the slash, but for the percent sign.
+const fn is_path_byte(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(
+            byte,
+            b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
+        )
 }
 
 /// The escape at the beginning of `bytes`: its byte, its digits in upper case, and what follows.

@@ -54,7 +54,14 @@ fn rfc3986_s6_2_2_paths() {
         ("beyond ASCII", "/\u{e9}", "/%C3%A9"),
         ("a lone percent stays", "/100%", "/100%"),
         ("a lone percent is not completed", "/%%32E%%32E", "/%%32E%%32E"),
+        ("nor is one before a new escape", "/%\u{e9}%32", "/%%C3%A92"),
         ("nor from further back", "/%4%31", "/%4%31"),
+        (
+            "what cannot stand in a path",
+            "/a\"<>[\\]^`{|} b",
+            "/a%22%3C%3E%5B%5C%5D%5E%60%7B%7C%7D%20b",
+        ),
+        ("what can", "/!$&'()*+,;=:@", "/!$&'()*+,;=:@"),
         ("the asterisk of OPTIONS", "*", "*"),
         ("nothing", "", ""),
     ];
@@ -325,9 +332,29 @@ fn r6_a_resource_is_all_queries_of_a_path_at_an_upstream() {
     assert_ne!(resource(0, "/p", None), resource(0, "/p/", None));
     assert_ne!(resource(0, "/p", Some("1")), resource(0, "/p", Some("2")));
     assert_ne!(resource(0, "/p", Some("")), resource(0, "/p", None));
+    assert_ne!(resource(0, "/p", Some("x")), resource(0, "/px", Some("")));
     assert_eq!(resource(0, "/p", Some("%7e")), resource(0, "/p", Some("~")));
     let other = resource_digest(KeySecret(1, 3), 0, "/p", None);
     assert_ne!(other, resource(0, "/p", None), "digests are keyed");
+}
+
+#[test]
+fn a_keys_text_reads_back_and_nothing_else_does() {
+    let text = key(false, "Shop.Example:8080", "/a/../p?q=%7e", "X: 1", &rules());
+    let expected = Named {
+        route: 3,
+        host: b"shop.example:8080",
+        path: b"/p",
+        query: b"?q=~",
+    };
+    assert_eq!(named(&text), Some(expected));
+    assert_eq!(
+        named(&text).unwrap().query,
+        query_text(Some("q=~"), &rules()).as_slice()
+    );
+    for cut in 0..text.len() {
+        assert_eq!(named(&text[..cut]), None, "cut at {cut}");
+    }
 }
 
 proptest! {
@@ -349,6 +376,11 @@ proptest! {
     fn no_dot_segment_survives(path in "(/(\\.|%2e|%2E|a|){0,3}){0,6}") {
         let normal = normalise_path(&path).into_owned();
         prop_assert!(!normal.split('/').any(|s| s == "." || s == ".."), "{}", normal);
+    }
+
+    #[test]
+    fn any_bytes_are_read_as_a_key_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        let _ = named(&bytes);
     }
 
     /// Parts drawn from few characters, the buffer's own separators among them, collide all the time unless lengths are kept.

@@ -363,6 +363,26 @@ fn rfc9111_s4_1_the_newest_variant_that_fits_wins() {
 }
 
 #[test]
+fn what_may_be_used_and_the_newest_of_it() {
+    let english = Meta {
+        vary: Vary::of(&headers("Vary: A"), &headers("A: 1")).unwrap(),
+        sent: at(5),
+        ..meta()
+    };
+    let policy = cp();
+    let (one, two, cookie) = (headers("A: 1"), headers("A: 2"), headers("A: 1\nCookie: a=1"));
+    let variants = [meta(), english.clone()];
+    assert_eq!(newest(&read(&one, &policy), &variants, &policy), Some(1));
+    assert_eq!(newest(&read(&two, &policy), &variants, &policy), Some(0));
+    assert_eq!(newest(&read(&cookie, &policy), &variants, &policy), None, "r14");
+    assert_eq!(newest(&read(&one, &off()), &variants, &off()), None);
+    assert!(may_use(&read(&one, &policy), &english, &policy));
+    assert!(!may_use(&read(&two, &policy), &english, &policy));
+    assert!(!may_use(&read(&cookie, &policy), &english, &policy), "r14");
+    assert!(!may_use(&read(&one, &off()), &english, &off()));
+}
+
+#[test]
 fn r14_credentials_use_only_what_may_be_shared() {
     let shareable = || Meta {
         shareable: true,

@@ -209,6 +209,36 @@ fn rfc9111_s4_3_4_and_r5b_a_304_that_names_another_validator_confirms_nothing() 
 }
 
 #[test]
+fn r12b_what_shows_that_the_stored_answer_is_out_of_date() {
+    let weak = Meta {
+        etag: tag("W/\"1\""),
+        ..meta()
+    };
+    let gone = Meta {
+        status: StatusCode::NOT_FOUND,
+        ..meta()
+    };
+    let cases = [
+        ("the same tag", meta(), 200, "ETag: \"1\"", false),
+        ("another tag", meta(), 200, "ETag: \"2\"", true),
+        ("no tag any more", meta(), 200, "X: 1", true),
+        ("a weak one now", meta(), 200, "ETag: W/\"1\"", true),
+        ("weak ones prove nothing", weak.clone(), 200, "ETag: W/\"2\"", false),
+        ("a strong one now", weak, 200, "ETag: \"1\"", true),
+        ("another status", meta(), 404, "ETag: \"1\"", true),
+        ("found again", gone, 200, "ETag: \"1\"", true),
+        ("not modified", meta(), 304, "ETag: \"1\"", false),
+        ("a part", meta(), 206, "ETag: \"1\"", false),
+        ("a 5xx says nothing", meta(), 503, "X: 1", false),
+        ("nor does a 429", meta(), 429, "X: 1", false),
+    ];
+    for (name, meta, status, fields, expected) in cases {
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(differs(&meta, status, &headers(fields)), expected, "{name}");
+    }
+}
+
+#[test]
 fn rfc9111_s3_2_a_304_updates_every_field_but_those_of_the_stored_bytes() {
     let mut stored = headers(
         "ETag: \"1\"\nX-Old: 1\nX-Both: 1\nX-Both: 2\nAge: 7\nDate: old\nContent-Type: text/plain

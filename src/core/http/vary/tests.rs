@@ -167,6 +167,9 @@ fn names_are_listed_once() {
     };
     assert_eq!(fields.as_slice(), [ACCEPT, USER_AGENT]);
     assert_eq!(names(&headers("Vary: a, *")), Names::Star);
+    let vary = Vary::of(&headers("Vary: accept, User-Agent"), &HeaderMap::new()).unwrap();
+    assert!(vary.names().unwrap().eq([&ACCEPT, &USER_AGENT]));
+    assert!(Vary::Any.names().is_none());
 }
 
 proptest! {
