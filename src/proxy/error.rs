@@ -219,7 +219,10 @@ impl Fault {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(Ok(value)) = self.proxy_error.map(|e| HeaderValue::from_str(&format!("tidegate; error={e}"))) {
+        if let Some(Ok(value)) = self
+            .proxy_error
+            .map(|e| HeaderValue::from_str(&format!("tidegate; error={e}")))
+        {
             headers.insert(PROXY_STATUS.clone(), value);
         }
         if let Some(seconds) = self.retry_after {

@@ -21,8 +21,11 @@ fn every_key_of_the_interface_is_known() {
     assert!(refused > 20, "only {refused} refusals:\n{}", messages(&load(INTERFACE)));
 }
 
-/// Each key with a text that sets it: `lines` leads to its table.
-fn walk(keys: Keys, lead: &str, inline: Option<&str>, visit: &mut dyn FnMut(&Key, &dyn Fn(&str) -> String)) {
+/// A key, and the text that sets it to a value.
+type Visit<'a> = dyn FnMut(&Key, &dyn Fn(&str) -> String) + 'a;
+
+/// Each key with a text that sets it: `lead` leads to its table, `inline` closes an inline one.
+fn walk(keys: Keys, lead: &str, inline: Option<&str>, visit: &mut Visit<'_>) {
     for key in keys.iter().flat_map(|group| group.iter()) {
         let set = |value: &str| match inline {
             Some(end) => format!("{lead}{} = {value}{end}", key.name),

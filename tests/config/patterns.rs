@@ -8,10 +8,17 @@ fn path(text: &str) -> PathPattern {
     PathPattern::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
+/// Pattern, path, and what the placeholders match.
+type Case = (
+    &'static str,
+    &'static str,
+    Option<&'static [(&'static str, &'static str)]>,
+);
+
 #[test]
 fn paths_match_whole_segments_and_rests() {
     #[rustfmt::skip]
-    let table: &[(&str, &str, Option<&[(&str, &str)]>)] = &[
+    let table: &[Case] = &[
         ("/", "/", Some(&[])),
         ("/", "/a", None),
         ("/orders", "/orders", Some(&[])),

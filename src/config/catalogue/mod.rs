@@ -1,10 +1,14 @@
 //! Every key there is: its type, default, meaning and whether it exists yet. The tables drive the check of a file, the defaults,
 //! `print-config` and (later) the JSON schema, so that none of them can forget a key. Contents: `keys`.
 
+mod build;
 mod keys;
+mod route_keys;
+mod upstream_keys;
 
+pub(super) use keys::NOT_IN_SCOPE;
 pub use keys::ROOT;
-pub(super) use keys::{NOT_IN_SCOPE, POLICY};
+pub(super) use route_keys::POLICY;
 
 /// One key of a table.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Meaning: typed values become the runtime types, names become `Arc`s, contradictions become errors. Always goes to the end, with
 //! harmless stand-ins for what is wrong, so that one run reports everything.
 
+mod fields;
 mod listener;
 mod policy;
 mod route;

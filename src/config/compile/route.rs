@@ -1,14 +1,13 @@
 //! `[[routes]]`: what each takes, what it does with it, and under which contract.
 
 use super::policy::{self, Sources};
-use super::{header_name, header_value, plain_name, span};
+use super::{fields, plain_name, span};
 use crate::config::catalogue::POLICY;
 use crate::config::diagnostic::{Place, Sink, did_you_mean};
 use crate::config::effective::{Node, Table, Value};
-use crate::config::print::holds_secret;
-use crate::config::runtime::{Action, HostPattern, Match, PathPattern, RedirectTo, Rewrite, Route, Upstream};
+use crate::config::runtime::{Action, Match, RedirectTo, Rewrite, Route, Upstream};
 use crate::core::policy::{Contract, Policy};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
 
 /// Routes and what they point at.
@@ -25,7 +24,9 @@ pub(super) struct Compiled {
 struct Draft {
     name: String,
     matches: Match,
-    action: Option<Aim>,
+    aim: Option<Aim>,
+    set_request_headers: Vec<(HeaderName, HeaderValue)>,
+    set_response_headers: Vec<(HeaderName, HeaderValue)>,
     table: Table,
     node: Node,
 }
@@ -59,10 +60,15 @@ pub(super) fn compile(
         Some(Value::List(routes)) => routes.as_slice(),
         _ => &[],
     };
+    let known = Known {
+        policies,
+        upstreams: &upstreams,
+        cache,
+    };
     let mut drafts: Vec<Draft> = Vec::new();
     for (id, node) in given.iter().enumerate() {
         let Some(table) = node.as_table() else { continue };
-        let draft = draft(id, node, table, policies, &upstreams, cache, sink);
+        let draft = known.draft(id, node, table, sink);
         if drafts.iter().any(|other| other.name == draft.name) {
             sink.error(
                 &table.place_of("name"),
@@ -88,7 +94,7 @@ pub(super) fn compile(
 /// R19: a resource's `settle_after` is the largest of the strong routes on its upstream.
 fn settle(drafts: &[Draft], upstreams: &mut [Upstream]) {
     for draft in drafts {
-        let Some(Aim::Proxy { upstream, policy, .. }) = &draft.action else {
+        let Some(Aim::Proxy { upstream, policy, .. }) = &draft.aim else {
             continue;
         };
         if let (Contract::Strong(_, proof), Some(upstream)) = (&policy.contract, upstreams.get_mut(*upstream)) {
@@ -99,7 +105,7 @@ fn settle(drafts: &[Draft], upstreams: &mut [Upstream]) {
 
 impl Compiled {
     fn finish(&mut self, draft: Draft, sink: &mut Sink) {
-        let Some(action) = draft.action.and_then(|aim| self.action(aim)) else {
+        let Some(action) = draft.aim.and_then(|aim| self.action(aim)) else {
             return;
         };
         let table = &draft.table;
@@ -119,8 +125,8 @@ impl Compiled {
             name: draft.name,
             matches: draft.matches,
             action,
-            set_request_headers: set_headers(table, "set_request_headers", sink),
-            set_response_headers: set_headers(table, "set_response_headers", sink),
+            set_request_headers: draft.set_request_headers,
+            set_response_headers: draft.set_response_headers,
             timeout,
             max_in_flight: (max_in_flight > 0).then_some(max_in_flight),
         }));
@@ -151,138 +157,128 @@ impl Compiled {
     }
 }
 
-fn draft(
-    id: usize,
-    node: &Node,
-    table: &Table,
-    policies: &Table,
-    upstreams: &[Upstream],
-    cache: &Table,
-    sink: &mut Sink,
-) -> Draft {
-    let name = table
-        .text("name")
-        .map_or_else(|| format!("route-{}", id + 1), str::to_owned);
-    if let Err(message) = plain_name(&name) {
-        sink.error(&table.place_of("name"), message);
-    }
-    let matches = matches(table.table("match").unwrap_or(&Table::empty()), sink);
-    let mut effective = table.clone();
-    effective
-        .entries
-        .retain(|(key, _)| key != "policy" && !POLICY.iter().any(|p| p.name == key));
-    effective.fill_first("name", Value::Text(name.clone()));
-    let action = action(table, &name, &matches, policies, upstreams, cache, &mut effective, sink);
-    Draft {
-        name,
-        matches,
-        action,
-        table: effective,
-        node: Node {
-            value: Value::Bad,
-            ..node.clone()
-        },
-    }
+/// What routes refer to.
+struct Known<'a> {
+    policies: &'a Table,
+    upstreams: &'a [Upstream],
+    cache: &'a Table,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the tables a route refers to, each used once")]
-fn action(
-    table: &Table,
-    name: &str,
-    matches: &Match,
-    policies: &Table,
-    upstreams: &[Upstream],
-    cache: &Table,
-    effective: &mut Table,
-    sink: &mut Sink,
-) -> Option<Aim> {
-    let actions: Vec<&str> = ["upstream", "redirect", "respond"]
-        .into_iter()
-        .filter(|key| table.get(key).is_some())
-        .collect();
-    match actions.as_slice() {
-        [] => {
-            sink.error(&table.place, "a route needs one of upstream, redirect and respond");
+impl Known<'_> {
+    fn draft(&self, id: usize, node: &Node, table: &Table, sink: &mut Sink) -> Draft {
+        let name = table
+            .text("name")
+            .map_or_else(|| format!("route-{}", id + 1), str::to_owned);
+        if let Err(message) = plain_name(&name) {
+            sink.error(&table.place_of("name"), message);
+        }
+        let mut effective = table.clone();
+        effective
+            .entries
+            .retain(|(key, _)| key != "policy" && !POLICY.iter().any(|p| p.name == key));
+        effective.fill_first("name", Value::Text(name.clone()));
+        let mut draft = Draft {
+            matches: fields::matches(table.table("match").unwrap_or(&Table::empty()), sink),
+            aim: None,
+            set_request_headers: fields::set(table, "set_request_headers", sink),
+            set_response_headers: fields::set(table, "set_response_headers", sink),
+            table: effective,
+            node: Node {
+                value: Value::Bad,
+                ..node.clone()
+            },
+            name,
+        };
+        draft.aim = self.aim(table, &mut draft, sink);
+        draft
+    }
+
+    fn aim(&self, table: &Table, draft: &mut Draft, sink: &mut Sink) -> Option<Aim> {
+        let aims = ["upstream", "redirect", "respond"]
+            .into_iter()
+            .filter(|key| table.get(key).is_some());
+        match aims.collect::<Vec<_>>().as_slice() {
+            [] => {
+                sink.error(&table.place, "a route needs one of upstream, redirect and respond");
+                return None;
+            }
+            [_] => {}
+            [first, second, ..] => {
+                sink.error(
+                    &table.place_of(second),
+                    format!("contradicts {first}: a route does one thing"),
+                );
+            }
+        }
+        if table.get("upstream").is_some() {
+            return self.proxy(table, draft, sink);
+        }
+        for key in ["policy", "rewrite"]
+            .into_iter()
+            .chain(POLICY.iter().map(|key| key.name))
+        {
+            if let Some(node) = table.get(key) {
+                sink.error(&node.key_place(), "only on a route with upstream");
+            }
+        }
+        if table.get("redirect").is_some() {
+            redirect(table, sink)
+        } else {
+            respond(table, sink)
+        }
+    }
+
+    fn proxy(&self, table: &Table, draft: &mut Draft, sink: &mut Sink) -> Option<Aim> {
+        let named = self.policy(table, sink);
+        // Judged without its policy, a route would be blamed for what the policy says.
+        let judged = table.get("policy").is_none() || named.is_some();
+        let policy = judged.then(|| {
+            let sources = Sources {
+                inline: Some((table, &draft.name)),
+                named,
+                cache: self.cache,
+            };
+            let (policy, merged) = policy::compile(&sources, &table.place, sink);
+            draft.table.entries.extend(merged.entries);
+            Arc::new(policy)
+        });
+        let pattern = draft.matches.path.as_ref();
+        // Beside a wrong pattern nothing can be said about its placeholders.
+        let readable = pattern.is_some() || table.table("match").is_none_or(|given| given.get("path").is_none());
+        let rewrite = table.text("rewrite").filter(|_| readable).and_then(|text| {
+            Rewrite::parse(text, pattern)
+                .map_err(|message| sink.error(&table.place_of("rewrite"), message))
+                .ok()
+        });
+        let wanted = table.text("upstream")?;
+        let Some(upstream) = self.upstreams.iter().position(|upstream| upstream.name == wanted) else {
+            let hint = did_you_mean(wanted, self.upstreams.iter().map(|upstream| upstream.name.as_str()));
+            sink.error(
+                &table.place_of("upstream"),
+                format!("there is no upstream \"{wanted}\"{hint}"),
+            );
             return None;
-        }
-        [_] => {}
-        [first, second, ..] => sink.error(
-            &table.place_of(second),
-            format!("contradicts {first}: a route does one thing"),
-        ),
+        };
+        Some(Aim::Proxy {
+            upstream,
+            policy: policy?,
+            rewrite,
+        })
     }
-    if table.get("upstream").is_some() {
-        return proxy(table, name, matches, policies, upstreams, cache, effective, sink);
-    }
-    for key in ["policy", "rewrite"]
-        .into_iter()
-        .chain(POLICY.iter().map(|key| key.name))
-    {
-        if let Some(node) = table.get(key) {
-            sink.error(&node.key_place(), "only on a route with upstream");
-        }
-    }
-    if table.get("redirect").is_some() {
-        redirect(table, sink)
-    } else {
-        respond(table, sink)
-    }
-}
 
-#[expect(clippy::too_many_arguments, reason = "the tables a route refers to, each used once")]
-fn proxy(
-    table: &Table,
-    name: &str,
-    matches: &Match,
-    policies: &Table,
-    upstreams: &[Upstream],
-    cache: &Table,
-    effective: &mut Table,
-    sink: &mut Sink,
-) -> Option<Aim> {
-    let named = table.text("policy").and_then(|policy| {
-        let found = policies.tables_here().find(|(name, _)| *name == policy);
-        if found.is_none() && policies.get(policy).is_none() {
-            let hint = did_you_mean(policy, policies.entries.iter().map(|(name, _)| name.as_str()));
+    fn policy(&self, table: &Table, sink: &mut Sink) -> Option<(&Table, &str)> {
+        let wanted = table.text("policy")?;
+        let found = self.policies.tables_here().find(|(name, _)| *name == wanted);
+        // One that is there and no table is reported already.
+        if self.policies.get(wanted).is_none() {
+            let hint = did_you_mean(wanted, self.policies.entries.iter().map(|(name, _)| name.as_str()));
             sink.error(
                 &table.place_of("policy"),
-                format!("there is no policy \"{policy}\"{hint}"),
+                format!("there is no policy \"{wanted}\"{hint}"),
             );
         }
         found.map(|(name, table)| (table, name))
-    });
-    let known = table.get("policy").is_none() || named.is_some();
-    // Judged without its policy, a route would be blamed for what the policy says.
-    let policy = known.then(|| {
-        let sources = Sources {
-            inline: Some((table, name)),
-            named,
-            cache,
-        };
-        let (policy, merged) = policy::compile(&sources, &table.place, sink);
-        effective.entries.extend(merged.entries);
-        Arc::new(policy)
-    });
-    let rewrite = table.text("rewrite").and_then(|text| {
-        let path = matches.path.as_ref();
-        Rewrite::parse(text, path)
-            .map_err(|message| sink.error(&table.place_of("rewrite"), message))
-            .ok()
-    });
-    let wanted = table.text("upstream")?;
-    let Some(upstream) = upstreams.iter().position(|upstream| upstream.name == wanted) else {
-        let hint = did_you_mean(wanted, upstreams.iter().map(|upstream| upstream.name.as_str()));
-        sink.error(
-            &table.place_of("upstream"),
-            format!("there is no upstream \"{wanted}\"{hint}"),
-        );
-        return None;
-    };
-    Some(Aim::Proxy {
-        upstream,
-        policy: policy?,
-        rewrite,
-    })
+    }
 }
 
 fn redirect(table: &Table, sink: &mut Sink) -> Option<Aim> {
@@ -348,91 +344,4 @@ fn status_code(status: usize) -> StatusCode {
         .ok()
         .and_then(|status| StatusCode::from_u16(status).ok())
         .unwrap_or(StatusCode::OK)
-}
-
-fn matches(table: &Table, sink: &mut Sink) -> Match {
-    let mut parsed = Match::default();
-    if let Some(text) = table.text("host") {
-        parsed.host = HostPattern::parse(text)
-            .map_err(|message| sink.error(&table.place_of("host"), message))
-            .ok();
-    }
-    if let Some(text) = table.text("path") {
-        parsed.path = PathPattern::parse(text)
-            .map_err(|message| sink.error(&table.place_of("path"), message))
-            .ok();
-    }
-    for (text, node) in table.texts("methods") {
-        match method(text) {
-            Ok(method) => {
-                if ["TRACE", "CONNECT", "PURGE"].contains(&text) {
-                    sink.warn(&node.place, format!("{text} never reaches a route"));
-                }
-                if !parsed.methods.contains(&method) {
-                    parsed.methods.push(method);
-                }
-            }
-            Err(message) => sink.error(&node.place, message),
-        }
-    }
-    for (name, value) in fields(table, "headers", sink) {
-        parsed.headers.push((name, value));
-    }
-    parsed
-}
-
-fn method(text: &str) -> Result<Method, String> {
-    let upper = text.to_ascii_uppercase();
-    if upper != text && ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"].contains(&upper.as_str())
-    {
-        return Err(format!(
-            "methods are case-sensitive, found \"{text}\" (did you mean \"{upper}\"?)"
-        ));
-    }
-    Method::from_bytes(text.as_bytes()).map_err(|_| format!("\"{}\" is no method", text.escape_debug()))
-}
-
-fn fields(table: &Table, key: &str, sink: &mut Sink) -> Vec<(HeaderName, HeaderValue)> {
-    let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (name, node) in table.table(key).map_or(&[][..], |fields| &fields.entries) {
-        let value = node.as_text().map(header_value);
-        match (header_name(name), value) {
-            (Err(message), _) => sink.error(&node.key_place(), message),
-            (_, Some(Err(message))) => sink.error(&node.place, message),
-            (Ok(name), _) if fields.iter().any(|(other, _)| *other == name) => {
-                sink.error(&node.key_place(), "the same field twice: names differ only in case");
-            }
-            (Ok(field), Some(Ok(mut value))) => {
-                value.set_sensitive(holds_secret(name, node));
-                fields.push((field, value));
-            }
-            (Ok(_), None) => {}
-        }
-    }
-    fields
-}
-
-/// Fields that belong to one connection or frame a message (RFC 9110 s7.6.1, RFC 9112 s6), and those that are our own word.
-fn reserved(name: &str) -> Option<&'static str> {
-    match name {
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" => {
-            Some("belongs to one connection and cannot be set")
-        }
-        "content-length" => Some("frames the message and cannot be set"),
-        "host" => Some("cannot be set here: use the upstream's `host`"),
-        _ if name.starts_with("tidegate-") => Some("is said by Tidegate itself and cannot be set"),
-        _ => None,
-    }
-}
-
-fn set_headers(table: &Table, key: &str, sink: &mut Sink) -> Vec<(HeaderName, HeaderValue)> {
-    let fields = fields(table, key, sink);
-    if let Some(given) = table.table(key) {
-        for (name, node) in &given.entries {
-            if let Some(why) = reserved(&name.to_ascii_lowercase()) {
-                sink.error(&node.key_place(), why);
-            }
-        }
-    }
-    fields
 }

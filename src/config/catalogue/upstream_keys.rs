@@ -1,0 +1,171 @@
+//! `[upstreams.*]`, in the order of INTERFACE.md section 1.
+
+use super::build::*;
+use super::{Key, Kind};
+
+pub(super) const UPSTREAM: &[Key] = &[
+    key(
+        "mode",
+        choice(&["active-active", "active-passive"], &[]),
+        "'active-active'",
+        "How traffic is spread over the nodes.",
+    ),
+    key(
+        "replication",
+        choice(&["shared"], &["primary", "mirrored", "multi-primary"]),
+        "'shared'",
+        "How the nodes share their data.",
+    ),
+    key(
+        "balance",
+        choice(&["least-request", "round-robin"], &["random", "peak-ewma", "hash"]),
+        "'least-request'",
+        "How active nodes share the load.",
+    ),
+    off("hash_on", Kind::Text, "'path'", "What `balance = \"hash\"` hashes."),
+    bare(
+        "nodes",
+        Kind::List(&Kind::Table(&[NODE])),
+        "The nodes; active-passive: the first takes the traffic.",
+    ),
+    later("discover", Kind::Table(&[&[]]), "Finds the nodes."),
+    key(
+        "host",
+        Kind::Text,
+        "'preserve'",
+        "The Host sent upstream: the client's, the node's (`node`), or this one.",
+    ),
+    later("tls", Kind::Table(&[&[]]), "TLS to the nodes."),
+    key(
+        "http",
+        choice(&["1.1"], &["2"]),
+        "'1.1'",
+        "What is spoken to the nodes.",
+    ),
+    later("http2", Kind::Table(&[&[]]), "HTTP/2 limits."),
+    key("connect_timeout", Kind::Timeout, "'1s'", "How long a connect may take."),
+    key(
+        "response_timeout",
+        Kind::Timeout,
+        "'15s'",
+        "How long the response head may take.",
+    ),
+    key(
+        "max_connections",
+        COUNT,
+        "256",
+        "Connections per node, over all threads.",
+    ),
+    key(
+        "max_pending",
+        COUNT_OR_NONE,
+        "1024",
+        "Requests that wait for a connection; beyond: 503.",
+    ),
+    off("max_lag", Kind::Text, "''", "Declared lag of replicas."),
+    key(
+        "gate",
+        choice(&["path", "url"], &[]),
+        "'path'",
+        "What one resource is: the path, or the path with its query.",
+    ),
+    later("hedge", Kind::Table(&[&[]]), "Sends slow reads twice."),
+    off("min_in_sync", COUNT, "1", "Nodes a write must reach."),
+    off(
+        "initial_in_sync",
+        choice(&["all"], &["primary"]),
+        "'all'",
+        "Who is in sync at the first start.",
+    ),
+    off("mirror_max_body", Kind::Size, "'8MiB'", "The largest mirrored body."),
+    off("mirror_timeout", Kind::Timeout, "'1s'", "How long a copy may take."),
+    off(
+        "replicate_result",
+        Kind::Flag,
+        "false",
+        "Copies the result of POST and PATCH.",
+    ),
+    bare("health_check", Kind::Table(&[HEALTH_CHECK]), "Heartbeats."),
+    later("outlier", Kind::Table(&[&[]]), "Passive health."),
+    key("retry", Kind::Table(&[RETRY]), "{}", "Second attempts."),
+    later("failover", Kind::Table(&[&[]]), "Promotion."),
+];
+
+const NODE: &[Key] = &[
+    bare("url", Kind::Text, "`http://host:port`."),
+    bare(
+        "name",
+        Kind::Text,
+        "Its name in /status and metrics; default: host:port.",
+    ),
+    key(
+        "weight",
+        Kind::Count(1, 1000),
+        "1",
+        "Share of the load relative to the others.",
+    ),
+    key(
+        "max_in_flight",
+        COUNT_OR_NONE,
+        "0",
+        "Requests in flight at the node; 0: no limit.",
+    ),
+    bare(
+        "standby",
+        choice(&["hot"], &["warm", "cold"]),
+        "Active-passive: how it waits in reserve.",
+    ),
+    later("start", TEXTS, "Starts a cold node."),
+    later("start_timeout", Kind::Timeout, "How long a start may take."),
+];
+
+const HEALTH_CHECK: &[Key] = &[
+    bare("path", Kind::Text, "What is asked with GET."),
+    key("tcp", Kind::Flag, "false", "A TCP connect instead."),
+    later("grpc", Kind::Text, "A gRPC health check instead."),
+    key("interval", Kind::Timeout, "'1s'", "From one probe to the next."),
+    key("timeout", Kind::Timeout, "'500ms'", "How long an answer may take."),
+    key(
+        "healthy_threshold",
+        Kind::Count(1, 1000),
+        "2",
+        "Consecutive successes that make a node healthy.",
+    ),
+    key(
+        "unhealthy_threshold",
+        Kind::Count(1, 1000),
+        "3",
+        "Consecutive failures that make it unhealthy.",
+    ),
+    key("expect", TEXTS, "['200-299']", "Statuses that count as healthy."),
+    off("role_header", Kind::Text, "''", "Says `primary` or `replica`."),
+    off("term_header", Kind::Text, "''", "Says the term of that role."),
+    off(
+        "position_header",
+        Kind::Text,
+        "''",
+        "Says how far the node has replicated.",
+    ),
+    key(
+        "initial",
+        choice(&["unhealthy", "healthy"], &[]),
+        "'unhealthy'",
+        "What a node is before its first probe.",
+    ),
+];
+
+const RETRY: &[Key] = &[
+    key(
+        "attempts",
+        Kind::Count(1, 10),
+        "2",
+        "Attempts in all: reads, and writes that provably never left.",
+    ),
+    key("budget", Kind::Percent, "'20%'", "Retries per hundred requests."),
+    key(
+        "on",
+        TEXTS,
+        "['connect', 'reset', '502', '503', '504']",
+        "What is retried.",
+    ),
+];
