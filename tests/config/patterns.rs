@@ -210,6 +210,7 @@ fn earlier_patterns_cover_later_ones_only_when_they_do() {
         ("/{x}", "/a", true),
         ("/{x}", "/{y}", true),
         ("/a", "/{x}", false),
+        ("/a", "/a{*r}", false),
         ("/{x}", "/", false),
         ("/{x}", "/a/b", false),
         ("/{x}/b", "/a/b", true),
