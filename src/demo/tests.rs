@@ -77,3 +77,20 @@ async fn the_fault_port_kills_revives_and_loses_replies() {
         .unwrap();
     assert_eq!((refused.status.as_u16(), backend.nodes[0].is_alive()), (403, true));
 }
+
+#[tokio::test]
+async fn the_demos_configuration_is_without_errors_and_warnings() {
+    let world = World::real();
+    let backend = Backend::start(&FREE, &world).unwrap();
+    let ports = super::setting::Ports::choose(&FREE, &world);
+    let text = super::setting::config(&ports, &backend);
+    let loaded = crate::config::load::from_text(&text, "demo.toml", std::path::Path::new("."), &world);
+    let said: Vec<String> = loaded
+        .errors
+        .iter()
+        .chain(&loaded.warnings)
+        .map(ToString::to_string)
+        .collect();
+    assert!(said.is_empty(), "{}\n{text}", said.join("\n"));
+    assert_eq!(loaded.config.unwrap().routes.len(), 6);
+}
