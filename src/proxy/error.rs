@@ -97,6 +97,16 @@ impl Fault {
         )
     }
 
+    /// A repeated write was refused although its first attempt may have been applied: the refusal proves nothing (R20).
+    pub(super) const fn refused_after_repeat() -> Self {
+        Self::failure(
+            StatusCode::GATEWAY_TIMEOUT,
+            Problem::Unknown,
+            "the write was repeated and refused, and its first attempt may have been applied",
+            "connection_terminated",
+        )
+    }
+
     /// A 304 answered a request that asked for no validation (R5b).
     pub(super) const fn senseless_304() -> Self {
         Self::failure(

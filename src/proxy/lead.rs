@@ -127,6 +127,10 @@ impl Fetch {
             self.compare(old, &answered, &token);
         }
         match self.admit(&answered) {
+            // A broken origin's answer never replaces a good one, however fresh it calls itself (HTTP.md 6).
+            Ok(_) if stored.is_some() && is_server_error(answered.parts.status) => {
+                self.pass(answered, NotStored::Status);
+            }
             Ok(meta) => self.store(answered, meta, token).await,
             Err(why) => self.pass(answered, why),
         }
@@ -234,6 +238,11 @@ impl Fetch {
             Landed::Alone
         };
         if let Some(leader) = self.role.leader() {
+            // Of the origin's will, not of this requester's: the next answer will be the same.
+            let lasting = !matches!(why, NotStored::Credentials | NotStored::RequestNoStore);
+            if lasting && matches!(landed, Landed::Alone) {
+                leader.remember_alone(self.core.now());
+            }
             leader.tell(Arc::new(landed));
         }
         if let Some(tell) = self.tell.take() {

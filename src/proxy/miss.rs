@@ -112,9 +112,11 @@ async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
                 false,
             ),
         };
+        // Not to be shared: whoever waited fetches now, beside the others and not behind them.
+        let released = matches!(led, Led::Landed(Landed::Alone, _));
         match shape(core, job, led, Way { reason, collapsed }).await {
             Some(answer) => return answer,
-            None => alone |= !collapsed || round > 1,
+            None => alone |= released || !collapsed || round > 1,
         }
     }
     refuse(job, Fault::timed_out()) // the loop above only ends by returning

@@ -33,6 +33,11 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
     tokio::spawn(carry(Arc::clone(&core), Arc::clone(&job), body, guard, tell));
     let strong = job.policy.is_strong();
     let (response, outcome) = match told.await {
+        Ok(Ok((answered, open))) if strong && open.is_some() && refused_after_repeat(&answered) => {
+            drop(answered); // closes the connection: the settling time begins
+            drop(open);
+            (pass::fault(&job, Fault::refused_after_repeat()), Outcome::Refused)
+        }
         Ok(Ok((answered, open))) => (answer(&job, answered, open), Outcome::Pass),
         Ok(Err(e)) => (
             pass::fault(&job, Fault::of_call(&e, strong, true, watch.fault())),
@@ -41,6 +46,11 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
         Err(_) => (pass::fault(&job, Fault::internal()), Outcome::Refused),
     };
     core.account(Some(job.route.id), outcome, job.start, response)
+}
+
+/// R20: passed on, it would say "not applied", which nobody knows.
+fn refused_after_repeat(answered: &Answered) -> bool {
+    answered.after_maybe_applied && answered.parts.status.is_client_error()
 }
 
 /// Sends the write and ends it at the gate, whoever still listens.

@@ -44,10 +44,18 @@ struct Pair {
     sent: Option<Arc<Flight>>,
 }
 
+/// How long a key whose answer could not be shared is fetched by everybody alone, so that nobody queues behind an answer that is not
+/// for him (hit-for-miss). An answer that may be shared ends it early only by coming after it: the time is short instead.
+const ALONE: Span = Span::from_secs(10);
+/// How many keys are remembered so; beyond, those whose time is over make room, and then nothing more is remembered.
+const MAX_ALONE: usize = 10_000;
+
 /// All fetches under way, by key digest.
 #[derive(Default)]
 pub struct Flights {
     table: DashMap<u128, Pair>,
+    /// Keys whose last answer was for its requester alone, and until when that counts.
+    alone: DashMap<u128, MonoTime>,
     numbers: AtomicU64,
 }
 
@@ -90,6 +98,9 @@ impl Flights {
         wish: Wish,
         token: impl FnOnce() -> TokenWatch,
     ) -> Boarding {
+        if self.is_alone(now, key) {
+            return Boarding::Alone;
+        }
         let mut pair = self.table.entry(key).or_default();
         if let Some(forming) = &pair.forming {
             return follow(forming, wish.max_waiters).map_or(Boarding::Alone, Boarding::Follow);
@@ -136,6 +147,20 @@ impl Flights {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    fn is_alone(&self, now: MonoTime, key: u128) -> bool {
+        !self.alone.is_empty() && self.alone.get(&key).is_some_and(|until| now < *until)
+    }
+
+    fn remember_alone(&self, now: MonoTime, key: u128) {
+        if self.alone.len() >= MAX_ALONE {
+            self.alone.retain(|_, until| now < *until);
+            if self.alone.len() >= MAX_ALONE {
+                return;
+            }
+        }
+        self.alone.insert(key, now.after(ALONE));
     }
 
     fn forget(&self, key: u128, number: u64) {
@@ -189,6 +214,11 @@ impl Leader {
     /// Tells all followers. The flight stays open to those who may join a sent one until the leader is dropped.
     pub fn tell(&self, outcome: Outcome) {
         self.flight.stage.send_replace(Stage::Told(outcome));
+    }
+
+    /// The answer is for its requester alone: for a while, later requests under the key fetch on their own and do not queue.
+    pub fn remember_alone(&self, now: MonoTime) {
+        self.flights.remember_alone(now, self.key);
     }
 
     /// Whether anybody follows.
