@@ -7,6 +7,7 @@ mod run;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::load::{self, Loaded};
 use crate::config::print;
+use crate::demo;
 use crate::world::World;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -40,7 +41,12 @@ impl Exit {
 
 /// A reverse proxy that caches under a consistency contract chosen per route.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, args_conflicts_with_subcommands = true, propagate_version = false)]
+#[command(
+    name = "tidegate",
+    version,
+    args_conflicts_with_subcommands = true,
+    propagate_version = false
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -64,6 +70,8 @@ enum Command {
     Drain(ask::AdminArgs),
     /// Ask a running proxy whether it lives, or is ready; for images without a shell
     Healthcheck(ask::HealthArgs),
+    /// Run a replicated backend, the proxy in front of it, and a tour
+    Demo(demo::Options),
     /// Print the version
     Version,
 }
@@ -96,6 +104,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exi
         Some(Command::Status(args)) => ask::status(&args, world),
         Some(Command::Drain(args)) => ask::drain(&args, world),
         Some(Command::Healthcheck(args)) => ask::healthcheck(&args, world),
+        Some(Command::Demo(options)) => demonstrate(&options, world),
         Some(Command::Version) => {
             println!("tidegate {}", env!("CARGO_PKG_VERSION"));
             Exit::Clean
@@ -141,6 +150,16 @@ fn print_config(file: &File, world: &World) -> Exit {
         }
         Ok(_) => Exit::Config,
         Err(exit) => exit,
+    }
+}
+
+fn demonstrate(options: &demo::Options, world: &World) -> Exit {
+    match demo::run(options, world) {
+        Ok(()) => Exit::Clean,
+        Err(error) => {
+            eprintln!("tidegate: {error}");
+            Exit::Failure
+        }
     }
 }
 

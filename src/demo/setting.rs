@@ -19,19 +19,19 @@ pub(super) const SETTLE_AFTER_MS: u64 = 2000;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Run the tour by itself on free ports, print what each step showed, and exit 0, or 1 when a step did not show what it claims
-    #[arg(long)]
+    #[arg(long, env = "TIDEGATE_DEMO_ONCE")]
     pub once: bool,
     /// Port of the proxy
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", env = "TIDEGATE_DEMO_PORT")]
     pub port: Option<u16>,
     /// Port of the proxy's admin interface
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", env = "TIDEGATE_DEMO_ADMIN_PORT")]
     pub admin_port: Option<u16>,
     /// Port where nodes are killed and revived
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", env = "TIDEGATE_DEMO_FAULT_PORT")]
     pub fault_port: Option<u16>,
     /// Port of the first node; the others follow
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", env = "TIDEGATE_DEMO_NODES_FROM")]
     pub nodes_from: Option<u16>,
 }
 

@@ -23,6 +23,16 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    pub(super) fn new(world: &World, proxy: SocketAddr, admin: SocketAddr, backend: Arc<Backend>) -> Self {
+        Self {
+            world: world.clone(),
+            proxy,
+            admin,
+            backend,
+            broken_claims: AtomicUsize::new(0),
+        }
+    }
+
     pub(super) fn now(&self) -> MonoTime {
         self.world.clock.mono()
     }
