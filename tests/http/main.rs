@@ -12,5 +12,17 @@
     clippy::cast_possible_truncation
 )]
 
+mod collapse;
+mod eventual;
+mod failover;
+mod failures;
+mod gate;
 mod harness;
+mod matching;
+mod operations;
+mod passing;
+mod purge;
+mod refusals;
+mod strong;
 mod support;
+mod weak;

@@ -10,6 +10,9 @@ use tokio::net::{TcpSocket, TcpStream};
 /// The `Host` of every request that does not bring its own.
 pub const HOST: &str = "shop.example";
 
+/// Field lines to send.
+pub type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// One connection.
 pub struct Client {
     wire: Wire,
@@ -236,6 +239,17 @@ impl Client {
 
     pub async fn put(&mut self, target: &str, body: &str) -> Answer {
         self.request("PUT", target, &[], body.as_bytes()).await
+    }
+
+    /// Whatever bytes come next, unparsed.
+    pub async fn raw_part(&mut self) -> Vec<u8> {
+        if self.wire.buffer.is_empty() {
+            let read = within("bytes from the peer", self.wire.more())
+                .await
+                .expect("the connection lives");
+            assert!(read > 0, "closed instead");
+        }
+        self.wire.buffer.split().to_vec()
     }
 
     /// Sends no more and goes on reading.

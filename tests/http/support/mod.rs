@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod origin;
+pub mod proxy;
 pub mod register;
 pub mod wire;
 
