@@ -46,7 +46,12 @@ impl Control for Controls {
                 entries: usage.entries,
                 bytes: usage.bytes,
             },
-            unsettled: rooms.store.unsettled().into_iter().map(|u| self.unsettled_status(u)).collect(),
+            unsettled: rooms
+                .store
+                .unsettled()
+                .into_iter()
+                .map(|u| self.unsettled_status(u))
+                .collect(),
             build: BuildStatus {
                 version: env!("CARGO_PKG_VERSION"),
             },

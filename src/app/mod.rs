@@ -108,14 +108,20 @@ impl Running {
     /// Takes over the real addresses.
     fn bound(&mut self, admin: SocketAddr) {
         let doors = self.rooms.doors().iter();
-        self.listeners = doors.map(|door| (door.listener().name.clone(), door.address())).collect();
+        self.listeners = doors
+            .map(|door| (door.listener().name.clone(), door.address()))
+            .collect();
         self.admin = admin;
     }
 
     /// `ready listeners=main=127.0.0.1:8080,tls=[::1]:8443 admin=127.0.0.1:9901`
     #[must_use]
     pub fn ready_line(&self) -> String {
-        let listeners: Vec<_> = self.listeners.iter().map(|(name, address)| format!("{name}={address}")).collect();
+        let listeners: Vec<_> = self
+            .listeners
+            .iter()
+            .map(|(name, address)| format!("{name}={address}"))
+            .collect();
         format!("ready listeners={} admin={}", listeners.join(","), self.admin)
     }
 

@@ -44,7 +44,9 @@ pub(super) struct Rooms {
 
 impl std::fmt::Debug for Rooms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rooms").field("doors", &self.doors).finish_non_exhaustive()
+        f.debug_struct("Rooms")
+            .field("doors", &self.doors)
+            .finish_non_exhaustive()
     }
 }
 
@@ -174,7 +176,12 @@ impl Rooms {
         let mut tasks = JoinSet::new();
         let control = Arc::new(Controls(Arc::clone(&self)));
         let access = admin::Access::new(&self.config.admin);
-        tasks.spawn(admin::serve(admin_socket, control, access, stop.clone().cancelled_owned()));
+        tasks.spawn(admin::serve(
+            admin_socket,
+            control,
+            access,
+            stop.clone().cancelled_owned(),
+        ));
         let sweeper = Arc::clone(&self);
         tasks.spawn(async move {
             loop {

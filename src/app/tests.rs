@@ -39,7 +39,11 @@ fn connect(to: SocketAddr) -> TcpStream {
 /// One request on a connection of its own: the whole answer.
 fn ask(to: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = connect(to);
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
@@ -72,9 +76,12 @@ fn until_metrics(running: &Running, seen: impl Fn(&str) -> bool) {
 
 #[test]
 fn every_interface_is_both_families_and_the_ready_line_has_real_ports() {
-    let running = app("", "[listeners.main]\naddress = \":0\"\n[listeners.other]\naddress = \"127.0.0.1:0\"")
-        .start()
-        .unwrap();
+    let running = app(
+        "",
+        "[listeners.main]\naddress = \":0\"\n[listeners.other]\naddress = \"127.0.0.1:0\"",
+    )
+    .start()
+    .unwrap();
     let port = main_of(&running).port();
     let other = running.listeners.get(1).unwrap().1;
     let line = format!("ready listeners=main=[::]:{port},other={other} admin={}", running.admin);
@@ -83,7 +90,10 @@ fn every_interface_is_both_families_and_the_ready_line_has_real_ports() {
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}"), other.to_string()] {
         // Several connections, so that the kernel deals some to either thread.
         for _ in 0..8 {
-            assert!(ask(address.parse().unwrap(), "GET", "/").ends_with("hello"), "{address}");
+            assert!(
+                ask(address.parse().unwrap(), "GET", "/").ends_with("hello"),
+                "{address}"
+            );
         }
     }
     assert!(running.stop());
@@ -103,7 +113,9 @@ fn an_address_in_use_is_an_error_and_stops_what_had_started() {
     }
     assert!(ask(taken, "GET", "/").ends_with("hello"), "the first is not disturbed");
     drop(running);
-    let again = app("", &format!("[listeners.main]\naddress = \"{taken}\"")).start().unwrap();
+    let again = app("", &format!("[listeners.main]\naddress = \"{taken}\""))
+        .start()
+        .unwrap();
     assert_eq!(main_of(&again), taken);
 }
 
@@ -111,7 +123,10 @@ fn an_address_in_use_is_an_error_and_stops_what_had_started() {
 fn ready_needs_the_upstreams_that_were_asked_for() {
     let running = app("ready_requires = [\"dead\"]", MAIN).start().unwrap();
     let text = ask(running.admin, "GET", "/ready");
-    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("upstream dead has no healthy node"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 503 ") && text.contains("upstream dead has no healthy node"),
+        "{text}"
+    );
     assert!(ask(running.admin, "GET", "/live").starts_with("HTTP/1.1 200 "));
     drop(running);
     let running = app("", MAIN).start().unwrap();
@@ -119,7 +134,10 @@ fn ready_needs_the_upstreams_that_were_asked_for() {
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
     let status = ask(running.admin, "GET", "/status");
     assert!(status.contains("\"state\":\"unhealthy\""), "{status}");
-    assert!(status.contains("{\"name\":\"orders\",\"consistency\":\"strong\"}"), "{status}");
+    assert!(
+        status.contains("{\"name\":\"orders\",\"consistency\":\"strong\"}"),
+        "{status}"
+    );
     assert!(status.contains("{\"name\":\"hello\",\"consistency\":null}"), "{status}");
 }
 
@@ -138,7 +156,10 @@ fn a_drain_serves_on_for_its_delay_then_closes() {
     let text = hello(&mut kept).unwrap();
     assert!(text.contains("connection: close"), "{text}");
     assert_eq!(kept.read(&mut [0]).unwrap(), 0);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     runtime.block_on(async { tokio::time::timeout(PATIENCE, running.ended()).await.unwrap() });
     assert!(TcpStream::connect(address).is_err(), "the listener is closed");
     assert!(running.stop());
@@ -161,13 +182,19 @@ fn above_the_cap_connections_are_closed_at_once_and_counted_over_all_threads() {
             && text.contains("tidegate_connections_refused_total{listener=\"main\"} 5")
     });
     open.clear();
-    until_metrics(&running, |text| text.contains("tidegate_connections{listener=\"main\"} 0"));
+    until_metrics(&running, |text| {
+        text.contains("tidegate_connections{listener=\"main\"} 0")
+    });
     hello(&mut connect(address)).unwrap();
 }
 
 #[test]
 fn everything_runs_on_one_ordinary_runtime_too() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let running = runtime.block_on(app("", MAIN).serve_here()).unwrap();
     assert!(ask(main_of(&running), "GET", "/").ends_with("hello"));
     assert!(ask(running.admin, "GET", "/ready").contains("ready"));

@@ -33,10 +33,17 @@ fn the_command_line_is_consistent_in_itself() {
 fn every_flag_has_a_variable() {
     let command = Cli::command();
     for part in std::iter::once(&command).chain(command.get_subcommands()) {
-        for argument in part.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
+        for argument in part
+            .get_arguments()
+            .filter(|a| !["help", "version"].contains(&a.get_id().as_str()))
+        {
             let variable = argument.get_env().and_then(|v| v.to_str()).unwrap_or_default();
             let name = argument.get_id();
-            assert!(variable.starts_with("TIDEGATE_"), "{} --{name}: {variable:?}", part.get_name());
+            assert!(
+                variable.starts_with("TIDEGATE_"),
+                "{} --{name}: {variable:?}",
+                part.get_name()
+            );
         }
     }
 }
@@ -61,7 +68,10 @@ fn help_and_version_are_clean_and_mistakes_are_usage() {
     ] {
         assert_eq!(tidegate(wrong), Exit::Usage, "{wrong:?}");
     }
-    assert_eq!([Exit::Clean, Exit::Failure, Exit::Usage, Exit::Config].map(Exit::code), [0, 1, 64, 78]);
+    assert_eq!(
+        [Exit::Clean, Exit::Failure, Exit::Usage, Exit::Config].map(Exit::code),
+        [0, 1, 64, 78]
+    );
 }
 
 #[test]
@@ -89,7 +99,10 @@ fn a_configuration_that_is_wrong_or_cannot_be_read_is_78() {
 fn an_address_in_use_is_a_failure() {
     let taken = start(GOOD);
     let address = taken.listeners.first().unwrap().1.to_string();
-    let (_folder, path) = file("taken.toml", &GOOD.replace("127.0.0.1:0\"\n[admin]", &format!("{address}\"\n[admin]")));
+    let (_folder, path) = file(
+        "taken.toml",
+        &GOOD.replace("127.0.0.1:0\"\n[admin]", &format!("{address}\"\n[admin]")),
+    );
     assert_eq!(tidegate(&["run", "-c", &path]), Exit::Failure);
 }
 
@@ -101,15 +114,27 @@ fn the_admin_commands_ask_a_running_proxy() {
     let admin = running.admin.to_string();
     assert_eq!(tidegate(&["healthcheck", "--admin", &admin]), Exit::Clean);
     assert_eq!(tidegate(&["healthcheck", "--ready", "--admin", &admin]), Exit::Clean);
-    assert_eq!(tidegate(&["status", "--admin", &admin]), Exit::Failure, "without the token");
+    assert_eq!(
+        tidegate(&["status", "--admin", &admin]),
+        Exit::Failure,
+        "without the token"
+    );
     let (_folder, token_file) = file("token", &format!("{token}\n"));
     let from_file = format!("file:{token_file}");
     for token in [token, from_file.as_str()] {
         assert_eq!(tidegate(&["status", "--admin", &admin, "--token", token]), Exit::Clean);
     }
-    assert_eq!(tidegate(&["status", "--admin", &admin, "--token", "file:/nowhere"]), Exit::Config);
+    assert_eq!(
+        tidegate(&["status", "--admin", &admin, "--token", "file:/nowhere"]),
+        Exit::Config
+    );
     // Address and token both from the proxy's own file.
-    let (_folder, config) = file("tidegate.toml", &text.replace("token", &format!("address = \"{admin}\"\ntoken")).replacen("address = \"127.0.0.1:0\"\n[[", "[[", 1));
+    let (_folder, config) = file(
+        "tidegate.toml",
+        &text
+            .replace("token", &format!("address = \"{admin}\"\ntoken"))
+            .replacen("address = \"127.0.0.1:0\"\n[[", "[[", 1),
+    );
     for command in [&["status"][..], &["purge", "--all"], &["purge", "--url", "/a"]] {
         let arguments: Vec<_> = command.iter().copied().chain(["-c", config.as_str()]).collect();
         assert_eq!(tidegate(&arguments), Exit::Clean, "{arguments:?}");
@@ -117,7 +142,11 @@ fn the_admin_commands_ask_a_running_proxy() {
     assert_eq!(tidegate(&["purge", "--url", "no path", "-c", &config]), Exit::Failure);
     assert_eq!(tidegate(&["drain", "-c", &config]), Exit::Clean);
     assert!(running.stop());
-    assert_eq!(tidegate(&["healthcheck", "--admin", &admin]), Exit::Failure, "nobody is there");
+    assert_eq!(
+        tidegate(&["healthcheck", "--admin", &admin]),
+        Exit::Failure,
+        "nobody is there"
+    );
 }
 
 #[test]
@@ -125,8 +154,21 @@ fn the_zero_file_flags_make_a_proxy() {
     // Only as far as the socket: serving is the binary's test.
     let taken = start(GOOD);
     let listen = taken.listeners.first().unwrap().1.to_string();
-    let arguments = ["--listen", &listen, "--admin", "127.0.0.1:0", "--upstream", "http://127.0.0.1:9", "--consistency", "eventual"];
-    assert_eq!(tidegate(&arguments), Exit::Failure, "the address is in use, so the rest was right");
+    let arguments = [
+        "--listen",
+        &listen,
+        "--admin",
+        "127.0.0.1:0",
+        "--upstream",
+        "http://127.0.0.1:9",
+        "--consistency",
+        "eventual",
+    ];
+    assert_eq!(
+        tidegate(&arguments),
+        Exit::Failure,
+        "the address is in use, so the rest was right"
+    );
     assert!(Cli::try_parse_from(["tidegate", "--upstream", "http://127.0.0.1:9"]).is_ok());
 }
 

@@ -1,5 +1,5 @@
 //! What stays in memory: moka decides by weight and popularity (W-TinyLFU), and tells the index what has to go. It is never asked on
-//! a hit; it learns of one hit in [`SAMPLE`], which keeps the order of popularity. Time is not its business: freshness is the core's.
+//! a hit; it learns of some ([`is_told`]), which keeps the order of popularity. Time is not its business: freshness is the core's.
 
 use crate::store::EntryRef;
 use crate::store::index::Index;
@@ -10,8 +10,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One hit in so many is told to moka (PERFORMANCE.md 6: 8 to 32).
+/// Of a busy entry's hits, one in so many is told to moka (PERFORMANCE.md 6: 8 to 32).
 const SAMPLE: u32 = 16;
+
+/// How many entries a thread remembers as busy (8 bytes each). Less than the working set of a large cache on purpose: what does not
+/// stay in it is not busy.
+const RECENT_SLOTS: usize = 256;
 
 #[derive(Clone, Copy)]
 struct Held {
@@ -77,24 +81,46 @@ impl Budget {
         });
     }
 
+    /// Counts a use, and moves the entry behind all others that could be evicted.
+    pub(super) fn tell(&self, entry: &EntryRef) {
+        self.cache.get(&entry.variant());
+    }
+
+    /// How many entries the judge holds, and their weight.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (u64, u64) {
+        self.cache.run_pending_tasks();
+        (self.cache.entry_count(), self.cache.weighted_size())
+    }
+
     /// An entry was served.
     pub(super) fn touched(&self, entry: &EntryRef) {
-        if sampled() {
-            self.cache.get(&entry.variant());
+        let pressed = self.index.usage().1 > self.capacity - self.capacity / 8;
+        if is_told(entry.variant(), pressed) {
+            self.tell(entry);
         }
     }
 }
 
-/// True once in [`SAMPLE`] calls on average. By chance, not in turn: a page of sixteen parts fetched in order would otherwise always
-/// show the same one. Xorshift (Marsaglia 2003) from a fixed seed per thread.
-fn sampled() -> bool {
-    thread_local!(static STATE: Cell<u32> = const { Cell::new(0x9e37_79b9) });
-    let mut x = STATE.get();
+/// Whether this use is to be told. When nothing has to go soon, one in [`SAMPLE`] will do, by chance and not in turn: a page of sixteen
+/// parts fetched in order would otherwise always show the same one. `pressed`, the first use in a while is told too: every miss
+/// is counted, and an entry used now and then must not look less popular than one that was asked for twice and never stored.
+/// (Measured over 20,000 keys with room for 2,000, Zipf 0.8: hit ratio 50 % with every use told, 46 % with one in sixteen, 51 % so.)
+/// Per thread; nothing is shared.
+fn is_told(variant: u128, pressed: bool) -> bool {
+    thread_local! {
+        static RECENT: [Cell<u64>; RECENT_SLOTS] = const { [const { Cell::new(0) }; RECENT_SLOTS] };
+        static STATE: Cell<u32> = const { Cell::new(0x9e37_79b9) };
+    }
+    let low = u64::try_from(variant & u128::from(u64::MAX)).unwrap_or_default();
+    let slot = usize::try_from(low).unwrap_or_default() % RECENT_SLOTS;
+    let recent = RECENT.with(|r| r.get(slot).is_some_and(|seen| seen.replace(low) == low));
+    let mut x = STATE.get(); // xorshift32 (Marsaglia 2003)
     x ^= x << 13;
     x ^= x >> 17;
     x ^= x << 5;
     STATE.set(x);
-    x.is_multiple_of(SAMPLE)
+    (pressed && !recent) || x.is_multiple_of(SAMPLE)
 }
 
 /// The memory of fills in flight, bounded on its own: moka weighs only what is complete.

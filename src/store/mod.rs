@@ -113,6 +113,10 @@ impl Store {
     /// An empty store of the configured size.
     #[must_use]
     pub fn new(config: &Config, world: &World) -> Arc<Self> {
+        Self::with_bound(config, world, MAX_UNSETTLED)
+    }
+
+    fn with_bound(config: &Config, world: &World, max_unsettled: usize) -> Arc<Self> {
         let fills = config.cache.max_memory / FILL_SHARE;
         let index = Arc::new(Index::default());
         let settle_after = config
@@ -125,7 +129,7 @@ impl Store {
             index,
             fill_memory: Arc::new(FillMemory::new(fills)),
             flights: Arc::new(Flights::default()),
-            unsettled: UnsettledList::new(settle_after, MAX_UNSETTLED),
+            unsettled: UnsettledList::new(settle_after, max_unsettled),
             epoch: AtomicU64::new(0),
             world: world.clone(),
         })
