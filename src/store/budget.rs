@@ -93,6 +93,13 @@ impl Budget {
         (self.cache.entry_count(), self.cache.weighted_size())
     }
 
+    /// The numbers of the entries the judge holds.
+    #[cfg(test)]
+    pub(super) fn numbers(&self) -> std::collections::BTreeSet<u64> {
+        self.cache.run_pending_tasks();
+        self.cache.iter().map(|(_, held)| held.id).collect()
+    }
+
     /// An entry was served.
     pub(super) fn touched(&self, entry: &EntryRef) {
         let pressed = self.index.usage().1 > self.capacity - self.capacity / 8;
