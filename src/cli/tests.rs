@@ -7,10 +7,21 @@ use crate::world::World;
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 fn tidegate(arguments: &[&str]) -> Exit {
     let arguments = ["tidegate"].iter().chain(arguments).map(OsString::from);
     main(arguments, &World::real())
+}
+
+/// The same for a command that would serve until a signal if it did not fail at once.
+fn tidegate_must_end(arguments: &[&str]) -> Exit {
+    let arguments: Vec<_> = ["tidegate"].iter().chain(arguments).map(OsString::from).collect();
+    let (tell, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(main(arguments, &World::real())));
+    ended
+        .recv_timeout(Duration::from_secs(20))
+        .expect("it serves instead of failing")
 }
 
 const GOOD: &str = "[listeners.main]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
@@ -103,7 +114,7 @@ fn an_address_in_use_is_a_failure() {
         "taken.toml",
         &GOOD.replace("127.0.0.1:0\"\n[admin]", &format!("{address}\"\n[admin]")),
     );
-    assert_eq!(tidegate(&["run", "-c", &path]), Exit::Failure);
+    assert_eq!(tidegate_must_end(&["run", "-c", &path]), Exit::Failure);
 }
 
 #[test]
@@ -165,7 +176,7 @@ fn the_zero_file_flags_make_a_proxy() {
         "eventual",
     ];
     assert_eq!(
-        tidegate(&arguments),
+        tidegate_must_end(&arguments),
         Exit::Failure,
         "the address is in use, so the rest was right"
     );
