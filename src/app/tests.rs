@@ -6,6 +6,8 @@ use crate::world::World;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for anything that should happen; a test that waits so long has failed.
@@ -200,4 +202,33 @@ fn everything_runs_on_one_ordinary_runtime_too() {
     assert!(ask(running.admin, "GET", "/ready").contains("ready"));
     running.drain();
     runtime.block_on(async { tokio::time::timeout(PATIENCE, running.ended()).await.unwrap() });
+}
+
+#[test]
+fn nothing_is_ready_before_the_first_probes_are_over() {
+    let node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let answered = Arc::new(AtomicBool::new(false));
+    let check = format!(
+        "[listeners.main]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [upstreams.slow]\nnodes = [{{ url = \"http://{}\" }}]\n\
+         health_check = {{ path = \"/healthz\", interval = \"20s\", timeout = \"20s\" }}\n[[routes]]\nupstream = \"slow\"\n",
+        node.local_addr().unwrap()
+    );
+    let says = Arc::clone(&answered);
+    let origin = std::thread::spawn(move || {
+        let (mut stream, _) = node.accept().unwrap();
+        assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+        says.store(true, Ordering::SeqCst);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .unwrap();
+        stream
+    });
+    let loaded = from_text(&check, "test.toml", Path::new(""), &World::real());
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.errors));
+    let running = App::build(config, World::real()).unwrap().start().unwrap();
+    assert!(answered.load(Ordering::SeqCst));
+    let status = ask(running.admin, "GET", "/status");
+    assert!(status.contains("\"state\":\"active\""), "{status}");
+    drop(origin.join().unwrap());
 }
