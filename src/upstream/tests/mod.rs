@@ -5,4 +5,5 @@ mod answers;
 mod attempts;
 mod connections;
 mod health;
+mod sockets;
 mod support;

@@ -309,6 +309,16 @@ impl Rig {
             ));
             scripted.push(Node { host, peers: receiver });
         }
+        Self::assemble(&urls, cores, keys, scripted, world)
+    }
+
+    /// A node on a real socket.
+    pub(super) fn real(port: u16, cores: usize, keys: &str) -> Self {
+        let urls = [format!("{{ url = \"http://127.0.0.1:{port}\" }}")];
+        Self::assemble(&urls, cores, keys, Vec::new(), World::real())
+    }
+
+    fn assemble(urls: &[String], cores: usize, keys: &str, nodes: Vec<Node>, world: World) -> Self {
         let text = format!(
             "[upstreams.u]\nnodes = [{}]\n{keys}\n[[routes]]\nupstream = \"u\"\nconsistency = \"off\"\n",
             urls.join(", ")
@@ -328,7 +338,7 @@ impl Rig {
         );
         Self {
             upstreams,
-            nodes: scripted,
+            nodes,
             world,
             told,
         }
