@@ -152,7 +152,10 @@ impl Peer {
 
     /// The next request head, in lower case.
     pub(super) async fn head(&mut self) -> String {
-        assert!(self.fill_head().await, "the connection was closed instead of a request");
+        assert!(
+            within(self.fill_head()).await,
+            "the connection was closed instead of a request"
+        );
         let end = self.buffer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
         let head: Vec<u8> = self.buffer.drain(..end).collect();
         String::from_utf8(head).unwrap().to_lowercase()
@@ -161,7 +164,8 @@ impl Peer {
     /// The next `n` bytes.
     pub(super) async fn bytes(&mut self, n: usize) -> String {
         while self.buffer.len() < n {
-            assert_ne!(self.io.read_buf(&mut self.buffer).await.unwrap(), 0, "closed too early");
+            let n = within(self.io.read_buf(&mut self.buffer)).await.unwrap();
+            assert_ne!(n, 0, "closed too early");
         }
         String::from_utf8(self.buffer.drain(..n).collect()).unwrap()
     }
@@ -180,7 +184,7 @@ impl Peer {
     /// Waits until our side closes; panics when more comes instead.
     pub(super) async fn closed(&mut self) {
         let mut rest = Vec::new();
-        let _ = self.io.read_to_end(&mut rest).await;
+        within(self.io.read_to_end(&mut rest)).await.unwrap_or_default();
         assert_eq!(String::from_utf8_lossy(&rest), "", "more came instead of the end");
     }
 
@@ -199,8 +203,7 @@ pub(super) struct Node {
 impl Node {
     /// The next connection that carries a request other than a probe.
     pub(super) async fn accept(&mut self) -> Peer {
-        let accepted = tokio::time::timeout(Duration::from_secs(3600), self.peers.recv()).await;
-        accepted.expect("nobody connected").unwrap()
+        within(self.peers.recv()).await.unwrap()
     }
 
     pub(super) fn door(&self, door: Door) {
@@ -394,6 +397,12 @@ impl Rig {
     pub(super) fn told(&self) -> Vec<String> {
         std::mem::take(&mut *self.told.0.lock())
     }
+}
+
+/// Fails instead of waiting for ever: time is paused, so an hour passes at once when nothing else can happen.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(3600), future).await;
+    waited.expect("what the test waits for never happens")
 }
 
 /// A body's text.
