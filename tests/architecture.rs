@@ -113,10 +113,8 @@ fn imports(text: &str) -> Vec<(usize, String)> {
                         word.push(c);
                     } else if depth == 0 && c == ',' {
                         found.push((number + 1, std::mem::take(&mut word)));
-                    } else if depth == 0 && c == ':' {
-                        if !word.is_empty() {
-                            found.push((number + 1, std::mem::take(&mut word)));
-                        }
+                    } else if depth == 0 && c == ':' && !word.is_empty() {
+                        found.push((number + 1, std::mem::take(&mut word)));
                     }
                 }
                 found.push((number + 1, word));

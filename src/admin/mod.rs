@@ -40,6 +40,11 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// When what is named cannot be purged.
     fn purge(&self, what: &Purge) -> Result<Purged, NotPurged>;
+    /// Takes the operator's word that no abandoned write to the URL will be applied any more. Returns how many resources were unsettled.
+    ///
+    /// # Errors
+    /// When the URL makes no sense.
+    fn settle(&self, url: &str) -> Result<u64, NotPurged>;
     /// Begins to leave, as SIGTERM does.
     fn drain(&self);
 }
@@ -61,6 +66,7 @@ fn router(control: Arc<dyn Control>, access: Access) -> Router {
             get(async |State(control): Controlled| Json(control.config())),
         )
         .route("/purge", post(purge::purge))
+        .route("/settle", post(purge::settle))
         .route("/drain", post(drain))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path on the admin port"))
         .method_not_allowed_fallback(async || {

@@ -54,6 +54,24 @@ pub(super) async fn purge(State(control): Controlled, body: Bytes) -> Response {
     }
 }
 
+/// `POST /settle`, as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settle {
+    url: String,
+}
+
+pub(super) async fn settle(State(control): Controlled, body: Bytes) -> Response {
+    let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
+    let settled = serde_json::from_slice(&body)
+        .map_err(|e| bad(format!("the body is not {{\"url\": ...}}: {e}")))
+        .and_then(|Settle { url }| control.settle(&url).map_err(|why| bad(why.to_string())));
+    match settled {
+        Ok(settled) => Json(serde_json::json!({ "settled": settled })).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
 fn parse(body: &[u8]) -> Result<Purge, Problem> {
     let wish: Wish = serde_json::from_slice(body)
         .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a purge: {e}")))?;

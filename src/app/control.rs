@@ -95,6 +95,12 @@ impl Control for Controls {
         })
     }
 
+    fn settle(&self, url: &str) -> Result<u64, NotPurged> {
+        let settled = self.0.proxy.settle(url).map_err(|why| NotPurged(why.to_string()))?;
+        tracing::info!(url, settled, "settled by the operator's word");
+        Ok(settled)
+    }
+
     fn drain(&self) {
         self.0.leave();
     }

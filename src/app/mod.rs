@@ -4,6 +4,7 @@
 //! [`threads`], the one place that spawns any; [`App::serve_here`] runs everything as tasks on the runtime it is called on.
 
 mod control;
+mod past;
 mod rooms;
 mod threads;
 
@@ -71,6 +72,7 @@ impl App {
     /// When an address cannot be bound.
     pub async fn serve_here(self) -> Result<Running, StartError> {
         let rooms = self.rooms;
+        past::recall(&rooms);
         let sockets = rooms.open()?;
         let (admin, socket) = rooms.open_admin()?;
         // Dropping this ends the tasks, should this future be dropped while it waits.
@@ -91,6 +93,8 @@ pub struct Running {
     pub admin: SocketAddr,
     rooms: Arc<Rooms>,
     threads: Vec<JoinHandle<()>>,
+    /// What the next process needs to know has been written.
+    over: bool,
 }
 
 impl Running {
@@ -100,6 +104,7 @@ impl Running {
             admin,
             rooms,
             threads,
+            over: false,
         };
         running.bound(admin);
         running
@@ -145,6 +150,10 @@ impl Running {
         self.rooms.drain().advance(Phase::Over);
         // Every thread is waited for, whatever became of the others.
         let ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        if !self.over {
+            self.over = true;
+            past::remember(&self.rooms);
+        }
         ended.iter().all(Result::is_ok)
     }
 

@@ -1,6 +1,7 @@
 //! The threads of a process: one per serving core with a single-threaded runtime of its own, and one for background work. Nothing else
 //! spawns threads.
 
+use super::past;
 use super::rooms::Rooms;
 use super::{Running, StartError};
 use crate::server::drain::Phase;
@@ -13,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Starts everything and waits until it is ready.
 pub(super) fn start(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
+    past::recall(rooms);
     // Should anything fail below, dropping this ends the threads that run already.
     let mut running = Running::new(Arc::clone(rooms), rooms.config.admin.address, Vec::new());
     for core in 0..rooms.config.server.threads {

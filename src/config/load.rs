@@ -82,7 +82,8 @@ fn load(text: &str, file_name: &str, outside: &Outside<'_>) -> Loaded {
         sink.forget_from(line);
         return finish(sink, None);
     }
-    let config = compile(shaped, &mut sink);
+    let mut config = compile(shaped, &mut sink);
+    config.server.state_dir = config.server.state_dir.map(|dir| outside.base_dir.join(dir));
     let config = (!sink.failed()).then_some(config);
     finish(sink, config)
 }

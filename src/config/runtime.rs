@@ -39,6 +39,8 @@ pub struct Server {
     pub drain_delay: Duration,
     /// How long requests in flight may take after that.
     pub drain_timeout: Duration,
+    /// Where the clean-stop marker is kept; none: nothing outlives the process.
+    pub state_dir: Option<std::path::PathBuf>,
     /// Upstreams whose health `/ready` also needs, by [`Upstream::id`].
     pub ready_requires: Vec<usize>,
 }

@@ -31,6 +31,14 @@ impl Env for Nothing {
 }
 
 impl Disk for Nothing {
+    fn replace(&self, _: &Path, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn read_to_string(&self, _path: &Path) -> io::Result<String> {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -95,6 +103,14 @@ mod tests {
         }
     }
     impl Disk for Fake {
+        fn replace(&self, _: &Path, _: &str) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn remove(&self, _: &Path) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         fn read_to_string(&self, path: &Path) -> io::Result<String> {
             if path == Path::new("/etc/tidegate/token") {
                 Ok("s3cret\n".into())

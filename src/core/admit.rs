@@ -122,6 +122,7 @@ fn examine(
         date: date.unwrap_or(answer.received_wall),
         vary,
         shareable,
+        proven: false, // the fill's token knows
     };
     let origin = freshness::origin_lifetime(status, headers, &directives, meta.date);
     match &policy.contract {

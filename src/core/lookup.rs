@@ -114,7 +114,7 @@ pub fn decide<V: AsRef<Meta>>(now: MonoTime, read: &Read<'_>, variants: &[V], po
     let choice = match (choose(read, variants, caching), contract) {
         (Err(reason), Level::Strong) if read.unsettled => Decision::Fetch(settled(read, reason)),
         (Err(reason), _) => Decision::Fetch(reason),
-        (Ok((index, meta)), Level::Strong) => prove(read, index, meta),
+        (Ok((index, meta)), Level::Strong) => prove(now, read, index, meta, caching, policy.is_exclusive()),
         (Ok((index, meta)), Level::Weak) => judge(now, read, index, meta, None),
         (Ok((index, meta)), Level::Eventual(bounded)) => judge(now, read, index, meta, Some(bounded)),
     };
@@ -235,9 +235,21 @@ fn choose<'v, V: AsRef<Meta>>(
     }
 }
 
-/// Validate gear: nothing is served before the primary has been asked; a strong ETag saves the body (R5b). `max-stale` and the
-/// other directives change nothing here (R15).
-fn prove(read: &Read<'_>, index: usize, meta: &Meta) -> Decision {
+/// Exclusive gear serves what the gate has proven: every write since has come through here and would have revoked it, so the origin's
+/// lifetime does not matter; `ttl` is an upper limit. Everything else is validate gear: nothing is served before the primary has been
+/// asked, and a strong ETag saves the body (R5b). `max-stale` changes nothing, `no-cache` forces a validation (R15). A request with
+/// credentials uses validate gear (R14), and HEAD is always forwarded (R5).
+fn prove(now: MonoTime, read: &Read<'_>, index: usize, meta: &Meta, caching: &Caching, exclusive: bool) -> Decision {
+    let asks = &read.directives;
+    let age = meta.current_age(now);
+    let by_gate = exclusive && meta.proven && !meta.no_cache && *read.method == Method::GET;
+    if by_gate && (!read.credentials || caching.shared_auth) && caching.ttl.is_none_or(|limit| age < limit) {
+        let insists = asks.no_cache || asks.max_age.is_some_and(|limit| age > limit);
+        if !insists {
+            return Decision::Serve { index, age };
+        }
+        return Decision::Revalidate { index, reason: FetchReason::Request };
+    }
     let reason = settled(read, FetchReason::Stale);
     if meta.can_be_validated(true) {
         Decision::Revalidate { index, reason }

@@ -92,6 +92,8 @@ pub struct Proof {
 pub enum Writers {
     /// Anybody: every read is validated at the primary.
     External,
+    /// Only this one running process: what it proved by the gate is served from memory.
+    Exclusive,
 }
 
 /// What of the query names an entry.
@@ -121,6 +123,32 @@ impl Policy {
     #[must_use]
     pub fn is_strong(&self) -> bool {
         matches!(self.contract, Contract::Strong(..))
+    }
+
+    /// Whether the gate may prove what is stored: strong, and every writer comes through this process.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        matches!(&self.contract, Contract::Strong(_, proof) if proof.writers == Writers::Exclusive)
+    }
+
+    /// What a strong route relies on (CONSISTENCY.md section 1), in the words of logs and `explain`; nothing on other levels.
+    #[must_use]
+    pub fn assumptions(&self) -> Vec<&'static str> {
+        if !self.is_strong() {
+            return Vec::new();
+        }
+        let writers = "all writes to the route go through this one running process";
+        let mut all = vec![
+            "the primary is linearizable per resource when alone",
+            "a strong ETag changes whenever the representation does, and equal strong ETags mean equal representations on all nodes",
+            "an abandoned request is executed within settle_after or never",
+            "caches below obey no-cache",
+            "nodes crash but do not lie",
+        ];
+        if self.is_exclusive() {
+            all.insert(2, writers);
+        }
+        all
     }
 
     /// The level's name in configuration, `/status` and logs.

@@ -134,7 +134,8 @@ pub(super) fn from_stored(
     let consistency = match &job.policy.contract {
         Contract::Eventual(..) if breached => Consistency::Breached(meta.staleness(now)),
         Contract::Eventual(..) => Consistency::Bounded(meta.staleness(now)),
-        Contract::Off | Contract::Weak(_) | Contract::Strong(..) => Consistency::Silent,
+        Contract::Strong(..) => Consistency::Exclusive,
+        Contract::Off | Contract::Weak(_) => Consistency::Silent,
     };
     let told = Told {
         status,

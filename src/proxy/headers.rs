@@ -26,6 +26,8 @@ pub(super) enum Consistency {
     Breached(Span),
     /// Strong: the primary answered during this request.
     Validated,
+    /// Strong: served from memory, proven by the gate.
+    Exclusive,
     /// Strong: a write.
     Write,
 }
@@ -46,6 +48,7 @@ impl Consistency {
             Self::Bounded(staleness) => bounded("bounded", staleness),
             Self::Breached(staleness) => bounded("breached", staleness),
             Self::Validated => Some(HeaderValue::from_static("strong;proof=validated")),
+            Self::Exclusive => Some(HeaderValue::from_static("strong;proof=exclusive")),
             Self::Write => Some(HeaderValue::from_static("strong")),
         }
     }

@@ -174,12 +174,13 @@ impl Fetch {
             &self.job.policy,
         );
         let entry = match admission {
-            Admission::Store(meta) => {
+            Admission::Store(mut meta) => {
+                meta.proven = token.is_provable();
                 let head = Arc::new(Head {
                     meta: *meta,
                     headers: merged,
                 });
-                let entry = self.entry(head, old.body().clone(), token.is_provable());
+                let entry = self.entry(head, old.body().clone());
                 if let Err(why) = self.core.shared.store.publish(token, &entry, Some(old)) {
                     self.refused(why);
                 }
@@ -252,7 +253,8 @@ impl Fetch {
     }
 
     /// Carries the body to everybody, and stores it at its end.
-    async fn store(&mut self, answered: Answered, meta: Meta, token: Token) {
+    async fn store(&mut self, answered: Answered, mut meta: Meta, token: Token) {
+        meta.proven = token.is_provable();
         let shared = Arc::clone(&self.core.shared);
         let length = content_length(&answered.parts.headers);
         let head: SharedHead = Arc::new(Head {
@@ -276,20 +278,20 @@ impl Fetch {
         if length.is_some_and(|length| length != body.len() as u64) {
             return self.refused(NotStored::Incomplete);
         }
-        let entry = self.entry(head, body, token.is_provable());
+        let entry = self.entry(head, body);
         if let Err(why) = shared.store.publish(token, &entry, None) {
             self.refused(why);
         }
     }
 
-    fn entry(&self, head: SharedHead, body: bytes::Bytes, proven: bool) -> EntryRef {
+    fn entry(&self, head: SharedHead, body: bytes::Bytes) -> EntryRef {
         let job = &self.job;
         let identity = Identity {
             resource: job.resource,
             digest: job.digest,
             key: Arc::clone(&job.key),
         };
-        new_entry(self.core.shared.store.next_entry_id(), identity, head, body, proven)
+        new_entry(self.core.shared.store.next_entry_id(), identity, head, body)
     }
 
     fn land(&mut self, landed: Landed, reader: Option<FillReader>) {

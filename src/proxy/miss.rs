@@ -11,7 +11,7 @@ use super::{Body, Core, head};
 use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::vary;
 use crate::core::lookup::{self, Decision, Failure, Fallback, Read};
-use crate::core::policy::{Contract, Policy};
+use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome};
 use crate::core::time::MonoTime;
 use crate::store::fill::FillReader;
@@ -91,7 +91,7 @@ async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
         let (boarding, token) = if alone {
             (Boarding::Alone, None)
         } else {
-            board(core, job, now, &found, wish(&read, &job.policy, reason))
+            board(core, job, now, &found, wish(core, job, now, &read, reason))
         };
         let (led, collapsed) = match boarding {
             Boarding::Follow(mut flight) => {
@@ -123,8 +123,7 @@ async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
 }
 
 fn register(core: &Core, job: &Job, now: MonoTime) -> Token {
-    // R2: only gears that prove by the gate make provable tokens; validate gear never does.
-    core.shared.store.register(now, job.resource, !job.policy.is_strong())
+    core.shared.store.register(now, job.resource, &job.policy)
 }
 
 fn board(core: &Arc<Core>, job: &Job, now: MonoTime, found: &Found, wish: Wish) -> (Boarding, Option<Token>) {
@@ -140,14 +139,18 @@ fn board(core: &Arc<Core>, job: &Job, now: MonoTime, found: &Found, wish: Wish) 
 }
 
 /// What kind of flight this read may join.
-fn wish(read: &Read<'_>, policy: &Policy, reason: FetchReason) -> Wish {
+fn wish(core: &Core, job: &Job, now: MonoTime, read: &Read<'_>, reason: FetchReason) -> Wish {
+    let policy = &job.policy;
+    // R14: credentials use validate gear, unless they may share.
+    let gated = core.shared.store.is_exclusive(now, job.resource.upstream, policy)
+        && (!read.credentials || policy.caching().is_some_and(|c| c.shared_auth));
     let within = match &policy.contract {
         Contract::Eventual(_, bounded) => Some(bounded.max_staleness), // R42
         Contract::Off | Contract::Weak(_) | Contract::Strong(..) => None,
     };
     Wish {
         // R8: validated reads, and all reads while a write is pending or unsettled.
-        unsent_only: policy.is_strong() || read.unsettled || reason == FetchReason::Request,
+        unsent_only: (policy.is_strong() && !gated) || read.unsettled || reason == FetchReason::Request,
         within,
         max_waiters: policy.caching().map_or(0, |c| c.max_waiters),
     }

@@ -93,10 +93,6 @@ fn answer_now(
     request::check(parts, connection).map_err(|f| (None, f))?;
     let path = request::path(&parts.uri);
     let route = request::route(shared, parts, &request::host_name(authority), &path).map_err(|f| (None, f))?;
-    let guard = match route.max_in_flight {
-        None => None,
-        Some(max) => Some(InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?),
-    };
     let own = |mut response: Response<Body>| {
         super::outbound::set(response.headers_mut(), &route.set_response_headers);
         headers::stamp(response.headers_mut(), connection, refused_status(None));
@@ -114,7 +110,14 @@ fn answer_now(
     let sent = routes::sent_path(&route.matches, rewrite.as_ref(), &path);
     let resource = routes::resource(shared.secret, upstream, &sent, parts.uri.query());
     let go = |next, digest, key| {
-        Step::Go(Box::new(Go {
+        // Counted only where a request has to wait: what is in memory costs nobody anything.
+        let guard = match (&next, route.max_in_flight) {
+            (Next::Refresh(_), _) | (_, None) => None,
+            (Next::Read | Next::Pass(_) | Next::Write, Some(max)) => {
+                Some(InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?)
+            }
+        };
+        Ok(Step::Go(Box::new(Go {
             route: Arc::clone(route),
             policy: Arc::clone(policy),
             guard,
@@ -125,11 +128,11 @@ fn answer_now(
             key,
             start,
             next,
-        }))
+        })))
     };
     let caching = match request::handling(parts, policy, !no_body) {
-        Handling::Write => return Ok(go(Next::Write, 0, Arc::default())),
-        Handling::Pass(reason) => return Ok(go(Next::Pass(reason), 0, Arc::default())),
+        Handling::Write => return go(Next::Write, 0, Arc::default()),
+        Handling::Pass(reason) => return go(Next::Pass(reason), 0, Arc::default()),
         Handling::Read(caching) => caching,
     };
     KEY.with_borrow_mut(|buffer| {
@@ -142,15 +145,15 @@ fn answer_now(
             Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => {
                 let Some(entry) = found.variants.get(index).filter(|e| !e.is_revoked()) else {
                     // R23: taken out of service since the look; whoever did it has not been answered yet.
-                    return Ok(go(Next::Read, digest, Arc::from(key)));
+                    return go(Next::Read, digest, Arc::from(key));
                 };
                 shared.store.touched(entry);
                 shared.metrics.served_age(route.id, age);
                 let response = stored(connection, route, policy, parts, entry, age, start);
                 if matches!(decision, Decision::ServeAndRefresh { .. }) {
-                    return Ok(go(Next::Refresh(Box::new(response)), digest, Arc::from(key)));
+                    return go(Next::Refresh(Box::new(response)), digest, Arc::from(key));
                 }
-                let outcome = if age < entry.meta().lifetime {
+                let outcome = if policy.is_strong() || age < entry.meta().lifetime {
                     Outcome::Hit
                 } else {
                     Outcome::Stale
@@ -158,7 +161,7 @@ fn answer_now(
                 Ok(Step::Ready(Some(route.id), outcome, response))
             }
             Decision::Refuse(refusal) => Err((Some(route.id), Fault::of_refusal(refusal))),
-            Decision::Revalidate { .. } | Decision::Fetch(_) => Ok(go(Next::Read, digest, Arc::from(key))),
+            Decision::Revalidate { .. } | Decision::Fetch(_) => go(Next::Read, digest, Arc::from(key)),
         }
     })
 }
@@ -202,7 +205,8 @@ fn stored(
     };
     let consistency = match &policy.contract {
         Contract::Eventual(..) => Consistency::Bounded(entry.meta().staleness(now)),
-        Contract::Off | Contract::Weak(_) | Contract::Strong(..) => Consistency::Silent,
+        Contract::Strong(..) => Consistency::Exclusive,
+        Contract::Off | Contract::Weak(_) => Consistency::Silent,
     };
     let told = Told {
         status,

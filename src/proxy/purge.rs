@@ -47,6 +47,18 @@ impl Shared {
         }))
     }
 
+    /// The operator's word that nothing abandoned will be applied to what the URL names any more (R19). Returns how many resources
+    /// were unsettled.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn settle(&self, url: &str) -> Result<u64, PurgeError> {
+        let (host, path, query) = split(url).ok_or_else(|| PurgeError::NotAUrl(url.to_owned()))?;
+        let named = routes::resources_of_url(&self.config, self.secret, host.as_deref(), &path, query.as_deref());
+        let resources: Vec<_> = named.into_iter().map(|(resource, _)| resource).collect();
+        Ok(self.store.settle(&resources))
+    }
+
     /// A purge without a query covers every query; one with a query, those that the route's key rules do not tell apart from it.
     fn query_fits(&self, query: Option<&str>, named: &Named<'_>) -> bool {
         let Some(query) = query else { return true };

@@ -52,13 +52,12 @@ pub struct Entry {
     variant: u128,
     head: SharedHead,
     body: Bytes,
-    proven: bool,
     revoked: AtomicBool,
     weight: u32,
 }
 
 impl Entry {
-    pub(super) fn new(id: u64, identity: Identity, head: SharedHead, body: Bytes, proven: bool) -> Self {
+    pub(super) fn new(id: u64, identity: Identity, head: SharedHead, body: Bytes) -> Self {
         let head = Arc::new(detached(Arc::unwrap_or_clone(head)));
         let fields: usize = head
             .headers
@@ -72,7 +71,6 @@ impl Entry {
             identity,
             head,
             body,
-            proven,
             revoked: AtomicBool::new(false),
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
         }
@@ -105,7 +103,7 @@ impl Entry {
     /// Whether no write was pending or unsettled when its fill began (R2).
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.proven
+        self.meta().proven
     }
 
     /// Whether a write, a purge or a newer answer took it out of service. The load is a hit's linearization point (R23).

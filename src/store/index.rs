@@ -201,8 +201,34 @@ impl Index {
         published
     }
 
-    pub(super) fn begin(&self, resource: u128) {
-        self.records.entry(resource).or_default().begin();
+    /// A write begins; where an exclusive route can read the resource, its entries go at once. Returns those.
+    pub(super) fn begin(&self, resource: u128, exclusive: bool) -> Vec<EntryRef> {
+        let mut gate = self.records.entry(resource).or_default();
+        let gone = if exclusive {
+            gate.begin_exclusive()
+        } else {
+            gate.begin();
+            Vec::new()
+        };
+        drop(gate);
+        self.uncount(&gone);
+        gone
+    }
+
+    /// Whether no write is pending and none unsettled, anywhere.
+    pub(super) fn is_quiet(&self, now: MonoTime) -> bool {
+        !self.records.iter().any(|gate| gate.is_disturbed(now))
+    }
+
+    /// The operator's word for one record. Returns whether it was unsettled.
+    pub(super) fn settle(&self, now: MonoTime, resource: u128) -> bool {
+        let mut was = false;
+        self.step(now, resource, |gate| {
+            was = matches!(gate.unsettled(now), Some(Unsettled::Until(_)));
+            gate.settle();
+            Vec::new()
+        });
+        was
     }
 
     pub(super) fn end(&self, now: MonoTime, resource: u128, ended: Ended) -> Vec<EntryRef> {

@@ -7,6 +7,7 @@ mod budget;
 pub mod entry;
 pub mod fill;
 pub mod flight;
+mod gears;
 mod index;
 mod unsettled;
 
@@ -17,15 +18,17 @@ pub use index::{Found, Token};
 use crate::config::runtime::Config;
 use crate::core::consistency::gate::Published;
 use crate::core::consistency::write::Ended;
+use crate::core::policy::Policy;
 use crate::core::reason::NotStored;
 use crate::core::time::{MonoTime, Span};
 use crate::world::World;
 use budget::Budget;
 use entry::SharedHead;
 use flight::Flights;
+use gears::Gears;
 use index::Index;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use unsettled::UnsettledList;
 
 /// The share of `max_memory` that fills in flight may take; entries have the rest. A fill that finds no memory is passed on unstored.
@@ -41,6 +44,9 @@ pub struct Store {
     fill_memory: Arc<FillMemory>,
     flights: Arc<Flights>,
     unsettled: UnsettledList,
+    gears: Gears,
+    /// A write ended unknown where no settling time is kept: nobody can say when it will be over.
+    untracked: AtomicBool,
     /// Counts purges; told to who asked for one.
     epoch: AtomicU64,
     world: World,
@@ -130,6 +136,8 @@ impl Store {
             fill_memory: Arc::new(FillMemory::new(fills)),
             flights: Arc::new(Flights::default()),
             unsettled: UnsettledList::new(settle_after, max_unsettled),
+            gears: Gears::new(config),
+            untracked: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
             world: world.clone(),
         })
@@ -161,7 +169,7 @@ impl Store {
     }
 
     /// A fill begins: from here until it is published or dropped, a write or purge kills its token (R1). `can_prove`: the route's
-    /// gear could prove what it brings (R2).
+    /// gear could prove what it brings (R2): weak, eventual, or strong in exclusive gear.
     pub fn register(&self, now: MonoTime, resource: ResourceId, can_prove: bool) -> Token {
         let mut token = Index::register(&self.index, now, resource, can_prove);
         // After the record: a write makes the upstream unsettled before it ends, so that one of the two looks sees it.
@@ -198,13 +206,44 @@ impl Store {
         resources.sort();
         resources.dedup();
         for (resource, _) in &resources {
-            self.index.begin(resource.digest); // in key order, one at a time
+            // In key order, one at a time.
+            let gone = self.index.begin(resource.digest, self.gears.any_exclusive(resource.upstream));
+            self.retire(&gone);
         }
         WriteGuard {
             store: Arc::clone(self),
             resources,
             ended: false,
         }
+    }
+
+    /// Whether a strong route is in exclusive gear now. After a start without proof that nothing was abandoned it is not yet.
+    #[must_use]
+    pub fn is_exclusive(&self, now: MonoTime, upstream: usize, policy: &Policy) -> bool {
+        policy.is_exclusive() && self.gears.may_prove(now, upstream)
+    }
+
+    /// The previous process may have abandoned writes: exclusive routes are in validate gear until their settling time is over.
+    pub fn distrust_the_past(&self, now: MonoTime) {
+        self.gears.wait(now);
+    }
+
+    /// Whether any write is pending or unsettled: what a clean stop must be free of.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let now = self.now();
+        !self.untracked.load(Ordering::Acquire) && self.index.is_quiet(now) && self.gears.is_quiet(now) && self.unsettled.is_quiet(now)
+    }
+
+    /// The operator's word that nothing abandoned will be applied to these resources any more (R19). Returns how many were unsettled.
+    pub fn settle(&self, resources: &[ResourceId]) -> u64 {
+        let now = self.now();
+        let mut settled = 0;
+        for resource in resources {
+            settled += u64::from(self.index.settle(now, resource.digest));
+        }
+        self.sweep();
+        settled
     }
 
     /// Drops what an answer named (R12): tokens killed, entries out of service.
@@ -297,6 +336,9 @@ impl Store {
             } else {
                 ended
             };
+            if !unsettles && matches!(end, WriteEnd::UnknownOpen | WriteEnd::UnknownClosed(_)) {
+                self.untracked.store(true, Ordering::Release);
+            }
             let gone = self.index.end(now, resource.digest, ended);
             self.retire(&gone);
         }
@@ -348,8 +390,8 @@ impl Drop for WriteGuard {
 
 /// Builds the entry of a completed fill.
 #[must_use]
-pub fn new_entry(id: u64, identity: Identity, head: SharedHead, body: bytes::Bytes, proven: bool) -> EntryRef {
-    EntryRef::new(Entry::new(id, identity, head, body, proven))
+pub fn new_entry(id: u64, identity: Identity, head: SharedHead, body: bytes::Bytes) -> EntryRef {
+    EntryRef::new(Entry::new(id, identity, head, body))
 }
 
 #[cfg(test)]

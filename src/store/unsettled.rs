@@ -74,6 +74,11 @@ impl UnsettledList {
         MonoTime::default()
     }
 
+    /// Whether no upstream is unsettled as a whole.
+    pub(super) fn is_quiet(&self, now: MonoTime) -> bool {
+        (0..self.whole.len()).all(|upstream| self.whole_upstream(now, upstream).is_none())
+    }
+
     /// Until when all of an upstream is unsettled; none when it is not.
     pub(super) fn whole_upstream(&self, now: MonoTime, upstream: usize) -> Option<MonoTime> {
         let until = MonoTime::from_micros(self.whole.get(upstream)?.load(Ordering::Acquire));

@@ -101,6 +101,10 @@ pub trait Listener: Send {
 pub trait Disk: Send + Sync {
     /// The file's whole text.
     fn read_to_string(&self, path: &Path) -> io::Result<String>;
+    /// Puts `text` in place of what the file held, durably: after a crash it holds one or the other.
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()>;
+    /// Removes the file durably: once this returns, no crash brings it back. `NotFound` when there is none.
+    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// Chance.

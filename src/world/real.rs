@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::path::Path;
@@ -130,6 +130,26 @@ impl Disk for RealDisk {
     fn read_to_string(&self, path: &Path) -> io::Result<String> {
         std::fs::read_to_string(path)
     }
+
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
+        let fresh = path.with_extension("new");
+        let mut file = std::fs::File::create(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, path)?;
+        sync_folder(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)?;
+        sync_folder(path)
+    }
+}
+
+/// A rename or removal is durable only when its folder is.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
 }
 
 /// Numbers from the standard library's randomly keyed hasher (keyed by the operating system once per process) over a counter:

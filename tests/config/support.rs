@@ -20,6 +20,14 @@ impl Env for Fake {
 }
 
 impl Disk for Fake {
+    fn replace(&self, _: &Path, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn read_to_string(&self, path: &Path) -> io::Result<String> {
         self.files
             .get(path.to_str().unwrap())

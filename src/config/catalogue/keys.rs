@@ -82,10 +82,10 @@ const SERVER: &[Key] = &[
         "'25s'",
         "How long requests in flight may take after that (Kubernetes kills after 30 s).",
     ),
-    later(
+    bare(
         "state_dir",
-        Kind::Text,
-        "Where views, intents and the clean-stop marker are kept.",
+        Kind::OptionalText,
+        "A folder for the clean-stop marker; without it exclusive routes validate for settle_after after every start.",
     ),
     key(
         "ready_requires",

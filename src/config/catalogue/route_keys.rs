@@ -78,7 +78,7 @@ pub(in crate::config) const POLICY: &[Key] = &[
     ),
     bare(
         "writers",
-        choice(&["external"], &["exclusive"]),
+        choice(&["external", "exclusive"], &[]),
         "Strong: who may write.",
     ),
     bare(

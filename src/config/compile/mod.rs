@@ -119,6 +119,7 @@ fn server(table: &Table, root: &Table, sink: &mut Sink) -> Server {
     }
     Server {
         threads: table.count("threads"),
+        state_dir: table.text("state_dir").map(Into::into),
         drain_delay: table.duration("drain_delay").unwrap_or_default(),
         drain_timeout: table.duration("drain_timeout").unwrap_or_default(),
         ready_requires,

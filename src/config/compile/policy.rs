@@ -223,7 +223,10 @@ fn contract(table: &Table, sink: &mut Sink) -> Contract {
         "strong" => Contract::Strong(
             caching,
             Proof {
-                writers: Writers::External,
+                writers: match table.text("writers") {
+                    Some("exclusive") => Writers::Exclusive,
+                    _ => Writers::External,
+                },
                 settle_after: span(table, "settle_after").into(),
             },
         ),

@@ -36,6 +36,9 @@ pub struct Meta {
     pub vary: Vary,
     /// It may answer requests with credentials (RFC 9111 s3.5: `public`, `must-revalidate`, `s-maxage`).
     pub shareable: bool,
+    /// Whether no write was pending or unsettled when its fill began, in a gear that proves by the gate (R2): until it is revoked,
+    /// nothing has changed since.
+    pub proven: bool,
 }
 
 impl Meta {

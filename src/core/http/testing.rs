@@ -55,6 +55,7 @@ pub(crate) fn meta() -> Meta {
         date: START_WALL,
         vary: Vary::Any,
         shareable: false,
+        proven: false,
     }
 }
 

@@ -386,6 +386,7 @@ fn what_may_be_used_and_the_newest_of_it() {
 fn r14_credentials_use_only_what_may_be_shared() {
     let shareable = || Meta {
         shareable: true,
+        proven: false,
         ..meta()
     };
     let shared = || Caching {
@@ -784,6 +785,7 @@ fn any_meta() -> impl Strategy<Value = Meta> {
             must_revalidate: must,
             no_cache,
             shareable: share,
+            proven: false,
             etag: meta().etag.filter(|_| tag),
             ..meta()
         },

@@ -74,6 +74,7 @@ fn metrics() -> Arc<Metrics> {
         server: ServerConfig {
             threads: 1,
             drain_delay: none,
+            state_dir: None,
             drain_timeout: none,
             ready_requires: Vec::new(),
         },

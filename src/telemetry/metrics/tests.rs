@@ -65,6 +65,7 @@ fn config(threads: usize) -> Config {
         server: Server {
             threads,
             drain_delay: second,
+            state_dir: None,
             drain_timeout: second,
             ready_requires: Vec::new(),
         },
