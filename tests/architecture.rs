@@ -111,9 +111,7 @@ fn imports(text: &str) -> Vec<(usize, String)> {
                     }
                     if depth == 0 && (c.is_alphanumeric() || c == '_') {
                         word.push(c);
-                    } else if depth == 0 && c == ',' {
-                        found.push((number + 1, std::mem::take(&mut word)));
-                    } else if depth == 0 && c == ':' && !word.is_empty() {
+                    } else if depth == 0 && (c == ',' || (c == ':' && !word.is_empty())) {
                         found.push((number + 1, std::mem::take(&mut word)));
                     }
                 }
