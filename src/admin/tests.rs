@@ -24,7 +24,11 @@ struct Fake {
 
 impl Control for Fake {
     fn settle(&self, url: &str) -> Result<u64, NotPurged> {
-        if url.starts_with('/') { Ok(1) } else { Err(NotPurged(format!("`{url}` is no path"))) }
+        if url.starts_with('/') {
+            Ok(1)
+        } else {
+            Err(NotPurged(format!("`{url}` is no path")))
+        }
     }
 
     fn unready(&self) -> Vec<String> {

@@ -18,7 +18,11 @@ const MARKER: &str = "clean-stop";
 pub(super) fn recall(rooms: &Rooms) {
     assume(&rooms.config);
     let vouched = take_marker(rooms);
-    let trusted = vouched.is_some_and(|times| settling_times(&rooms.config).iter().all(|(name, ms)| times.get(name) >= Some(ms)));
+    let trusted = vouched.is_some_and(|times| {
+        settling_times(&rooms.config)
+            .iter()
+            .all(|(name, ms)| times.get(name) >= Some(ms))
+    });
     if !trusted {
         rooms.store.distrust_the_past(rooms.world.clock.mono());
     }
@@ -63,14 +67,20 @@ fn take_marker(rooms: &Rooms) -> Option<BTreeMap<String, u128>> {
 /// By upstream: how long abandoned writes are given, in milliseconds, where a strong route asks for it.
 fn settling_times(config: &Config) -> BTreeMap<String, u128> {
     let upstreams = config.upstreams.iter();
-    upstreams.filter_map(|u| Some((u.name.clone(), u.settle_after?.as_millis()))).collect()
+    upstreams
+        .filter_map(|u| Some((u.name.clone(), u.settle_after?.as_millis())))
+        .collect()
 }
 
 /// What each strong route relies on, once per start.
 fn assume(config: &Config) {
     for route in &config.routes {
-        let Action::Proxy { upstream, policy, .. } = &route.action else { continue };
-        let Contract::Strong(_, proof) = &policy.contract else { continue };
+        let Action::Proxy { upstream, policy, .. } = &route.action else {
+            continue;
+        };
+        let Contract::Strong(_, proof) = &policy.contract else {
+            continue;
+        };
         tracing::info!(
             route = route.name,
             upstream = upstream.name,

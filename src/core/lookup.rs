@@ -248,7 +248,10 @@ fn prove(now: MonoTime, read: &Read<'_>, index: usize, meta: &Meta, caching: &Ca
         if !insists {
             return Decision::Serve { index, age };
         }
-        return Decision::Revalidate { index, reason: FetchReason::Request };
+        return Decision::Revalidate {
+            index,
+            reason: FetchReason::Request,
+        };
     }
     let reason = settled(read, FetchReason::Stale);
     if meta.can_be_validated(true) {

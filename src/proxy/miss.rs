@@ -123,7 +123,9 @@ async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
 }
 
 fn register(core: &Core, job: &Job, now: MonoTime) -> Token {
-    core.shared.store.register(now, job.resource, &job.policy)
+    let store = &core.shared.store;
+    let can_prove = !job.policy.is_strong() || store.is_exclusive(now, job.resource.upstream, &job.policy);
+    store.register(now, job.resource, can_prove) // R2
 }
 
 fn board(core: &Arc<Core>, job: &Job, now: MonoTime, found: &Found, wish: Wish) -> (Boarding, Option<Token>) {

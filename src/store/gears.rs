@@ -36,18 +36,23 @@ impl Gears {
     }
 
     pub(super) fn may_prove(&self, now: MonoTime, upstream: usize) -> bool {
-        self.0.get(upstream).is_some_and(|gear| now.as_micros() >= gear.proves_from.load(Ordering::Acquire))
+        self.0
+            .get(upstream)
+            .is_some_and(|gear| now.as_micros() >= gear.proves_from.load(Ordering::Acquire))
     }
 
     /// Nothing is proven before the settling time from now is over.
     pub(super) fn wait(&self, now: MonoTime) {
         for gear in &self.0 {
-            gear.proves_from.fetch_max(now.after(gear.settle_after).as_micros(), Ordering::AcqRel);
+            gear.proves_from
+                .fetch_max(now.after(gear.settle_after).as_micros(), Ordering::AcqRel);
         }
     }
 
     /// Whether no upstream with an exclusive route is still waiting.
     pub(super) fn is_quiet(&self, now: MonoTime) -> bool {
-        self.0.iter().all(|gear| !gear.exclusive || now.as_micros() >= gear.proves_from.load(Ordering::Acquire))
+        self.0
+            .iter()
+            .all(|gear| !gear.exclusive || now.as_micros() >= gear.proves_from.load(Ordering::Acquire))
     }
 }

@@ -207,7 +207,9 @@ impl Store {
         resources.dedup();
         for (resource, _) in &resources {
             // In key order, one at a time.
-            let gone = self.index.begin(resource.digest, self.gears.any_exclusive(resource.upstream));
+            let gone = self
+                .index
+                .begin(resource.digest, self.gears.any_exclusive(resource.upstream));
             self.retire(&gone);
         }
         WriteGuard {
@@ -232,7 +234,10 @@ impl Store {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let now = self.now();
-        !self.untracked.load(Ordering::Acquire) && self.index.is_quiet(now) && self.gears.is_quiet(now) && self.unsettled.is_quiet(now)
+        !self.untracked.load(Ordering::Acquire)
+            && self.index.is_quiet(now)
+            && self.gears.is_quiet(now)
+            && self.unsettled.is_quiet(now)
     }
 
     /// The operator's word that nothing abandoned will be applied to these resources any more (R19). Returns how many were unsettled.

@@ -71,6 +71,7 @@ fn config(max_memory: u64) -> Config {
         server: conf::Server {
             threads: 1,
             drain_delay: none,
+            state_dir: None,
             drain_timeout: none,
             ready_requires: Vec::new(),
         },
@@ -193,6 +194,7 @@ fn head(sent: MonoTime) -> Head {
         date: WallTime::from_millis(0),
         vary: Vary::Any,
         shareable: true,
+        proven: false,
     };
     Head {
         meta,
@@ -205,10 +207,11 @@ fn entry_with(
     resource: ResourceId,
     n: u64,
     key: Arc<[u8]>,
-    head: Head,
+    mut head: Head,
     body: &[u8],
     proven: bool,
 ) -> EntryRef {
+    head.meta.proven = proven;
     let identity = Identity {
         resource,
         digest: digest(n),
@@ -219,7 +222,6 @@ fn entry_with(
         identity,
         Arc::new(head),
         Bytes::copy_from_slice(body),
-        proven,
     )
 }
 
