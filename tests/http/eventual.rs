@@ -243,3 +243,24 @@ async fn an_origins_error_is_replaced_only_within_stale_if_error() {
         }
     }
 }
+
+#[tokio::test]
+async fn r42_a_flight_older_than_the_bound_is_not_joined() {
+    let register = Register::new();
+    register.write("/x", "old");
+    let node = register.node("a").await;
+    let proxy = over(&node.url(), "ttl = \"50ms\"\nmax_staleness = \"50ms\"").await;
+    let mut hold = register.hold("GET", "/x", Point::Applied);
+    let mut early = proxy.client().await;
+    early.ask("GET", "/x", &[], b"").await;
+    let sent = hold.next().await;
+    register.write("/x", "new");
+    tokio::time::sleep(Duration::from_millis(60)).await; // the flight ages past the bound
+    let mut late = proxy.client().await;
+    late.ask("GET", "/x", &[], b"").await;
+    let own = hold.next().await;
+    sent.release();
+    own.release();
+    assert_eq!(early.answer().await.text(), "old");
+    assert_eq!(late.answer().await.text(), "new");
+}

@@ -1,6 +1,7 @@
 //! Routing to active nodes: heartbeats with consecutive thresholds, active-active, active-passive with a hot standby.
 
 use super::support::eventually;
+use super::support::origin::Origin;
 use super::support::proxy::Proxy;
 use super::support::register::{Node, Register};
 
@@ -206,4 +207,47 @@ async fn without_a_health_check_nodes_start_healthy() {
     let proxy = Proxy::start(&config, &[]).await;
     assert_eq!(proxy.node_state("o", "a").await, "active");
     assert_eq!(proxy.get("/x").await.status, 200);
+}
+
+/// Answers the next probe.
+async fn probed(origin: &mut Origin, healthy: bool) {
+    let exchange = origin.next().await;
+    assert_eq!(exchange.target, "/probe");
+    exchange.respond(if healthy { 200 } else { 500 }, &[], "").await;
+}
+
+#[tokio::test]
+async fn thresholds_count_consecutive_answers_and_not_interleaved_ones() {
+    let mut origin = Origin::start().await;
+    let config = format!(
+        "[upstreams.o]\nnodes = [{{ url = \"{}\", name = \"a\" }}]\n\n[upstreams.o.health_check]\npath = \"/probe\"\ninterval = \"10ms\"\ntimeout = \"5s\"\nhealthy_threshold = 2\nunhealthy_threshold = 3\n\n[[routes]]\nupstream = \"o\"\n",
+        origin.url()
+    );
+    let first = async {
+        probed(&mut origin, true).await;
+    };
+    let (proxy, ()) = tokio::join!(Proxy::start(&config, &[]), first);
+    // Two failures of three, again and again: never three in a row.
+    for _ in 0..10 {
+        probed(&mut origin, false).await;
+        probed(&mut origin, false).await;
+        assert_eq!(proxy.node_state("o", "a").await, "active");
+        probed(&mut origin, true).await;
+    }
+    for _ in 0..3 {
+        probed(&mut origin, false).await;
+    }
+    proxy.until_state("o", "a", "unhealthy").await;
+    for _ in 0..5 {
+        probed(&mut origin, true).await;
+        probed(&mut origin, false).await;
+        assert_eq!(
+            proxy.node_state("o", "a").await,
+            "unhealthy",
+            "one success of two is no comeback"
+        );
+    }
+    probed(&mut origin, true).await;
+    probed(&mut origin, true).await;
+    proxy.until_state("o", "a", "active").await;
 }

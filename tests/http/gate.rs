@@ -312,3 +312,74 @@ async fn writes_are_counted_by_outcome() {
         assert_eq!(count, 1.0, "{outcome}");
     }
 }
+
+#[tokio::test]
+async fn r4_eviction_does_not_make_the_gate_forget() {
+    let register = Register::new();
+    register.write("/x", "old");
+    let filler = "f".repeat(100_000);
+    let node = register.node("a").await;
+    let config = "[cache]\nmax_memory = \"1MiB\"\nmax_object = \"256KiB\"\n".to_owned() + &one_route(WEAK);
+    let proxy = Proxy::start(&config, &[("origin", &node.url())]).await;
+    proxy.get("/x").await;
+    let mut hold = register.hold("GET", "/x", Point::Applied);
+    let mut reader = proxy.client().await;
+    reader.ask("GET", "/x", &[("Cache-Control", "no-cache")], b"").await;
+    let read_old = hold.next().await;
+    // Everything stored is pushed out while the fill is in flight, before and after the write.
+    for round in 0..2 {
+        for n in 0..30 {
+            register.write(&format!("/filler/{round}/{n}"), &filler);
+            proxy.get(&format!("/filler/{round}/{n}")).await;
+        }
+        if round == 0 {
+            assert_eq!(proxy.put("/x", "new").await.status, 204);
+        }
+    }
+    assert!(proxy.metric("tidegate_cache_evictions_total", &[]).await > 0.0);
+    read_old.release();
+    drop(hold);
+    assert_eq!(reader.answer().await.text(), "old");
+    assert_eq!(proxy.get("/x").await.text(), "new");
+}
+
+#[tokio::test]
+async fn r5_a_304_does_not_revive_what_a_write_revoked() {
+    let (register, _node, proxy) = over("consistency = \"weak\"").await;
+    register.answer_with("/x", "Cache-Control", "max-age=60");
+    assert_eq!(proxy.get("/x").await.text(), "old");
+    let mut hold = register.hold("GET", "/x", Point::Applied);
+    let mut reader = proxy.client().await;
+    reader.ask("GET", "/x", &[("Cache-Control", "no-cache")], b"").await;
+    let confirms_old = hold.next().await;
+    assert!(confirms_old.seen.headers.has("if-none-match"));
+    assert_eq!(proxy.put("/x", "new").await.status, 204);
+    confirms_old.release();
+    drop(hold);
+    assert_eq!(reader.answer().await.text(), "old");
+    assert_eq!(proxy.get("/x").await.text(), "new");
+}
+
+#[tokio::test]
+async fn r19_seeing_the_old_state_does_not_settle() {
+    let (register, _node, proxy) = over("consistency = \"strong\"\nsettle_after = \"1h\"").await;
+    proxy.get("/x").await;
+    let mut hold = register.hold("PUT", "/x", Point::Arrived);
+    let mut writer = asks(&proxy, "PUT", "/x", "later").await;
+    hold.next().await.close();
+    drop(hold);
+    assert_eq!(writer.answer().await.problem(), "unknown");
+    for _ in 0..5 {
+        let read = proxy.get("/x").await;
+        assert_eq!(read.text(), "old", "the node has not applied it");
+        assert!(
+            read.cache_status().contains("detail=unsettled"),
+            "{}",
+            read.cache_status()
+        );
+    }
+    // Not even a later, definite write settles the one before.
+    assert_eq!(proxy.put("/x", "new").await.status, 204);
+    assert!(proxy.get("/x").await.cache_status().contains("detail=unsettled"));
+    assert_eq!(proxy.status().await["unsettled"].as_array().unwrap().len(), 1);
+}

@@ -334,3 +334,24 @@ async fn memory_stays_within_max_memory() {
         "and it is used"
     );
 }
+
+#[tokio::test]
+async fn keys_count_against_max_memory_too() {
+    let mut origin = Origin::start().await;
+    let config = "[cache]\nmax_memory = \"1MiB\"\nmax_object = \"64KiB\"\n".to_owned()
+        + &one_route("consistency = \"weak\"\nttl = \"1h\"");
+    let proxy = Proxy::start(&config, &[("origin", &origin.url())]).await;
+    let long = "k".repeat(4000);
+    let mut client = proxy.client().await;
+    for n in 0..1000 {
+        client.ask("GET", &format!("/{n}?{long}"), &[], b"").await;
+        origin.next().await.respond(200, &[], "").await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    // A thousand keys of 4,000 bytes are four times what there is.
+    let entries = proxy.metric("tidegate_cache_entries", &[]).await;
+    assert!(
+        entries > 0.0 && entries * 4000.0 <= 1024.0 * 1024.0,
+        "{entries} entries"
+    );
+}

@@ -316,3 +316,22 @@ async fn a_client_that_does_not_finish_its_head_or_body_is_let_go() {
         "a slow body"
     );
 }
+
+#[tokio::test]
+async fn query_is_safe_and_is_not_repeated_from_another_query_s_answer() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, "consistency = \"weak\"\nttl = \"1h\"").await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/", &[], b"").await;
+    origin.next().await.respond(200, &[], "document").await;
+    assert_eq!(client.answer().await.text(), "document");
+    for body in ["one", "two"] {
+        client.ask("QUERY", "/", &[], body.as_bytes()).await;
+        let mut exchange = origin.next().await;
+        assert_eq!(exchange.method, "QUERY");
+        assert_eq!(exchange.body().await, body.as_bytes());
+        exchange.respond(200, &[("Cache-Control", "max-age=60")], body).await;
+        assert_eq!(client.answer().await.text(), body);
+    }
+    assert!(client.get("/").await.is_hit(), "a safe method invalidates nothing");
+}
