@@ -1,5 +1,5 @@
 //! The demo's replicated backend: small JSON documents in one store, and nodes that serve it, each on its own port. A node can be
-//! killed, revived, slowed down, or told to lose its next reply after applying the write.
+//! killed, revived and slowed down, and the reply to the next write can be lost after it was applied.
 //!
 //! It promises what Tidegate assumes of an origin (CONSISTENCY.md section 1): one document is linearizable, and its strong ETag
 //! is its version, so that equal ETags mean equal bytes on every node. It is no example of how to build a store.
@@ -45,6 +45,7 @@ struct Documents {
 #[derive(Default)]
 pub(super) struct Store {
     documents: Mutex<Documents>,
+    lose_next_reply: AtomicBool,
 }
 
 impl Store {
@@ -69,6 +70,11 @@ impl Store {
         Some((format!("{json}\n"), format!("\"{}\"", document.version)))
     }
 
+    /// The next write, at whichever node, is applied, and its connection closes without a reply.
+    pub(super) fn lose_next_reply(&self) {
+        self.lose_next_reply.store(true, Ordering::Relaxed);
+    }
+
     fn remove(&self, path: &str) -> bool {
         self.documents.lock().by_path.remove(path).is_some()
     }
@@ -79,7 +85,6 @@ struct Behaviour {
     name: HeaderValue,
     store: Arc<Store>,
     delay_ms: AtomicU64,
-    lose_next_reply: AtomicBool,
     requests: AtomicU64,
     writes: AtomicU64,
 }
@@ -100,7 +105,6 @@ impl Node {
             name: HeaderValue::from_static(name),
             store,
             delay_ms: AtomicU64::new(0),
-            lose_next_reply: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         });
@@ -164,16 +168,6 @@ impl Node {
         self.behaviour.delay_ms.store(ms, Ordering::Relaxed);
     }
 
-    /// The next write is applied, and its connection closes without a reply.
-    pub(super) fn lose_next_reply(&self) {
-        self.behaviour.lose_next_reply.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes that back.
-    pub(super) fn keep_next_reply(&self) {
-        self.behaviour.lose_next_reply.store(false, Ordering::Relaxed);
-    }
-
     /// Requests so far, health checks left out.
     pub(super) fn requests(&self) -> u64 {
         self.behaviour.requests.load(Ordering::Relaxed)
@@ -219,7 +213,7 @@ async fn answer(request: Request<Incoming>, behaviour: &Behaviour) -> Result<Res
             };
             if applied.status().is_success() {
                 behaviour.writes.fetch_add(1, Ordering::Relaxed);
-                if behaviour.lose_next_reply.swap(false, Ordering::Relaxed) {
+                if behaviour.store.lose_next_reply.swap(false, Ordering::Relaxed) {
                     return Err(LostReply);
                 }
             }

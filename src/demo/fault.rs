@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const USAGE: &str = "GET /nodes
-POST /nodes/NAME/kill | revive | slow?ms=1000 | lose-next-reply
+POST /nodes/NAME/kill | revive | slow?ms=1000
+POST /lose-next-reply
 ";
 
 /// Listens, and answers until the runtime ends. Must be called on the runtime that is to serve it.
@@ -52,6 +53,13 @@ async fn obey(method: &Method, uri: &http::Uri, backend: &Backend) -> (StatusCod
     let words: Vec<&str> = uri.path().split('/').skip(1).collect();
     match (method.as_str(), words.as_slice()) {
         ("GET", [""] | ["nodes"]) => (StatusCode::OK, list(backend)),
+        ("POST", ["lose-next-reply"]) => {
+            backend.store.lose_next_reply();
+            (
+                StatusCode::OK,
+                "the next write will be applied and its reply lost\n".to_owned(),
+            )
+        }
         ("POST", ["nodes", name, order]) => match backend.node(name) {
             None => (StatusCode::NOT_FOUND, format!("no node {name}\n{}", list(backend))),
             Some(node) => {
@@ -64,7 +72,6 @@ async fn obey(method: &Method, uri: &http::Uri, backend: &Backend) -> (StatusCod
                         }
                     }
                     "slow" => node.slow_down(Duration::from_millis(milliseconds(uri))),
-                    "lose-next-reply" => node.lose_next_reply(),
                     _ => return (StatusCode::NOT_FOUND, USAGE.to_owned()),
                 }
                 (StatusCode::OK, list(backend))

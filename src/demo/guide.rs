@@ -40,7 +40,7 @@ All of them serve one store of small JSON documents. Try, in another terminal:
     curl -i http://{proxy}/ledger/balance
 
   Lose a reply after the write was applied: the client is told 504 `unknown`, never a guess.
-    for n in a b c; do curl -X POST http://{fault}/nodes/$n/lose-next-reply; done
+    curl -X POST http://{fault}/lose-next-reply
     curl -i -X PUT http://{proxy}/strong/greeting -d 'did it happen?'
     curl -i http://{proxy}/strong/greeting
 

@@ -63,7 +63,7 @@ async fn the_fault_port_kills_revives_and_loses_replies() {
         200
     );
     assert_eq!(get(a, "/healthz").await.status, 200);
-    send(port, Method::POST, "/nodes/a/lose-next-reply", "").await.unwrap();
+    send(port, Method::POST, "/lose-next-reply", "").await.unwrap();
     assert!(matches!(
         send(a, Method::PUT, "/x", "applied").await,
         Err(NoAnswer::Broken(_))

@@ -264,18 +264,9 @@ async fn lost_reply(stage: &Stage) -> Result<(), NoAnswer> {
     stage.put("/strong/account", "100").await?;
     let writes = || -> u64 { stage.backend.nodes.iter().map(|n| n.writes()).sum() };
     let before = writes();
-    for name in SHOP {
-        if let Some(node) = stage.backend.node(name) {
-            node.lose_next_reply();
-        }
-    }
+    stage.backend.store.lose_next_reply();
     let answer = stage.show(Method::PUT, "/strong/account", "50").await?;
     let applied = writes() - before;
-    for name in SHOP {
-        if let Some(node) = stage.backend.node(name) {
-            node.keep_next_reply();
-        }
-    }
     stage.claim(
         answer.status.as_u16() == 504 && answer.body.contains("urn:tidegate:problem:unknown"),
         "the client is told that the write may have happened",

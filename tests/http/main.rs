@@ -22,6 +22,7 @@ mod matching;
 mod operations;
 mod passing;
 mod purge;
+mod readme;
 mod refusals;
 mod strong;
 mod support;
