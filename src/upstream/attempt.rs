@@ -5,8 +5,9 @@
 
 use super::body::{NodeBody, OutBody};
 use super::error::{CallError, CallErrorKind};
+use super::lease::Lease;
 use super::link::{Broken, Link};
-use super::pool::{Lease, Refused, Tried};
+use super::pool::{Refused, Tried};
 use super::{One, Place, Pool, Shared};
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};

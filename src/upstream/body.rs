@@ -5,7 +5,7 @@
 //! what drives the connection: an upload that goes on after an early response head proceeds only while the body is polled.
 
 use super::error::{BodyError, BoxError};
-use super::pool::Lease;
+use super::lease::Lease;
 use crate::core::time::MonoTime;
 use crate::world::Clock;
 use bytes::Bytes;

@@ -11,9 +11,11 @@
 mod attempt;
 mod body;
 mod error;
+mod lease;
 mod link;
 mod pool;
 mod probe;
+mod signal;
 
 #[cfg(test)]
 mod tests;

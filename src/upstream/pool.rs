@@ -9,7 +9,9 @@
 //! rounded up.
 
 use super::Shared;
-use super::link::{Link, Signal};
+use super::lease::Lease;
+use super::link::Link;
+use super::signal::Signal;
 use crate::core::balance::{self, Load};
 use crate::core::failover::view::View;
 use crate::core::reason::NodeState;
@@ -86,16 +88,6 @@ pub(super) enum Refused {
     QueueFull,
     /// None came free in time.
     TimedOut,
-}
-
-/// A slot of a node in use. Dropped: its link is closed and the slot goes to the next waiter.
-pub(super) struct Lease {
-    core: Arc<Core>,
-    upstream: usize,
-    node: usize,
-    link: Option<Box<Link>>,
-    /// The slot has been let go.
-    released: bool,
 }
 
 /// The result of looking for a slot under the lock.
@@ -206,12 +198,19 @@ impl Core {
     }
 
     fn lease(self: &Arc<Self>, upstream: usize, node: usize, link: Option<Box<Link>>) -> Lease {
-        Lease {
-            core: Arc::clone(self),
-            upstream,
-            node,
-            link,
-            released: false,
+        Lease::new(Arc::clone(self), upstream, node, link)
+    }
+
+    /// Notes a new link of a node, so that it can be ended with all others.
+    pub(super) fn note_link(&self, upstream: usize, node: usize, signal: &Arc<Signal>) {
+        if let Some(slots) = self.upstreams.get(upstream)
+            && let Some(node) = slots.lock().nodes.get_mut(node)
+        {
+            // Dead ones are swept before the list doubles.
+            if node.links.len() >= 16 && node.links.len() >= node.open.saturating_mul(2) {
+                node.links.retain(|link| link.strong_count() > 0);
+            }
+            node.links.push(Arc::downgrade(signal));
         }
     }
 
@@ -232,7 +231,7 @@ impl Core {
     }
 
     /// Gives a slot back, with its link if that is to be used again, or hands both to the first waiter that may use the node.
-    fn release(self: &Arc<Self>, upstream: usize, node: usize, mut link: Option<Box<Link>>) {
+    pub(super) fn release(self: &Arc<Self>, upstream: usize, node: usize, mut link: Option<Box<Link>>) {
         let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
             return;
         };
@@ -428,69 +427,6 @@ impl Slots {
             None => slots.open = slots.open.saturating_sub(1),
         }
         None
-    }
-}
-
-impl Lease {
-    pub(super) fn node(&self) -> usize {
-        self.node
-    }
-
-    pub(super) fn link(&self) -> Option<&Link> {
-        self.link.as_deref()
-    }
-
-    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
-        self.link.as_deref_mut()
-    }
-
-    /// Whether the lease has a link that can still be used; one that cannot is closed.
-    pub(super) fn has_fresh_link(&mut self) -> bool {
-        if self.link.as_mut().is_some_and(|link| link.is_fresh()) {
-            return true;
-        }
-        self.link = None;
-        false
-    }
-
-    /// Closes the link; the slot stays.
-    pub(super) fn close_link(&mut self) {
-        self.link = None;
-    }
-
-    /// Puts a new link into the slot.
-    pub(super) fn fill(&mut self, link: Box<Link>) {
-        if let Some(slots) = self.core.upstreams.get(self.upstream)
-            && let Some(node) = slots.lock().nodes.get_mut(self.node)
-        {
-            // Dead ones are swept before the list doubles.
-            if node.links.len() >= 16 && node.links.len() >= node.open.saturating_mul(2) {
-                node.links.retain(|link| link.strong_count() > 0);
-            }
-            node.links.push(Arc::downgrade(link.signal()));
-        }
-        self.link = Some(link);
-    }
-
-    /// Returns slot and link for the next request.
-    pub(super) fn give_back(&mut self) {
-        if self.released {
-            return;
-        }
-        self.released = true;
-        if let Some(link) = &mut self.link {
-            link.rest();
-        }
-        let link = self.link.take();
-        self.core.release(self.upstream, self.node, link);
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // The socket is closed before the slot is free: the cap counts open sockets.
-        self.link = None;
-        self.give_back();
     }
 }
 

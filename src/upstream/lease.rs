@@ -1,0 +1,82 @@
+//! A slot of a node in use, with or without its link yet. It undoes itself: dropped, its link is closed and its slot goes to the next
+//! waiter, whatever became of the call that held it.
+
+use super::link::Link;
+use super::pool::Core;
+use std::sync::Arc;
+
+/// A slot of a node in use. Dropped: its link is closed and the slot goes to the next waiter.
+pub(super) struct Lease {
+    core: Arc<Core>,
+    upstream: usize,
+    node: usize,
+    link: Option<Box<Link>>,
+    /// The slot has been let go.
+    released: bool,
+}
+
+impl Lease {
+    /// A slot that the core has counted as in use.
+    pub(super) fn new(core: Arc<Core>, upstream: usize, node: usize, link: Option<Box<Link>>) -> Self {
+        Self {
+            core,
+            upstream,
+            node,
+            link,
+            released: false,
+        }
+    }
+
+    pub(super) fn node(&self) -> usize {
+        self.node
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.link.as_deref()
+    }
+
+    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
+        self.link.as_deref_mut()
+    }
+
+    /// Whether the lease has a link that can still be used; one that cannot is closed.
+    pub(super) fn has_fresh_link(&mut self) -> bool {
+        if self.link.as_mut().is_some_and(|link| link.is_fresh()) {
+            return true;
+        }
+        self.link = None;
+        false
+    }
+
+    /// Closes the link; the slot stays.
+    pub(super) fn close_link(&mut self) {
+        self.link = None;
+    }
+
+    /// Puts a new link into the slot.
+    pub(super) fn fill(&mut self, link: Box<Link>) {
+        self.core.note_link(self.upstream, self.node, link.signal());
+        self.link = Some(link);
+    }
+
+    /// Returns slot and link for the next request.
+    pub(super) fn give_back(&mut self) {
+        if self.released {
+            return;
+        }
+        self.released = true;
+        if let Some(link) = &mut self.link {
+            link.rest();
+        }
+        let link = self.link.take();
+        self.core.release(self.upstream, self.node, link);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // The socket is closed before the slot is free: the cap counts open sockets.
+        self.link = None;
+        self.give_back();
+    }
+}
