@@ -378,6 +378,24 @@ proptest! {
         prop_assert!(!normal.split('/').any(|s| s == "." || s == ".."), "{}", normal);
     }
 
+    /// The same characters cut at other places into host, path and query, with absent fields between.
+    #[test]
+    fn no_two_requests_share_a_key_by_where_they_are_cut(length in 0_usize..8, one in any::<(u8, u8)>(), other in any::<(u8, u8)>()) {
+        let text = "a".repeat(length);
+        let cut = |(first, second): (u8, u8)| {
+            let first = usize::from(first) % (length + 1);
+            (first, first + usize::from(second) % (length - first + 1))
+        };
+        let write = |(first, second): (usize, usize)| {
+            let headers = HeaderMap::new();
+            let (host, path, query) = (&text[..first], &text[first..second], Some(&text[second..]));
+            let parts = KeyParts { route: 1, https: false, host, path, query, headers: &headers };
+            KeyBuffer::new().write(parts, &rules()).to_vec()
+        };
+        let (one, other) = (cut(one), cut(other));
+        prop_assert_eq!(write(one) == write(other), one == other);
+    }
+
     #[test]
     fn any_bytes_are_read_as_a_key_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
         let _ = named(&bytes);
