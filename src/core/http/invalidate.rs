@@ -3,15 +3,11 @@
 
 use crate::core::key::normalise_path;
 use http::header::{CONTENT_LOCATION, LOCATION};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use smallvec::SmallVec;
 
 /// R13: fields by which frameworks let a request be another method than it says.
-static OVERRIDES: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// The methods known to be safe (RFC 9110 s9.2.1, RFC 10008). Any other token is not.
 #[must_use]
@@ -22,7 +18,8 @@ pub fn is_safe(method: &Method) -> bool {
 /// Whether a request may change something: its method, or one that overrides it (R13).
 #[must_use]
 pub fn is_unsafe_request(method: &Method, headers: &HeaderMap) -> bool {
-    !is_safe(method) || OVERRIDES.iter().any(|name| headers.contains_key(name))
+    // One walk over the names is cheaper than three look-ups of names that are hardly ever there.
+    !is_safe(method) || headers.keys().any(|name| OVERRIDES.contains(&name.as_str()))
 }
 
 /// A client's URL on the host it asked: path normalised, query as it stands.

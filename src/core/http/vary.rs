@@ -79,11 +79,15 @@ impl Vary {
 }
 
 fn field_matches(request: &HeaderMap, name: &HeaderName, stored: Option<&str>) -> bool {
-    match (normal(request, name), stored) {
-        (None, None) => true,
-        (Some(value), Some(stored)) => stored.chars().eq(value.iter().map(|b| char::from(*b))),
-        (None, Some(_)) | (Some(_), None) => false,
+    let mut lines = request.get_all(name).iter();
+    let (Some(stored), Some(line)) = (stored, lines.next()) else {
+        return stored.is_none() && !request.contains_key(name);
+    };
+    // A value that is its own normal form, as most are, is compared as it is.
+    if lines.next().is_none() && line.to_str().is_ok_and(|value| value == stored) {
+        return true;
     }
+    normal(request, name).is_some_and(|value| stored.chars().eq(value.iter().map(|b| char::from(*b))))
 }
 
 /// Byte by byte as characters, so that two different values stay different whatever their encoding.

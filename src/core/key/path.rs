@@ -20,7 +20,7 @@ pub fn normalise_escapes(text: &str) -> Cow<'_, str> {
     normalise(text, |byte| byte.is_ascii())
 }
 
-fn normalise(text: &str, may_stand: fn(u8) -> bool) -> Cow<'_, str> {
+fn normalise(text: &str, may_stand: impl Fn(u8) -> bool) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte != b'%' && may_stand(byte)) {
         return Cow::Borrowed(text);
     }
