@@ -152,7 +152,10 @@ fn wish(core: &Core, job: &Job, now: MonoTime, read: &Read<'_>, reason: FetchRea
     };
     Wish {
         // R8: validated reads, and all reads while a write is pending or unsettled.
-        unsent_only: (policy.is_strong() && !gated) || read.unsettled || reason == FetchReason::Request,
+        unsent_only: (policy.is_strong() && !gated)
+            || read.unsettled
+            || read.directives.no_cache
+            || reason == FetchReason::Request,
         within,
         max_waiters: policy.caching().map_or(0, |c| c.max_waiters),
     }
