@@ -10,6 +10,10 @@ use crate::core::reason::NotStored;
 use crate::core::time::MonoTime;
 use smallvec::SmallVec;
 
+/// How many variants a key may have in service: a hit looks at each of them, and `Vary: User-Agent` makes one for every browser build.
+/// Languages times codings stay well below.
+pub const MAX_VARIANTS: usize = 64;
+
 /// The right of one fill to be stored. Numbers are never used twice in a process, so a record that was dropped and made
 /// again cannot mistake an old token for its own (R4).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +102,7 @@ impl<E: Entry + Clone> Gate<E> {
     }
 
     /// A fill is complete: lists its entry if the token is alive, in the same step (R1). The older of two entries of one variant is
-    /// revoked; when that is the new one, it is refused.
+    /// revoked; when that is the new one, it is refused. Beyond [`MAX_VARIANTS`] under a key the oldest is replaced.
     pub fn publish(&mut self, token: TokenId, entry: E) -> Published<E> {
         if !self.is_alive(token) {
             return Published::Refused(NotStored::TokenDead); // R1
@@ -112,13 +116,35 @@ impl<E: Entry + Clone> Gate<E> {
             entry.revoke();
             return Published::Refused(NotStored::Older);
         }
-        let digest = entry.digest();
-        let replaced = self
-            .entries
-            .remove_where(|old| old.digest() == digest && old.same_variant(&entry));
+        let replaced = self.make_room(&entry);
         replaced.iter().for_each(E::revoke);
         self.entries.insert(entry);
         Published::Listed { replaced }
+    }
+
+    /// Takes out what `entry` replaces: the entry of the same variant or, when its key has as many variants as it may, the oldest.
+    /// Looks at the entries of that key alone: a resource may have a hundred thousand others, and this runs under its lock.
+    fn make_room(&mut self, entry: &E) -> Vec<E> {
+        let mut others = 0;
+        let mut oldest: Option<&E> = None;
+        let mut leaving: SmallVec<[u64; 2]> = SmallVec::new();
+        for old in self.entries.under(entry.digest()) {
+            if old.same_variant(entry) {
+                leaving.push(old.id());
+                continue;
+            }
+            others += 1;
+            if oldest.is_none_or(|o| old.older_than(o)) {
+                oldest = Some(old);
+            }
+        }
+        if others >= MAX_VARIANTS {
+            leaving.extend(oldest.map(E::id));
+        }
+        leaving
+            .iter()
+            .filter_map(|id| self.entries.remove(entry.digest(), *id))
+            .collect()
     }
 
     /// A 304 is a fill (R5): lists the entry made from it only if its token is alive *and* the very entry it was sent for is still listed.

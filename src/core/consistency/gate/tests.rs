@@ -473,3 +473,102 @@ fn a_purge_of_some_entries_kills_every_fill() {
     assert_eq!(gate.drop_all().len(), 1);
     assert!(!gate.is_pinned(NOW));
 }
+
+#[test]
+fn a_key_has_so_many_variants_and_then_the_one_asked_for_first_goes() {
+    let mut gate = Gate::default();
+    let bound = u8::try_from(MAX_VARIANTS).unwrap();
+    let variant = |id: u8, sent: u64| Kept {
+        variant: id,
+        sent,
+        ..kept(id.into(), 7)
+    };
+    let other = kept(1000, 8);
+    store(&mut gate, &other);
+    // The one that is listed third was asked for before all others.
+    let entries: Vec<Kept> = (0..bound)
+        .map(|id| variant(id, if id == 2 { 0 } else { 10 + u64::from(id) }))
+        .collect();
+    entries.iter().for_each(|e| store(&mut gate, e));
+    assert_eq!(gate.entries().under(7).count(), MAX_VARIANTS, "the bound is reached");
+    assert!(!entries.iter().any(|e| e.revoked.get()));
+    for (id, leaves) in [(bound, 2), (bound + 1, 0), (bound + 2, 1), (bound + 3, 3)] {
+        gate.register(NOW, TokenId(id.into()), true);
+        let published = gate.publish(TokenId(id.into()), variant(id, 1000));
+        let leaving = entries[leaves].clone();
+        assert!(leaving.revoked.get(), "variant {leaves} is in service still");
+        assert_eq!(
+            published,
+            Published::Listed {
+                replaced: vec![leaving]
+            }
+        );
+        assert_eq!(gate.entries().under(7).count(), MAX_VARIANTS);
+    }
+    // A variant that is there already takes nobody's place but its own.
+    gate.register(NOW, TokenId(200), true);
+    let again = Kept {
+        id: 200,
+        ..variant(bound, 2000)
+    };
+    match gate.publish(TokenId(200), again) {
+        Published::Listed { replaced } => {
+            assert_eq!(replaced.iter().map(|e| e.id).collect::<Vec<_>>(), [u64::from(bound)])
+        }
+        Published::Refused(why) => panic!("{why:?}"),
+    }
+    assert_eq!(gate.entries().under(7).count(), MAX_VARIANTS);
+    assert!(!other.revoked.get(), "another key's");
+}
+
+/// An entry that counts how often it is looked at.
+#[derive(Clone, Debug)]
+struct Watched {
+    id: u64,
+    looks: Rc<Cell<u64>>,
+}
+
+impl Watched {
+    fn look(&self) {
+        self.looks.set(self.looks.get() + 1);
+    }
+}
+
+impl Entry for Watched {
+    fn id(&self) -> u64 {
+        self.look();
+        self.id
+    }
+    fn digest(&self) -> u128 {
+        self.look();
+        u128::from(self.id)
+    }
+    fn revoke(&self) {}
+    fn same_variant(&self, _: &Self) -> bool {
+        self.look();
+        true
+    }
+    fn older_than(&self, _: &Self) -> bool {
+        self.look();
+        true
+    }
+}
+
+#[test]
+fn publishing_one_of_many_queries_looks_at_no_other() {
+    const QUERIES: u64 = 50_000;
+    let mut gate = Gate::default();
+    let looks: Rc<Cell<u64>> = Rc::default();
+    for id in 0..QUERIES {
+        gate.register(NOW, TokenId(id), true);
+        let looks = Rc::clone(&looks);
+        let published = gate.publish(TokenId(id), Watched { id, looks });
+        assert!(matches!(published, Published::Listed { replaced } if replaced.is_empty()));
+    }
+    assert_eq!(gate.entries().len(), usize::try_from(QUERIES).unwrap());
+    assert!(
+        looks.get() < 16 * QUERIES,
+        "{} looks at entries for {QUERIES} publications",
+        looks.get()
+    );
+}
