@@ -147,10 +147,8 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    fn check_end(&mut self) {
-        if self.body.is_end_stream()
-            && let Some(signal) = self.signal.take()
-        {
+    fn ended(&mut self) {
+        if let Some(signal) = self.signal.take() {
             signal.upload.store(ENDED, Ordering::Relaxed);
         }
     }
@@ -166,13 +164,10 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
-            Poll::Ready(None) => {
-                if let Some(signal) = self.signal.take() {
-                    signal.upload.store(ENDED, Ordering::Relaxed);
-                }
-            }
-            Poll::Ready(Some(Ok(_))) => self.check_end(),
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            Poll::Ready(None) => self.ended(),
+            // Nothing follows trailers (RFC 9112 s7.1.2), and hyper polls no body again after them.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || self.body.is_end_stream() => self.ended(),
+            Poll::Ready(Some(Ok(_)) | Some(Err(_))) | Poll::Pending => {}
         }
         polled
     }

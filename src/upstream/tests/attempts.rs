@@ -408,6 +408,50 @@ async fn an_upload_that_can_not_be_finished_is_said_to_be_incomplete() {
     assert!(!answered.upload_complete());
 }
 
+/// A request body of one chunk and trailers, which does not know that it has ended until it is asked again.
+struct WithTrailers(Vec<Frame<Bytes>>);
+
+impl http_body::Body for WithTrailers {
+    type Data = Bytes;
+    type Error = BoxError;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Poll::Ready(self.0.pop().map(Ok))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_with_trailers_ends_with_them_and_its_connection_is_used_again() {
+    for announced in [true, false] {
+        let mut rig = Rig::new(1, 1, "");
+        let mut fields = http::HeaderMap::new();
+        fields.insert("x-sum", http::HeaderValue::from_static("7"));
+        let frames = vec![Frame::trailers(fields), Frame::data(Bytes::from_static(b"chunk"))];
+        let body = OutBody::stream(WithTrailers(frames));
+        let mut call = rig.call(Method::PUT, "/", body, Kind::Write { repeatable: false });
+        if announced {
+            let name = http::HeaderValue::from_static("x-sum");
+            call.parts.headers.insert("trailer", name);
+        }
+        let call = rig.start(call);
+        let mut peer = rig.nodes[0].accept().await;
+        peer.head().await;
+        let wanted = if announced {
+            "5\r\nchunk\r\n0\r\nx-sum: 7\r\n\r\n"
+        } else {
+            "5\r\nchunk\r\n0\r\n\r\n"
+        };
+        assert_eq!(peer.bytes(wanted.len()).await, wanted);
+        peer.ok("").await;
+        let answered = call.await.unwrap().unwrap();
+        assert!(answered.upload_complete(), "announced: {announced}");
+        drop(answered);
+        assert_eq!(rig.counts(0), (1, 0, 1, 0), "announced: {announced}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_complete_upload_is_told_with_the_head() {
     let mut rig = Rig::new(1, 1, "");
