@@ -11,7 +11,7 @@ use super::pool::{Refused, Tried};
 use super::{One, Place, Pool, Shared};
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
-use crate::core::time::MonoTime;
+use crate::core::time::{MonoTime, Span};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request to an upstream.
 pub struct Call {
@@ -137,10 +138,14 @@ impl Pool {
             sent: Sent::Nothing,
         };
         let mut last: Option<Failed> = None;
+        let mut kept: Option<Box<Answered>> = None;
         loop {
-            let lease = match self.lease(&mut progress).await {
+            let lease = match self.lease(&mut progress, kept.is_some()).await {
                 Ok(lease) => lease,
                 Err(kind) => {
+                    if let Some(kept) = kept {
+                        return Ok(*kept);
+                    }
                     // A repeat that finds no connection: the failure it was to make good is the answer.
                     let (kind, node) = last.map_or((kind, None), |failed| (failed.kind, Some(failed.node)));
                     return Err(self.error(kind, progress.sent, node));
@@ -155,14 +160,26 @@ impl Pool {
                     }
                     match self.again(&mut progress, failed.failure, failed.sent, failed.node) {
                         true => last = Some(failed),
-                        false => return Err(self.error(failed.kind, progress.sent, Some(failed.node))),
+                        // The node's own answer, if there was one, says more than ours could.
+                        false => match kept {
+                            Some(kept) => return Ok(*kept),
+                            None => return Err(self.error(failed.kind, progress.sent, Some(failed.node))),
+                        },
                     }
                 }
                 Outcome::Answered(response, lease, sent) => {
                     let (node, status) = (lease.node(), response.status().as_u16());
                     progress.sent = Sent::Maybe;
+                    let write = matches!(call.kind, Kind::Write { .. });
                     if self.again(&mut progress, Failure::Status(status), Sent::Maybe, node) {
-                        drop(NodeBody::new(response.into_body(), lease, true));
+                        let answered =
+                            self.answered(progress.upstream, *response, lease, sent, after_maybe_applied, write);
+                        // For writes too: a listed status is a 5xx, which claims nothing about what a repeat did (R11).
+                        let first = kept.is_none();
+                        kept = answered.ok().map(Box::new).or(kept);
+                        if first && kept.is_some() {
+                            progress.leave_time(self.core.shared.world.clock.mono());
+                        }
                         last = Some(Failed {
                             kind: CallErrorKind::Reset,
                             failure: Failure::Status(status),
@@ -171,7 +188,6 @@ impl Pool {
                         });
                         continue;
                     }
-                    let write = matches!(call.kind, Kind::Write { .. });
                     let answered = self.answered(progress.upstream, *response, lease, sent, after_maybe_applied, write);
                     return answered.map_err(|kind| self.error(kind, Sent::Maybe, Some(node)));
                 }
@@ -188,12 +204,15 @@ impl Pool {
         }
     }
 
-    async fn lease(&self, progress: &mut Progress<'_>) -> Result<Lease, CallErrorKind> {
+    /// `keeps_answer`: an answer is kept that will do, and may hold a connection. Nobody waits for one while holding one: calls that
+    /// held each other's would wait until their deadlines.
+    async fn lease(&self, progress: &mut Progress<'_>, keeps_answer: bool) -> Result<Lease, CallErrorKind> {
         let now = self.core.shared.world.clock.mono();
         let left = progress.deadline.duration_since(now);
         if left.is_zero() {
             return Err(CallErrorKind::DeadlineExceeded);
         }
+        let left = if keeps_answer { Duration::ZERO } else { left };
         let lease = self.core.acquire(progress.upstream, &progress.tried, now, left).await;
         lease.map_err(|refused| match refused {
             Refused::NoNode => CallErrorKind::NoNode,
@@ -384,6 +403,9 @@ impl Pool {
     }
 }
 
+/// One in so many parts of the time that is left is for passing on an answer that was kept.
+const TIME_TO_PASS_ON: u64 = 16;
+
 /// How a response body is delimited.
 enum Framing {
     /// By `Content-Length`, `chunked`, or a status without a body.
@@ -413,6 +435,14 @@ impl Framing {
 }
 
 impl Progress<'_> {
+    /// An answer is kept that will do: the attempts end a little before the call's deadline, so that there is time to pass it on.
+    fn leave_time(&mut self, now: MonoTime) {
+        let left = self.deadline.since(now);
+        self.deadline = self
+            .deadline
+            .before(Span::from_millis(left.as_millis() / TIME_TO_PASS_ON));
+    }
+
     /// Whether a copy of the request is worth keeping while it is sent: another attempt may follow that is allowed to.
     fn may_need_again(&self, reused: bool) -> bool {
         let more = self.made < self.one.config.retry.attempts;

@@ -282,6 +282,92 @@ async fn a_listed_status_is_repeated_elsewhere_and_passed_on_when_there_is_nowhe
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_with_a_listed_status_stands_when_its_repeat_brings_none() {
+    const UNAVAILABLE: &str = "HTTP/1.1 503 x\r\nx-from: the first\r\ncontent-length: 8\r\n\r\nbu";
+    let keys = "connect_timeout = \"1s\"\nresponse_timeout = \"10s\"\nretry = { attempts = 2, on = [\"reset\", \"connect\", \"503\"] }";
+    // What the other node does with the repeat, and in seconds: the deadline, and how long the call takes.
+    let cases = [
+        ("is reset", 60, 0),
+        ("is refused", 60, 0),
+        ("is not HTTP", 60, 0),
+        ("is not answered", 60, 10),
+        ("is not answered before the deadline", 8, 7),
+    ];
+    for (name, deadline, took) in cases {
+        let mut rig = Rig::new(2, 1, keys);
+        let start = rig.now();
+        let mut call = rig.read("/");
+        call.deadline = start.after(Span::from_secs(deadline));
+        let call = rig.start(call);
+        let mut first = accept_any(&mut rig).await;
+        first.head().await;
+        if name == "is refused" {
+            rig.nodes.iter().for_each(|node| node.door(Door::Refuses));
+            first.write(UNAVAILABLE).await;
+        } else {
+            first.write(UNAVAILABLE).await;
+            let mut second = accept_any(&mut rig).await;
+            second.head().await;
+            match name {
+                "is reset" => drop(second),
+                "is not HTTP" => second.write("nonsense\r\n\r\n").await,
+                _ => {
+                    tokio::spawn(async move { second.closed().await });
+                }
+            }
+        }
+        let answered = call.await.unwrap().expect(name);
+        assert_eq!(answered.parts.status, 503, "{name}");
+        assert_eq!(answered.parts.headers["x-from"], "the first", "{name}");
+        assert_eq!(rig.now().since(start).as_secs(), took, "{name}");
+        first.write("sy now").await;
+        assert_eq!(text(answered.body).await.unwrap(), "busy now", "{name}");
+        let open: usize = (0..2).map(|node| rig.counts(node).0).sum();
+        assert_eq!(
+            open, 1,
+            "{name}: the first one's connection is used again, no other is left"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_repeat_waits_for_a_connection_while_an_answer_holds_one() {
+    let keys = "max_connections = 1\nretry = { attempts = 2, on = [\"503\"] }";
+    let mut rig = Rig::new(2, 1, keys);
+    // Each node answers one of two calls so, and neither body is complete: their repeats have nowhere to go.
+    let calls = [rig.start(rig.read("/")), rig.start(rig.read("/"))];
+    let mut peers = [accept_any(&mut rig).await, accept_any(&mut rig).await];
+    let start = rig.now();
+    for peer in &mut peers {
+        peer.head().await;
+    }
+    for peer in &mut peers {
+        peer.write("HTTP/1.1 503 x\r\ncontent-length: 4\r\n\r\nbu").await;
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().parts.status, 503);
+    }
+    assert_eq!(rig.now().since(start).as_secs(), 0, "they waited for each other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r20_a_repeatable_write_gets_the_nodes_503_when_its_repeat_breaks_and_no_connection_is_left() {
+    let mut rig = Rig::new(2, 1, "");
+    let mut call = rig.write("/", "x");
+    call.kind = Kind::Write { repeatable: true };
+    let call = rig.start(call);
+    let mut first = accept_any(&mut rig).await;
+    first.head().await;
+    first.write("HTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n").await;
+    let mut second = accept_any(&mut rig).await;
+    second.head().await;
+    drop(second);
+    assert_eq!(call.await.unwrap().unwrap().parts.status, 503);
+    let open: usize = (0..2).map(|node| rig.counts(node).0).sum();
+    assert_eq!(open, 0, "R11");
+}
+
+#[tokio::test(start_paused = true)]
 async fn time_limits_end_an_attempt_with_its_connection_closed() {
     let keys = "connect_timeout = \"1s\"\nresponse_timeout = \"10s\"\nretry = { attempts = 1 }";
     let mut rig = Rig::new(1, 1, keys);
