@@ -11,7 +11,7 @@ use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::reason::{FetchReason, Outcome, WriteOutcome};
 use crate::core::retry::Sent;
-use crate::store::{ResourceId, Store, WriteEnd, WriteGuard};
+use crate::store::{OpenWrite, ResourceId, WriteEnd, WriteGuard};
 use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
 use http::header::EXPECT;
 use http::{Method, Response};
@@ -101,25 +101,11 @@ fn end(core: &Core, job: &Job, answered: &Answered, outcome: WriteOutcome, guard
             for (resource, _) in named(core, job, answered) {
                 store.drop_resource(resource); // R12
             }
-            guard.end(WriteEnd::Applied);
-            None
+            guard.end(WriteEnd::Applied)
         }
-        WriteOutcome::Rejected => {
-            guard.end(WriteEnd::Rejected);
-            None
-        }
-        WriteOutcome::NotApplied => {
-            guard.end(WriteEnd::NotSent);
-            None
-        }
-        WriteOutcome::Unknown => {
-            let resources = guard.end(WriteEnd::UnknownOpen); // R11
-            Some(OpenWrite {
-                store: Arc::clone(store),
-                core_clock: Arc::clone(&core.shared.world.clock),
-                resources,
-            })
-        }
+        WriteOutcome::Rejected => guard.end(WriteEnd::Rejected),
+        WriteOutcome::NotApplied => guard.end(WriteEnd::NotSent),
+        WriteOutcome::Unknown => guard.end(WriteEnd::UnknownOpen), // R11
     }
 }
 
@@ -204,17 +190,4 @@ fn answer(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Response<Bo
         },
     );
     response
-}
-
-/// A write that ended unknown while its connection is open. Dropped when the connection is closed.
-struct OpenWrite {
-    store: Arc<Store>,
-    core_clock: Arc<dyn crate::world::Clock>,
-    resources: Vec<(ResourceId, String)>,
-}
-
-impl Drop for OpenWrite {
-    fn drop(&mut self) {
-        self.store.write_closed(&self.resources, self.core_clock.mono());
-    }
 }

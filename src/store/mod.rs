@@ -10,10 +10,12 @@ pub mod flight;
 mod gears;
 mod index;
 mod unsettled;
+mod write;
 
 pub use budget::FillMemory;
 pub use entry::{Entry, EntryRef, Identity};
 pub use index::{Found, Token};
+pub use write::{OpenWrite, WriteEnd, WriteGuard};
 
 use crate::config::runtime::Config;
 use crate::core::consistency::gate::Published;
@@ -98,21 +100,6 @@ pub struct UnsettledResource {
     pub path: Option<String>,
     /// How long it will be so; none while the abandoned write's connection is open.
     pub remaining: Option<Span>,
-}
-
-/// How a write left its connection, for the settling time.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum WriteEnd {
-    /// A definite 2xx or 3xx.
-    Applied,
-    /// A definite 4xx.
-    Rejected,
-    /// It never reached an application.
-    NotSent,
-    /// Unknown, and its connection closed at this instant.
-    UnknownClosed(MonoTime),
-    /// Unknown, and its connection is still open; [`Store::write_closed`] follows.
-    UnknownOpen,
 }
 
 impl Store {
@@ -212,11 +199,7 @@ impl Store {
                 .begin(resource.digest, self.gears.any_exclusive(resource.upstream));
             self.retire(&gone);
         }
-        WriteGuard {
-            store: Arc::clone(self),
-            resources,
-            ended: false,
-        }
+        WriteGuard::new(Arc::clone(self), resources)
     }
 
     /// Whether a strong route is in exclusive gear now. After a start without proof that nothing was abandoned it is not yet.
@@ -312,7 +295,7 @@ impl Store {
     }
 
     /// The connection of a write that ended as [`WriteEnd::UnknownOpen`] has closed.
-    pub fn write_closed(&self, resources: &[(ResourceId, String)], at: MonoTime) {
+    fn write_closed(&self, resources: &[(ResourceId, String)], at: MonoTime) {
         for (resource, _) in resources {
             let settled_at = self.unsettled.settled_at(resource.upstream, at);
             let settled_at = self.unsettled.note_closed(*resource, settled_at);
@@ -356,40 +339,6 @@ impl Store {
 
     fn now(&self) -> MonoTime {
         self.world.clock.mono()
-    }
-}
-
-/// A write under way. Dropped without [`WriteGuard::end`], it ends as unknown, as of the instant of the drop.
-#[must_use]
-pub struct WriteGuard {
-    store: Arc<Store>,
-    resources: Vec<(ResourceId, String)>,
-    ended: bool,
-}
-
-impl std::fmt::Debug for WriteGuard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WriteGuard")
-            .field("resources", &self.resources)
-            .finish_non_exhaustive()
-    }
-}
-
-impl WriteGuard {
-    /// Ends the write, before its final status line goes out (R10). Returns the resources, for [`Store::write_closed`].
-    pub fn end(mut self, end: WriteEnd) -> Vec<(ResourceId, String)> {
-        self.ended = true;
-        self.store.end_write(&self.resources, end);
-        std::mem::take(&mut self.resources)
-    }
-}
-
-impl Drop for WriteGuard {
-    fn drop(&mut self) {
-        if !self.ended {
-            let at = self.store.now();
-            self.store.end_write(&self.resources, WriteEnd::UnknownClosed(at));
-        }
     }
 }
 

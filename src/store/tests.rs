@@ -368,12 +368,13 @@ fn r11_a_write_that_is_dropped_has_an_unknown_outcome() {
 #[test]
 fn r19_a_write_is_unsettled_while_its_connection_is_open_and_for_the_settling_time_after() {
     let bench = Bench::new(ROOM);
-    let resources = bench.store.begin_write(named(1)).end(WriteEnd::UnknownOpen);
+    let open = bench.store.begin_write(named(1)).end(WriteEnd::UnknownOpen);
+    assert!(open.is_some());
     bench.clock.forward(100 * SETTLE_MS);
     bench.store.sweep();
     assert!(bench.disturbed(1));
     assert_eq!(bench.store.unsettled()[0].remaining, None);
-    bench.store.write_closed(&resources, bench.now());
+    drop(open);
     bench.clock.forward(SETTLE_MS - 1);
     bench.store.sweep();
     assert!(bench.disturbed(1));
@@ -390,7 +391,7 @@ fn an_upstream_without_strong_routes_never_unsettles() {
     assert!(bench.provable(loose(1)));
     let open = bench.store.begin_write(name()).end(WriteEnd::UnknownOpen);
     assert!(bench.provable(loose(1)));
-    bench.store.write_closed(&open, bench.now());
+    drop(open);
     assert_eq!(bench.store.unsettled(), []);
     bench.is_empty();
 }
@@ -440,12 +441,13 @@ fn when_too_many_resources_are_unsettled_their_whole_upstream_is_and_no_record_i
 fn r19_beyond_the_bound_an_open_connection_still_counts_until_it_closes_and_settles() {
     let bench = Bench::with_bound(ROOM, 1);
     drop(bench.store.begin_write(named(0)));
-    let resources = bench.store.begin_write(named(1)).end(WriteEnd::UnknownOpen);
+    let open = bench.store.begin_write(named(1)).end(WriteEnd::UnknownOpen);
+    assert!(open.is_some());
     assert!(!bench.provable(strong(99)), "the whole upstream");
     bench.clock.forward(10 * SETTLE_MS);
     bench.store.sweep();
     assert!(bench.disturbed(1), "the connection is open, however late");
-    bench.store.write_closed(&resources, bench.now());
+    drop(open);
     assert!(bench.disturbed(1), "its settling time runs from the close");
     bench.clock.forward(SETTLE_MS - 1);
     assert!(bench.disturbed(1));
@@ -464,7 +466,8 @@ fn a_write_to_one_resource_named_twice_ends_as_often_as_it_began() {
     ];
     let write = bench.store.begin_write(twice);
     assert!(bench.disturbed(1) && bench.disturbed(2));
-    assert_eq!(write.end(WriteEnd::Applied).len(), 2);
+    assert_eq!(write.resources().len(), 2);
+    assert!(write.end(WriteEnd::Applied).is_none(), "nothing is open");
     assert!(!bench.disturbed(1) && !bench.disturbed(2));
     bench.is_empty();
 }
