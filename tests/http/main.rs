@@ -14,6 +14,7 @@
 
 mod collapse;
 mod eventual;
+mod exclusive;
 mod failover;
 mod failures;
 mod gate;

@@ -1,0 +1,161 @@
+//! Level strong in exclusive gear: this process is the only writer, so hits come from memory without a round trip, by the gate.
+
+use super::support::client::Client;
+use super::support::eventually;
+use super::support::proxy::{Binary, Proxy, one_route};
+use super::support::register::{Node, Point, Register};
+use rustix::process::Signal;
+
+const EXCLUSIVE: &str = "consistency = \"strong\"\nwriters = \"exclusive\"\nsettle_after = \"300ms\"";
+
+/// An exclusive route over one node, in gear, with `/x` = "old" stored and proven.
+async fn in_gear() -> (Register, Node, Proxy) {
+    let register = Register::new();
+    register.write("/x", "old");
+    let node = register.node("a").await;
+    let config = one_route(EXCLUSIVE) + "\n[upstreams.o.retry]\nattempts = 1\n";
+    let proxy = Proxy::start(&config, &[("origin", &node.url())]).await;
+    until_proven(&proxy).await;
+    (register, node, proxy)
+}
+
+async fn until_proven(proxy: &Proxy) {
+    eventually("a hit by the gate", || async {
+        proxy.get("/x").await.consistency() == "strong;proof=exclusive"
+    })
+    .await;
+}
+
+async fn asks(proxy: &Proxy, method: &str, body: &str) -> Client {
+    let mut client = proxy.client().await;
+    client.ask(method, "/x", &[], body.as_bytes()).await;
+    client
+}
+
+#[tokio::test]
+async fn hits_are_served_from_memory_and_say_what_proves_them() {
+    let (register, _node, proxy) = in_gear().await;
+    let before = register.count("GET", "/x");
+    for _ in 0..20 {
+        let hit = proxy.get("/x").await;
+        assert!(hit.is_hit(), "{}", hit.cache_status());
+        assert_eq!((hit.text(), hit.consistency()), ("old", "strong;proof=exclusive"));
+    }
+    assert_eq!(register.count("GET", "/x"), before);
+}
+
+#[tokio::test]
+async fn every_write_is_read_back() {
+    let (_register, _node, proxy) = in_gear().await;
+    for n in 0..50 {
+        assert_eq!(proxy.put("/x", &n.to_string()).await.status, 204);
+        for _ in 0..3 {
+            assert_eq!(proxy.get("/x").await.text(), n.to_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn from_the_beginning_of_a_write_nobody_is_served_from_memory() {
+    let (register, _node, proxy) = in_gear().await;
+    let mut hold = register.hold("PUT", "/x", Point::Applied);
+    let mut writer = asks(&proxy, "PUT", "new").await;
+    let applied = hold.next().await;
+    // Applied and not acknowledged: one reader sees the new value; no later one may see the old.
+    for _ in 0..3 {
+        let read = proxy.get("/x").await;
+        assert_eq!((read.text(), read.is_hit()), ("new", false));
+    }
+    applied.release();
+    assert_eq!(writer.answer().await.status, 204);
+    assert_eq!(proxy.get("/x").await.text(), "new");
+}
+
+#[tokio::test]
+async fn r2_a_fill_that_began_during_a_write_is_never_a_hit() {
+    let (register, _node, proxy) = in_gear().await;
+    let mut writes = register.hold("PUT", "/x", Point::Arrived);
+    let mut writer = asks(&proxy, "PUT", "new").await;
+    let pending = writes.next().await;
+    let mut reads = register.hold("GET", "/x", Point::Applied);
+    let mut reader = asks(&proxy, "GET", "").await;
+    let read_old = reads.next().await;
+    drop(reads);
+    pending.release();
+    assert_eq!(writer.answer().await.status, 204);
+    read_old.release();
+    assert_eq!(reader.answer().await.text(), "old");
+    assert_eq!(proxy.get("/x").await.text(), "new");
+}
+
+#[tokio::test]
+async fn r11_after_an_unknown_write_every_read_is_validated_until_it_has_settled() {
+    let (register, _node, proxy) = in_gear().await;
+    let mut hold = register.hold("PUT", "/x", Point::Arrived);
+    let mut writer = asks(&proxy, "PUT", "late").await;
+    hold.next().await.close();
+    drop(hold);
+    assert_eq!(writer.answer().await.problem(), "unknown");
+    assert_eq!(proxy.get("/x").await.text(), "old");
+    register.write("/x", "late"); // the node applies the abandoned write after all
+    assert_eq!(proxy.get("/x").await.text(), "late");
+    until_proven(&proxy).await;
+    assert_eq!(proxy.get("/x").await.text(), "late");
+}
+
+#[tokio::test]
+async fn r14_credentials_are_validated_and_never_served_by_the_gate() {
+    let (register, _node, proxy) = in_gear().await;
+    let before = register.count("GET", "/x");
+    let own = proxy.get_with("/x", &[("Authorization", "Basic eA==")]).await;
+    assert_eq!((own.text(), own.consistency()), ("old", "strong;proof=validated"));
+    assert_eq!(register.count("GET", "/x"), before + 1);
+}
+
+#[tokio::test]
+async fn a_start_without_a_clean_stop_validates_until_settle_after() {
+    let register = Register::new();
+    register.write("/x", "old");
+    let node = register.node("a").await;
+    let config = one_route("consistency = \"strong\"\nwriters = \"exclusive\"\nsettle_after = \"1h\"");
+    let proxy = Proxy::start(&config, &[("origin", &node.url())]).await;
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/x").await.consistency(), "strong;proof=validated");
+    }
+    assert_eq!(register.count("GET", "/x"), 3);
+}
+
+#[tokio::test]
+async fn a_clean_stop_vouches_for_the_next_start_once_and_a_kill_for_none() {
+    let register = Register::new();
+    register.write("/x", "old");
+    let node = register.node("a").await;
+    let state = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[server]\nthreads = 2\nstate_dir = \"{}\"\n{}",
+        state.path().display(),
+        one_route("consistency = \"strong\"\nwriters = \"exclusive\"\nsettle_after = \"4s\"")
+    );
+    let values = [("origin", node.url())];
+    let values: Vec<(&str, &str)> = values.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let exclusive = "strong;proof=exclusive";
+    for (start, ends_by) in [
+        ("first", Signal::TERM),
+        ("vouched", Signal::KILL),
+        ("killed", Signal::TERM),
+    ] {
+        let mut tidegate = Binary::run(&config, &values);
+        let (address, _) = tidegate.ready();
+        let mut client = Client::connect(address).await;
+        assert_ne!(client.get("/x").await.consistency(), exclusive, "{start}: a fetch");
+        let second = client.get("/x").await.consistency() == exclusive;
+        assert_eq!(second, start == "vouched", "{start}");
+        // A process can vouch only for what it knows: the first has to outlive what may have been before it.
+        while start == "first" && client.get("/x").await.consistency() != exclusive {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        drop(client);
+        tidegate.signal(ends_by);
+        tidegate.ended().await;
+    }
+}
