@@ -16,4 +16,5 @@ pub mod lookup;
 pub mod policy;
 pub mod reason;
 pub mod retry;
+pub mod rules;
 pub mod time;

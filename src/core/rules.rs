@@ -1,0 +1,102 @@
+//! Switches that turn one rule of CONSISTENCY.md off, so that a test can show that the judges notice. They exist in builds with debug
+//! assertions only; in a release build every rule holds, and asking costs nothing. The table of rule, switch and what caught it is
+//! `tests/real/README.md`.
+//!
+//! This is the one piece of state in `core`: set once, before anything runs, by the program that was told to misbehave.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A rule that can be turned off.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Rule {
+    /// A fill is listed only while its token is alive.
+    R1,
+    /// No provable token while a write is pending or unsettled.
+    R2,
+    /// Pending writes are counted, and every completion kills and revokes.
+    R3,
+    /// Records are pinned by what they hold.
+    R4,
+    /// A 304 needs the very entry it was sent for.
+    R5,
+    /// A write acts on all variants.
+    R6,
+    /// A strong route stores no 206.
+    R7,
+    /// Validated reads join unsent flights only.
+    R8,
+    /// Kill and revoke first, then the final status line.
+    R10,
+    /// An unknown write unsettles.
+    R11,
+    /// What an answer names is dropped too.
+    R12,
+    /// A write that may have been applied is not sent again.
+    R20,
+    /// A client that leaves cancels nothing.
+    R21,
+}
+
+impl Rule {
+    /// Every rule with a switch.
+    pub const ALL: [Self; 13] = [
+        Self::R1,
+        Self::R2,
+        Self::R3,
+        Self::R4,
+        Self::R5,
+        Self::R6,
+        Self::R7,
+        Self::R8,
+        Self::R10,
+        Self::R11,
+        Self::R12,
+        Self::R20,
+        Self::R21,
+    ];
+
+    /// Its name, as CONSISTENCY.md writes it.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Whether it holds. Always, without debug assertions.
+    #[must_use]
+    #[inline]
+    pub fn holds(self) -> bool {
+        !cfg!(debug_assertions) || OFF.load(Ordering::Relaxed) & (1 << self as u8) == 0
+    }
+}
+
+static OFF: AtomicU32 = AtomicU32::new(0);
+
+/// Turns rules off for the rest of the process: names separated by commas.
+///
+/// # Errors
+/// A name that is no rule with a switch, or a build without switches.
+pub fn switch_off(names: &str) -> Result<(), String> {
+    if !cfg!(debug_assertions) {
+        return Err("this build has no switches: every rule holds".to_owned());
+    }
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let rule = Rule::ALL.into_iter().find(|rule| rule.name() == name);
+        let rule = rule.ok_or_else(|| format!("`{name}` is no rule with a switch"))?;
+        OFF.fetch_or(1 << rule as u8, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_holds_until_it_is_switched_off_and_unknown_names_are_refused() {
+        assert!(Rule::ALL.iter().all(|rule| rule.holds()));
+        assert!(switch_off("R99").is_err_and(|e| e.contains("R99")));
+        assert!(switch_off("").is_ok());
+        assert!(Rule::ALL.iter().all(|rule| rule.holds()));
+    }
+}
