@@ -65,12 +65,14 @@ impl Rooms {
             config.server.threads,
         );
         let store = Store::new(&config, &world);
+        let drain = Arc::new(Drain::new());
         let proxy = proxy::Shared::new(
             Arc::clone(&config),
             world.clone(),
             Arc::clone(&store),
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
+            drain.connections().clone(),
         );
         Arc::new(Self {
             config,
@@ -79,7 +81,7 @@ impl Rooms {
             upstreams,
             store,
             proxy,
-            drain: Arc::new(Drain::new()),
+            drain,
             leave: CancellationToken::new(),
             doors: OnceLock::new(),
             probed: CancellationToken::new(),

@@ -4,6 +4,7 @@ use super::{Exit, complain, load};
 use crate::app::{App, Running};
 use crate::config::load::zero_file;
 use crate::config::runtime::Config;
+use crate::core::rules;
 use crate::telemetry::log;
 use crate::world::{World, raise_file_limit};
 use clap::Args;
@@ -39,6 +40,13 @@ pub(super) fn run(args: &RunArgs, world: &World) -> Exit {
     if let Err(error) = log::install(&config.telemetry, world) {
         eprintln!("tidegate: {error}");
         return Exit::Config;
+    }
+    if let Some(rules) = world.env.var("TIDEGATE_TEST_RULES_OFF") {
+        if let Err(why) = rules::switch_off(&rules) {
+            eprintln!("tidegate: TIDEGATE_TEST_RULES_OFF: {why}");
+            return Exit::Config;
+        }
+        tracing::warn!(rules, "rules are switched off: this process breaks its promises on purpose");
     }
     match raise_file_limit() {
         Ok(limit) => tracing::debug!(limit, "open files"),

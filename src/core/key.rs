@@ -44,6 +44,8 @@ pub struct KeyParts<'a> {
     pub https: bool,
     /// `Host` or authority, in any case, with or without port.
     pub host: &'a str,
+    /// The host that a trusted proxy says its client asked for, where that is another.
+    pub forwarded_host: Option<&'a str>,
     /// The client's path, normalised or not.
     pub path: &'a str,
     /// What follows `?`, when there is one.
@@ -76,6 +78,9 @@ impl KeyBuffer {
         let path = normalise_path(parts.path);
         self.part(|out| out.extend_from_slice(path.as_bytes()));
         self.part(|out| write_query(parts.query, rules, out));
+        if let Some(host) = parts.forwarded_host {
+            self.part(|out| out.extend_from_slice(host.as_bytes()));
+        }
         for name in &rules.headers {
             self.part(|out| write_header(parts.headers, name, out));
         }
@@ -192,11 +197,13 @@ fn write_query(query: Option<&str>, rules: &KeyRules, out: &mut SmallVec<[u8; 25
     }
     for parameter in query.split('&') {
         let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+        // Some origins also split at `;`: what such a parameter hides is not ours to ignore.
+        let opaque = parameter.contains(';');
         let chosen = rules
             .query
             .as_ref()
             .is_none_or(|only| only.iter().any(|other| other == name));
-        if chosen && !rules.query_ignore.iter().any(|pattern| ignores(pattern, name)) {
+        if opaque || chosen && !rules.query_ignore.iter().any(|pattern| ignores(pattern, name)) {
             out.push(b'&');
             out.extend_from_slice(parameter.as_bytes());
         }

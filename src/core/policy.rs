@@ -131,6 +131,12 @@ impl Policy {
         matches!(&self.contract, Contract::Strong(_, proof) if proof.writers == Writers::Exclusive)
     }
 
+    /// Whether an eventual route gives what is beyond its bound, flagged, rather than nothing.
+    #[must_use]
+    pub fn serves_beyond_bound(&self) -> bool {
+        matches!(&self.contract, Contract::Eventual(_, bounded) if bounded.on_unreachable == OnUnreachable::Stale)
+    }
+
     /// What a strong route relies on (CONSISTENCY.md section 1), in the words of logs and `explain`; nothing on other levels.
     #[must_use]
     pub fn assumptions(&self) -> Vec<&'static str> {

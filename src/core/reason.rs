@@ -101,6 +101,32 @@ impl NotStored {
         Self::NotUnderstood,
     ];
 
+    /// Whether the origin's answer is the reason, so that what is stored may be stored no longer either; else the request, or chance, is.
+    #[must_use]
+    pub const fn is_of_the_answer(self) -> bool {
+        match self {
+            Self::NoStore
+            | Self::Private
+            | Self::SetCookie
+            | Self::VaryStar
+            | Self::Status
+            | Self::NoFreshness
+            | Self::NoStrongEtag
+            | Self::NotUnderstood => true,
+            Self::RouteOff
+            | Self::Method
+            | Self::RequestNoStore
+            | Self::Credentials
+            | Self::CloseDelimited
+            | Self::Partial
+            | Self::TooLarge
+            | Self::NoMemory
+            | Self::Incomplete
+            | Self::TokenDead
+            | Self::Older => false,
+        }
+    }
+
     /// The word in metrics, logs and Cache-Status `detail`.
     #[must_use]
     pub const fn word(self) -> &'static str {

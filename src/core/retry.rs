@@ -8,6 +8,7 @@
 //! closed before the first byte of an answer (an attempt, but not the node's overload).
 
 use crate::core::reason::RetryReason;
+use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
 
 /// Whether bytes of a request went out.
@@ -99,7 +100,7 @@ pub fn decide(attempt: &Attempt<'_>) -> Verdict {
     // R20
     let harmless = match (attempt.sent, attempt.nature) {
         (Sent::Nothing, Nature::Once | Nature::Repeatable) | (Sent::Maybe, Nature::Repeatable) => true,
-        (Sent::Maybe, Nature::Once) => false,
+        (Sent::Maybe, Nature::Once) => !Rule::R20.holds(),
     };
     if !harmless {
         return Verdict::GiveUp;

@@ -66,6 +66,11 @@ impl Fault {
         }
     }
 
+    /// The target does not fit into a request line.
+    pub(super) const fn too_long() -> Self {
+        Self::refuse(StatusCode::URI_TOO_LONG, "the request target is too long")
+    }
+
     /// Too many requests in flight or waiting.
     pub(super) const fn overloaded() -> Self {
         Self::failure(
@@ -75,6 +80,11 @@ impl Fault {
             "connection_limit_reached",
         )
         .retry_after(1)
+    }
+
+    /// Whether time ran out.
+    pub(super) fn is_timeout(self) -> bool {
+        self.problem == Some(Problem::Timeout)
     }
 
     /// A task of ours ended without a word.
@@ -97,12 +107,13 @@ impl Fault {
         )
     }
 
-    /// A repeated write was refused although its first attempt may have been applied: the refusal proves nothing (R20).
-    pub(super) const fn refused_after_repeat() -> Self {
+    /// A node answered a write in a way that proves nothing: to a repeat whose first attempt may have been applied (R20), or before the
+    /// body was sent (R11).
+    pub(super) const fn unknown() -> Self {
         Self::failure(
             StatusCode::GATEWAY_TIMEOUT,
             Problem::Unknown,
-            "the write was repeated and refused, and its first attempt may have been applied",
+            "the node's answer does not tell whether the write was applied: it may have been, or may be yet",
             "connection_terminated",
         )
     }
@@ -158,6 +169,14 @@ impl Fault {
             };
         }
         let plain = Self::plain(&error.kind);
+        if write && error.sent == Sent::Nothing && plain.status == StatusCode::GATEWAY_TIMEOUT {
+            // Whatever ran out of time, nothing was sent: 503 says so.
+            return Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                ..plain
+            }
+            .retry_after(1);
+        }
         if strong && plain.problem == Some(Problem::Unreachable) {
             // A strong read whose primary cannot be asked is 504: it is not the client's to retry elsewhere.
             return Self {

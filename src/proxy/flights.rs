@@ -115,14 +115,8 @@ pub(super) fn from_confirmed(job: &Job, now: MonoTime, entry: &EntryRef, way: Wa
     )
 }
 
-/// The answer to one reader from what the store has, at `now`: within the contract, or beyond it by the owner's choice.
-pub(super) fn from_stored(
-    job: &Job,
-    now: MonoTime,
-    entry: &EntryRef,
-    breached: bool,
-    detail: Option<&str>,
-) -> Response<Body> {
+/// The answer to one reader from what the store has, at `now`.
+pub(super) fn from_stored(job: &Job, now: MonoTime, entry: &EntryRef, detail: Option<&str>) -> Response<Body> {
     let mut response = hit::answer(&job.parts.method, &job.parts.headers, entry, job.policy.is_strong());
     let meta = entry.meta();
     let status = CacheStatus {
@@ -132,7 +126,6 @@ pub(super) fn from_stored(
         detail,
     };
     let consistency = match &job.policy.contract {
-        Contract::Eventual(..) if breached => Consistency::Breached(meta.staleness(now)),
         Contract::Eventual(..) => Consistency::Bounded(meta.staleness(now)),
         Contract::Strong(..) => Consistency::Exclusive,
         Contract::Off | Contract::Weak(_) => Consistency::Silent,

@@ -20,11 +20,11 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
         validated(&core, &job).await
     } else {
         let reason = reason(&core, &job).0;
-        let response = pass::fetch(&core, &job, OutBody::Empty, None, reason).await;
-        let outcome = if response.extensions().get::<pass::Refused>().is_some() {
-            Outcome::Refused
-        } else {
+        let (response, outcome) = pass::fetch(&core, &job, OutBody::Empty, None, reason).await;
+        let outcome = if outcome == Outcome::Pass {
             Outcome::Miss
+        } else {
+            outcome
         };
         (response, outcome)
     };
@@ -66,10 +66,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
         let mut answered = match core.pool.call(call).await {
             Ok(answered) => answered,
             Err(e) => {
-                return (
-                    pass::fault(job, Fault::of_call(&e, true, false, None)),
-                    Outcome::Refused,
-                );
+                return headers::refuse(&job.connection, Fault::of_call(&e, true, false, None));
             }
         };
         if answered.parts.status == StatusCode::NOT_MODIFIED {
@@ -83,7 +80,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
                     }
                     continue; // R5b: asked again without conditions
                 }
-                _ => return (pass::fault(job, Fault::senseless_304()), Outcome::Refused),
+                _ => return headers::refuse(&job.connection, Fault::senseless_304()),
             }
         }
         headers::from_node(&mut answered.parts.headers);

@@ -3,13 +3,15 @@
 
 use super::ConnectionInfo;
 use super::body::Body;
+use super::error::Fault;
 use super::outbound;
 use crate::config::runtime::Route;
-use crate::core::http::cache_status::CacheStatus;
+use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::{hop, strong};
 use crate::core::policy::{Contract, Policy};
+use crate::core::reason::Outcome;
 use crate::core::time::{Age, Span};
-use http::header::{AGE, CONNECTION, TRANSFER_ENCODING};
+use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -20,10 +22,8 @@ static TIDEGATE_CONSISTENCY: HeaderName = HeaderName::from_static("tidegate-cons
 pub(super) enum Consistency {
     /// Nothing: off and weak routes, generated errors, writes that are not strong.
     Silent,
-    /// Eventual: how long ago it is known to have been current.
+    /// Eventual: how long ago it is known to have been current; beyond the bound, only by the owner's choice, it is called `breached`.
     Bounded(Span),
-    /// Eventual: beyond the bound, by the owner's choice.
-    Breached(Span),
     /// Strong: the primary answered during this request.
     Validated,
     /// Strong: served from memory, proven by the gate.
@@ -34,9 +34,14 @@ pub(super) enum Consistency {
 
 impl Consistency {
     fn value(self, policy: &Policy) -> Option<HeaderValue> {
-        let bounded = |word: &str, staleness: Span| {
+        let bounded = |staleness: Span| {
             let Contract::Eventual(_, bounded) = &policy.contract else {
                 return None;
+            };
+            let word = if staleness > bounded.max_staleness {
+                "breached"
+            } else {
+                "bounded"
             };
             let mut line = Line::new();
             line.text(word).text(";staleness=").number(staleness.as_millis());
@@ -45,8 +50,7 @@ impl Consistency {
         };
         match self {
             Self::Silent => None,
-            Self::Bounded(staleness) => bounded("bounded", staleness),
-            Self::Breached(staleness) => bounded("breached", staleness),
+            Self::Bounded(staleness) => bounded(staleness),
             Self::Validated => Some(HeaderValue::from_static("strong;proof=validated")),
             Self::Exclusive => Some(HeaderValue::from_static("strong;proof=exclusive")),
             Self::Write => Some(HeaderValue::from_static("strong")),
@@ -126,9 +130,22 @@ pub(super) fn stamp(headers: &mut HeaderMap, connection: &ConnectionInfo, status
     headers.append(CACHE_STATUS.clone(), status.value());
 }
 
+/// An answer made here in place of an origin's.
+pub(super) fn refuse(connection: &ConnectionInfo, fault: Fault) -> (Response<Body>, Outcome) {
+    let mut response = fault.response();
+    let status = CacheStatus {
+        handling: Handling::Generated,
+        ttl: None,
+        key: None,
+        detail: Some("refused"),
+    };
+    stamp(response.headers_mut(), connection, status);
+    (response, Outcome::Refused)
+}
+
 /// A node's fields as a client may see them: nothing of its connection.
 pub(super) fn from_node(headers: &mut HeaderMap) {
     hop::strip(headers);
-    headers.remove(CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
+    // What only we may say of an answer.
+    headers.remove(&TIDEGATE_CONSISTENCY);
 }

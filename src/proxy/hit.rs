@@ -7,7 +7,8 @@ use crate::core::http::validate::{self, Precondition};
 use crate::store::EntryRef;
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE, ETAG, EXPIRES, VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
+    DATE, ETAG, EXPIRES, LAST_MODIFIED, TRANSFER_ENCODING, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
@@ -93,6 +94,28 @@ fn not_modified(stored: &HeaderMap) -> Response<Body> {
     for name in [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY] {
         for value in stored.get_all(&name) {
             response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    response
+}
+
+/// A 304 in place of an answer that its requester has already. Its body is let go.
+pub(super) fn to_not_modified(whole: Response<Body>) -> Response<Body> {
+    let mut response = not_modified(whole.headers());
+    let gone = [
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        CONTENT_ENCODING,
+        LAST_MODIFIED,
+        TRANSFER_ENCODING,
+    ];
+    for name in whole.headers().keys() {
+        // What was said of this request (Age, Via, Cache-Status, ...) stays; what describes the body goes with it.
+        if !response.headers().contains_key(name) && !gone.contains(name) {
+            for value in whole.headers().get_all(name) {
+                response.headers_mut().append(name.clone(), value.clone());
+            }
         }
     }
     response

@@ -9,17 +9,19 @@ use super::miss::{as_read, is_server_error, look};
 use super::outbound;
 use super::request::Job;
 use crate::core::admit::{self, Admission, Answer};
+use crate::core::http::freshness;
 use crate::core::http::stored::Meta;
 use crate::core::http::validate::{self, Conditions};
 use crate::core::lookup::{self, Decision};
-use crate::core::reason::NotStored;
+use crate::core::policy::Contract;
+use crate::core::reason::{NotStored, Refusal};
 use crate::store::entry::{Head, Identity, SharedHead};
 use crate::store::fill::{self, FillReader, FillWriter, Pushed};
 use crate::store::flight::{Follower, Leader};
 use crate::store::{EntryRef, Token, new_entry};
 use crate::upstream::{Answered, Call, Kind, NodeBody, OutBody};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, StatusCode};
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,8 @@ const FORMING: Duration = Duration::from_secs(1);
 pub(super) enum Led {
     /// What everybody gets, with a reader from the first byte when there is a body.
     Landed(Landed, Option<FillReader>),
+    /// A 304 confirmed what was stored; these cookies came with it.
+    Confirmed(EntryRef, Vec<HeaderValue>),
     /// An answer for it alone.
     Pass(Box<Answered>, NotStored),
 }
@@ -82,7 +86,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: T
     let read = as_read(&fetch.job, found.disturbed);
     let refresh = matches!(fetch.role, Role::Refresh(_));
     // The token is registered; look in the store again: what was published in between need not be fetched.
-    let stored = match lookup::decide(now, &read, &found.variants, &fetch.job.policy) {
+    let condition_on = match lookup::decide(now, &read, &found.variants, &fetch.job.policy) {
         Decision::ServeAndRefresh { index, .. } if refresh => found.variants.get(index).cloned(),
         Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
             if let Some(entry) = found.variants.get(index).cloned() {
@@ -93,27 +97,38 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: T
         Decision::Revalidate { index, .. } => found.variants.get(index).cloned(),
         Decision::Fetch(_) | Decision::Refuse(_) => None,
     };
+    let newest = lookup::newest(&read, &found.variants, &fetch.job.policy);
+    let stored = newest.and_then(|index| found.variants.get(index).cloned());
     drop(found);
-    fetch.ask(stored, token).await;
+    fetch.ask(condition_on, stored.as_ref(), token).await;
 }
 
 impl Fetch {
-    /// Asks the origin, once with conditions if something is stored, and again without when its 304 speaks of something else (R5b).
-    async fn ask(&mut self, mut stored: Option<EntryRef>, token: Token) {
+    /// Asks the origin, once with conditions if something can be validated, and again without when its 304 speaks of something else
+    /// (R5b). `stored` is what the answer is compared with, whether or not it could be a condition.
+    async fn ask(&mut self, mut condition_on: Option<EntryRef>, stored: Option<&EntryRef>, token: Token) {
         let strong = self.job.policy.is_strong();
+        let mut insisted = false;
         let mut answered = loop {
-            let conditions = stored.as_ref().map_or(Conditions::none(strong), |e| {
+            let mut conditions = condition_on.as_ref().map_or(Conditions::none(strong), |e| {
                 validate::conditional_headers(e.meta(), strong)
             });
+            conditions.no_cache |= insisted;
             let conditional = conditions.is_conditional();
             let answered = match self.call(conditions).await {
                 Ok(answered) => answered,
                 Err(fault) => return self.land(Landed::Failed(fault), None),
             };
+            if !insisted && self.is_beyond_bound(&answered) {
+                insisted = true; // R42: a cache below answered with something too old; the origin itself is asked
+                continue;
+            }
             if answered.parts.status != StatusCode::NOT_MODIFIED {
                 break answered;
             }
-            match stored.take() {
+            match condition_on.take() {
+                // What a purge has taken away since is not confirmed by a weak validator.
+                Some(entry) if conditional && !strong && entry.is_revoked() => {}
                 Some(entry) if conditional => {
                     if validate::confirms(entry.meta(), &answered.parts.headers, strong) {
                         return self.confirmed(&entry, &answered, token);
@@ -123,8 +138,12 @@ impl Fetch {
             }
         };
         headers::from_node(&mut answered.parts.headers);
-        if let Some(old) = &stored {
+        if let Some(old) = stored {
             self.compare(old, &answered, &token);
+        }
+        if self.is_beyond_bound(&answered) && !self.job.policy.serves_beyond_bound() {
+            let refused = Fault::of_refusal(Refusal::StaleRefused);
+            return self.land(Landed::Failed(refused), None);
         }
         match self.admit(&answered) {
             // A broken origin's answer never replaces a good one, however fresh it calls itself (HTTP.md 6).
@@ -134,6 +153,16 @@ impl Fetch {
             Ok(meta) => self.store(answered, meta, token).await,
             Err(why) => self.pass(answered, why),
         }
+    }
+
+    /// R42: whether an answer was already older than the route's bound when it came.
+    fn is_beyond_bound(&self, answered: &Answered) -> bool {
+        let Contract::Eventual(_, bounded) = &self.job.policy.contract else {
+            return false;
+        };
+        let age = freshness::age_field(&answered.parts.headers);
+        let valid_as_of = freshness::valid_as_of(age, answered.sent).unwrap_or_default();
+        answered.received.since(valid_as_of) > bounded.max_staleness
     }
 
     async fn call(&self, conditions: Conditions) -> Result<Answered, Fault> {
@@ -161,19 +190,23 @@ impl Fetch {
     /// A 304 is a fill (R5): a new entry with the stored body, in service only if the token is alive and the very entry it was sent
     /// for is still listed. Whoever asked is answered either way: the origin has just said that this is what it has.
     fn confirmed(&mut self, old: &EntryRef, answered: &Answered, token: Token) {
-        let mut merged = old.headers().clone();
+        let store = Arc::clone(&self.core.shared.store);
         let mut fields = answered.parts.headers.clone();
         headers::from_node(&mut fields);
+        // A cookie on a 304 is for who asked: it is passed on, and changes nothing that is stored.
+        let cookies: Vec<HeaderValue> = fields.get_all(SET_COOKIE).iter().cloned().collect();
+        fields.remove(SET_COOKIE);
+        let mut merged = old.headers().clone();
         validate::merge_304(&mut merged, &fields);
-        let read = as_read(&self.job, false);
+        let answer = self.answer(answered, &fields);
         let admission = admit::freshen(
             old.meta(),
             &merged,
-            &self.answer(answered, &fields),
-            &read,
+            &answer,
+            &as_read(&self.job, false),
             &self.job.policy,
         );
-        let entry = match admission {
+        match admission {
             Admission::Store(mut meta) => {
                 meta.proven = token.is_provable();
                 let head = Arc::new(Head {
@@ -181,19 +214,29 @@ impl Fetch {
                     headers: merged,
                 });
                 let entry = self.entry(head, old.body().clone());
-                if let Err(why) = self.core.shared.store.publish(token, &entry, Some(old)) {
+                if let Err(why) = store.publish(token, &entry, Some(old)) {
                     self.refused(why);
                 }
-                entry
+                self.tell(Landed::Confirmed(entry.clone()), Led::Confirmed(entry, cookies));
             }
             Admission::PassOn(why) => {
-                // What was stored may be stored no longer: it goes, and is the answer this once.
-                self.core.shared.store.differs(self.job.resource, Some(&token));
+                if why.is_of_the_answer() {
+                    // What was stored may be stored no longer.
+                    store.differs(self.job.resource, Some(&token));
+                }
                 self.refused(why);
-                old.clone()
+                let meta = Meta {
+                    sent: answered.sent,
+                    received: answered.received,
+                    initial_age: freshness::age_field(&fields).unwrap_or_default(),
+                    valid_as_of: freshness::valid_as_of(freshness::age_field(&fields), answered.sent)
+                        .unwrap_or_default(),
+                    ..old.meta().clone()
+                };
+                let entry = self.entry(Arc::new(Head { meta, headers: merged }), old.body().clone());
+                self.tell(Landed::Alone, Led::Confirmed(entry, cookies));
             }
-        };
-        self.land(Landed::Confirmed(entry), None);
+        }
     }
 
     /// R12b: an answer that differs from what is stored takes every variant out of service, and every other fill's right to be
@@ -295,11 +338,17 @@ impl Fetch {
     }
 
     fn land(&mut self, landed: Landed, reader: Option<FillReader>) {
+        self.tell(landed.clone(), Led::Landed(landed, reader));
+    }
+
+    /// Tells the followers one thing and who started the fetch another.
+    fn tell(&mut self, followers: Landed, starter: Led) {
         if let Some(leader) = self.role.leader() {
-            leader.tell(Arc::new(landed.clone()));
+            leader.tell(Arc::new(followers));
         }
         if let Some(tell) = self.tell.take() {
-            let _ = tell.send(Led::Landed(landed, reader));
+            // A requester that has left drops the answer, which closes its connection.
+            let _ = tell.send(starter);
         }
     }
 

@@ -7,9 +7,8 @@ use super::headers;
 use super::lead::{self, Led};
 use super::pass;
 use super::request::Job;
-use super::{Body, Core, head};
-use crate::core::http::cache_status::{CacheStatus, Handling};
-use crate::core::http::vary;
+use super::{Body, Core, head, hit};
+use crate::core::http::{validate, vary};
 use crate::core::lookup::{self, Decision, Failure, Fallback, Read};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome};
@@ -18,7 +17,7 @@ use crate::store::fill::FillReader;
 use crate::store::flight::{Boarding, Wish};
 use crate::store::{EntryRef, Found, Token};
 use crate::upstream::{Answered, OutBody};
-use http::header::RANGE;
+use http::header::{RANGE, SET_COOKIE};
 use http::{Method, Response, StatusCode};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -51,7 +50,7 @@ pub(super) fn refresh(core: &Arc<Core>, job: &Arc<Job>) {
     let (boarding, token) = board(core, job, now, &found, wish);
     if let (Boarding::Lead(leader, _), Some(token)) = (boarding, token) {
         let (tell, _) = oneshot::channel();
-        tokio::spawn(lead::run(
+        core.shared.detached.spawn(lead::run(
             Arc::clone(core),
             Arc::clone(job),
             lead::Role::Refresh(leader),
@@ -81,7 +80,7 @@ async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
         let reason = match lookup::decide(now, &read, &found.variants, &job.policy) {
             Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
                 match found.variants.get(index) {
-                    Some(entry) => return (flights::from_stored(job, now, entry, false, None), Outcome::Hit),
+                    Some(entry) => return (flights::from_stored(job, now, entry, None), Outcome::Hit),
                     None => FetchReason::UriMiss,
                 }
             }
@@ -180,9 +179,9 @@ fn flight_key(core: &Core, job: &Job, found: &Found) -> u128 {
 
 async fn fetch(core: &Arc<Core>, job: &Arc<Job>, role: lead::Role, token: Token) -> Led {
     let (tell, told) = oneshot::channel();
-    tokio::spawn(lead::run(Arc::clone(core), Arc::clone(job), role, token, tell));
-    told.await
-        .unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None))
+    let work = lead::run(Arc::clone(core), Arc::clone(job), role, token, tell);
+    let led = core.detach(work, told).await;
+    led.unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None))
 }
 
 /// One reader's answer from what a fetch brought; none when it is not for this reader, who has to fetch alone.
@@ -190,6 +189,13 @@ async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(
     let now = core.now();
     let (landed, reader) = match led {
         Led::Landed(landed, reader) => (landed, reader),
+        Led::Confirmed(entry, cookies) => {
+            let mut response = flights::from_confirmed(job, now, &entry, way);
+            for cookie in cookies {
+                response.headers_mut().append(SET_COOKIE, cookie);
+            }
+            return Some((response, Outcome::Revalidated));
+        }
         Led::Pass(answered, why) => return Some(passed(core, job, *answered, why, way).await),
     };
     let outcome = flights::outcome(&landed, way.collapsed);
@@ -210,8 +216,10 @@ async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(
             Some((flights::from_confirmed(job, now, &entry, way), outcome))
         }
         Landed::Found(_) if way.collapsed => None,
-        Landed::Found(entry) => Some((flights::from_stored(job, now, &entry, false, None), outcome)),
+        Landed::Found(entry) => Some((flights::from_stored(job, now, &entry, None), outcome)),
         Landed::Alone => None,
+        // The leader's time was up, not this reader's.
+        Landed::Failed(fault) if way.collapsed && fault.is_timeout() => None,
         Landed::Failed(fault) => Some(failed(core, job, fault)),
         Landed::ServerError => stand_in(core, job, Failure::ServerError).and_then(Result::ok),
     }
@@ -233,13 +241,22 @@ async fn passed(
     if why == NotStored::TooLarge && job.parts.headers.contains_key(RANGE) {
         // Too large to keep: the origin cuts the range itself.
         drop(answered);
-        let response = pass::fetch(core, job, OutBody::Empty, None, way.reason).await;
-        return (response, Outcome::Pass);
+        return pass::fetch(core, job, OutBody::Empty, None, way.reason).await;
     }
-    (
-        pass::answer(core, job, answered, way.forwarded(None, false), Some(why)),
-        Outcome::Miss,
-    )
+    // R5c: the flight carried no conditions; the requester's own are applied to what came.
+    let (request, strong) = (&job.parts, job.policy.is_strong());
+    let known = validate::has_it(
+        &request.method,
+        &request.headers,
+        answered.parts.status,
+        &answered.parts.headers,
+        strong,
+    );
+    let mut response = pass::answer(core, job, answered, way.forwarded(None, false), Some(why));
+    if known {
+        response = hit::to_not_modified(response);
+    }
+    (response, Outcome::Miss)
 }
 
 /// What a read gets when no answer came: something stale within the contract, or the fault.
@@ -259,8 +276,8 @@ fn stand_in(core: &Core, job: &Job, failure: Failure) -> Option<Result<(Response
     let entry: Option<&EntryRef> =
         lookup::newest(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
     match lookup::fallback(now, &read, entry.map(|e| e.meta()), failure, &job.policy) {
-        Fallback::Serve { breached, .. } => Some(Ok((
-            flights::from_stored(job, now, entry?, breached, Some("stand-in")),
+        Fallback::Serve { .. } => Some(Ok((
+            flights::from_stored(job, now, entry?, Some("stand-in")),
             Outcome::Stale,
         ))),
         Fallback::Refuse(refusal) => Some(Err(Fault::of_refusal(refusal))),
@@ -269,15 +286,7 @@ fn stand_in(core: &Core, job: &Job, failure: Failure) -> Option<Result<(Response
 }
 
 fn refuse(job: &Job, fault: Fault) -> (Response<Body>, Outcome) {
-    let mut response = fault.response();
-    let status = CacheStatus {
-        handling: Handling::Generated,
-        ttl: None,
-        key: None,
-        detail: Some("refused"),
-    };
-    headers::stamp(response.headers_mut(), &job.connection, status);
-    (response, Outcome::Refused)
+    headers::refuse(&job.connection, fault)
 }
 
 /// The statuses that say the origin is broken rather than what it has to say (RFC 5861 s4).

@@ -26,6 +26,7 @@ pub use purge::{PurgeError, PurgeTarget};
 use crate::config::runtime::{Config, Listener};
 use crate::core::key::KeySecret;
 use crate::core::reason::Outcome;
+use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
@@ -40,6 +41,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 /// What all cores share.
 pub struct Shared {
@@ -52,6 +55,8 @@ pub struct Shared {
     secret: KeySecret,
     /// Requests in flight, by route; counted only where the route has a limit.
     in_flight: Vec<AtomicUsize>,
+    /// Writes and fetches whose client may have left: leaving waits for them.
+    detached: TaskTracker,
 }
 
 impl std::fmt::Debug for Shared {
@@ -61,7 +66,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Brings the rooms together.
+    /// Brings the rooms together. What outlives its client is spawned on `detached`.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
@@ -69,6 +74,7 @@ impl Shared {
         store: Arc<Store>,
         upstreams: Arc<Upstreams>,
         metrics: Arc<Metrics>,
+        detached: TaskTracker,
     ) -> Arc<Self> {
         let secret = KeySecret(world.entropy.next_u64(), world.entropy.next_u64());
         let in_flight = config.routes.iter().map(|_| AtomicUsize::new(0)).collect();
@@ -80,6 +86,7 @@ impl Shared {
             upstreams,
             secret,
             in_flight,
+            detached,
         })
     }
 }
@@ -100,6 +107,20 @@ struct Core {
 impl Core {
     fn now(&self) -> MonoTime {
         self.shared.world.clock.mono()
+    }
+
+    /// Runs `work` whatever becomes of the client, and waits for what it tells; none when it ended without a word (R21).
+    async fn detach<T>(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+        told: oneshot::Receiver<T>,
+    ) -> Option<T> {
+        if Rule::R21.holds() {
+            self.shared.detached.spawn(work);
+            return told.await.ok();
+        }
+        let ((), told) = tokio::join!(work, told);
+        told.ok()
     }
 
     /// Counts an answer when it is done: now, or when its body has ended.

@@ -7,8 +7,7 @@ use crate::core::http::hop;
 use crate::world::Entropy;
 use http::header::{FORWARDED, HOST};
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -19,7 +18,7 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     let mut out = Request::new(()).into_parts().0;
     out.method = job.parts.method.clone();
-    out.uri = uri(&job.path, job.parts.uri.query());
+    out.uri = job.target.clone();
     out.version = Version::HTTP_11;
     out.headers = job.parts.headers.clone();
     let headers = &mut out.headers;
@@ -39,20 +38,14 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     out
 }
 
-/// Origin-form. What was matched as a path is one; should it not parse, the root is asked for rather than something unchecked.
-fn uri(path: &str, query: Option<&str>) -> Uri {
-    let target = match query {
-        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-        None => PathAndQuery::try_from(path),
-    };
-    Uri::from(target.unwrap_or_else(|_| PathAndQuery::from_static("/")))
-}
-
 /// Who asked, over what, for which host. What the peer says of others is believed only from `trusted_proxies`.
 fn trail(headers: &mut HeaderMap, connection: &ConnectionInfo, authority: &str) {
     let proto = if connection.peer.tls { "https" } else { "http" };
     if !connection.trusted {
-        for name in [&FORWARDED, &X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST] {
+        // Not only those we set: frameworks believe -Prefix, -Port and others as well.
+        let claims = |name: &&HeaderName| *name == FORWARDED || name.as_str().starts_with("x-forwarded-");
+        let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
+        for name in claimed {
             headers.remove(name);
         }
     }

@@ -10,8 +10,8 @@ use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome};
 use crate::upstream::{Answered, Call, Kind, OutBody};
-use http::header::{IF_MODIFIED_SINCE, IF_RANGE};
-use http::{HeaderMap, Method, Response};
+use http::header::{CACHE_CONTROL, IF_MODIFIED_SINCE, IF_RANGE};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use std::sync::Arc;
 
 /// Answers a request that passes.
@@ -22,18 +22,9 @@ pub(super) async fn run(
     watch: UploadWatch,
     reason: FetchReason,
 ) -> Response<Body> {
-    let response = fetch(&core, &job, body, Some(&watch), reason).await;
-    let outcome = if response.extensions().get::<Refused>().is_some() {
-        Outcome::Refused
-    } else {
-        Outcome::Pass
-    };
+    let (response, outcome) = fetch(&core, &job, body, Some(&watch), reason).await;
     core.account(Some(job.route.id), outcome, job.start, response)
 }
-
-/// Marks an answer made here.
-#[derive(Clone)]
-pub(super) struct Refused;
 
 /// Asks a node, and shapes its answer or the fault.
 pub(super) async fn fetch(
@@ -42,11 +33,15 @@ pub(super) async fn fetch(
     body: OutBody,
     watch: Option<&UploadWatch>,
     reason: FetchReason,
-) -> Response<Body> {
+) -> (Response<Body>, Outcome) {
     let strong = job.policy.is_strong();
     let mut parts = outbound::parts(job, &*core.shared.world.entropy);
     if strong {
         undated(&mut parts.headers);
+        // R5b: whatever is below must ask the primary as well.
+        parts
+            .headers
+            .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
     let call = Call {
         upstream: job.resource.upstream,
@@ -68,26 +63,12 @@ pub(super) async fn fetch(
         detail: None,
     };
     match core.pool.call(call).await {
-        Ok(answered) => answer(core, job, answered, status, None),
-        Err(e) => fault(
-            job,
-            Fault::of_call(&e, strong, false, watch.and_then(UploadWatch::fault)),
-        ),
+        Ok(answered) => (answer(core, job, answered, status, None), Outcome::Pass),
+        Err(e) => {
+            let fault = Fault::of_call(&e, strong, false, watch.and_then(UploadWatch::fault));
+            headers::refuse(&job.connection, fault)
+        }
     }
-}
-
-/// A fault in place of an answer.
-pub(super) fn fault(job: &Job, fault: Fault) -> Response<Body> {
-    let mut response = fault.response();
-    response.extensions_mut().insert(Refused);
-    let status = CacheStatus {
-        handling: Handling::Generated,
-        ttl: None,
-        key: None,
-        detail: Some("refused"),
-    };
-    headers::stamp(response.headers_mut(), &job.connection, status);
-    response
 }
 
 /// R5c: on strong routes dates prove nothing.

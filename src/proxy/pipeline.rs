@@ -9,6 +9,7 @@ use super::routes;
 use super::{Answering, ConnectionInfo, Core, InFlight, hit, miss, pass, write};
 use crate::config::runtime::{Action, RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
+use crate::core::http::hop;
 use crate::core::key::{KeyBuffer, KeyParts};
 use crate::core::lookup::{self, Decision, Read};
 use crate::core::policy::{Caching, Contract, Policy};
@@ -17,9 +18,10 @@ use crate::core::time::{Age, MonoTime};
 use crate::store::{EntryRef, ResourceId};
 use crate::upstream::OutBody;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, LOCATION};
+use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -35,8 +37,16 @@ where
     B::Error: Into<BoxError>,
 {
     let start = core.now();
-    let (parts, body) = request.into_parts();
-    match answer_now(core, connection, &parts, body.is_end_stream(), start) {
+    let (mut parts, body) = request.into_parts();
+    let checked = request::check(&parts, connection);
+    // Before anything is read: the node must see the request that key, Vary and conditions were taken from (RFC 9110 s7.6.1).
+    if parts.headers.contains_key(CONNECTION) {
+        hop::strip(&mut parts.headers);
+    }
+    let step = checked
+        .map_err(|fault| (None, fault))
+        .and_then(|()| answer_now(core, connection, &parts, body.is_end_stream(), start));
+    match step {
         Ok(Step::Ready(route, outcome, response)) => {
             Answering::Ready(Some(core.account(route, outcome, start, response)))
         }
@@ -61,6 +71,8 @@ struct Go {
     route: Arc<Route>,
     policy: Arc<Policy>,
     guard: Option<InFlight>,
+    https: bool,
+    target: Uri,
     authority: String,
     sent: String,
     resource: ResourceId,
@@ -90,7 +102,6 @@ fn answer_now(
 ) -> Result<Step, Refused> {
     let shared = &core.shared;
     let authority = request::authority(&parts.uri, &parts.headers).map_err(|f| (None, f))?;
-    request::check(parts, connection).map_err(|f| (None, f))?;
     let path = request::path(&parts.uri);
     let route = request::route(shared, parts, &request::host_name(authority), &path).map_err(|f| (None, f))?;
     let own = |mut response: Response<Body>| {
@@ -107,6 +118,7 @@ fn answer_now(
         Action::Redirect { to, status } => return own(redirect(to, *status, parts, authority)),
         Action::Respond { status, body } => return own(respond(*status, body, &parts.method)),
     };
+    let scheme = request::Seen::of(connection, &parts.headers);
     let sent = routes::sent_path(&route.matches, rewrite.as_ref(), &path);
     let resource = routes::resource(shared.secret, upstream, &sent, parts.uri.query());
     let go = |next, digest, key| {
@@ -121,6 +133,8 @@ fn answer_now(
             route: Arc::clone(route),
             policy: Arc::clone(policy),
             guard,
+            https: scheme.https,
+            target: target(&sent, parts.uri.query()).ok_or((Some(route.id), Fault::too_long()))?,
             authority: authority.to_owned(),
             sent: sent.into_owned(),
             resource,
@@ -136,7 +150,7 @@ fn answer_now(
         Handling::Read(caching) => caching,
     };
     KEY.with_borrow_mut(|buffer| {
-        let key = write_key(buffer, route, connection, parts, authority, caching);
+        let key = write_key(buffer, route, &scheme, parts, authority, caching);
         let digest = shared.secret.digest(key).0;
         let found = shared.store.lookup(start, resource, digest, key);
         let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed);
@@ -166,17 +180,27 @@ fn answer_now(
     })
 }
 
+/// Origin-form, as the node gets it; none when it is longer than a request target can be.
+fn target(path: &str, query: Option<&str>) -> Option<Uri> {
+    let target = match query {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    target.ok().map(Uri::from)
+}
+
 fn write_key<'b>(
     buffer: &'b mut KeyBuffer,
     route: &Route,
-    connection: &ConnectionInfo,
+    seen: &request::Seen<'_>,
     parts: &Parts,
     authority: &str,
     caching: &Caching,
 ) -> &'b [u8] {
     let key = KeyParts {
         route: route.id,
-        https: connection.peer.tls,
+        https: seen.https,
+        forwarded_host: seen.host.filter(|host| *host != authority),
         host: authority,
         path: parts.uri.path(),
         query: parts.uri.query(),
@@ -218,7 +242,7 @@ fn stored(
     response
 }
 
-fn launch<B>(core: &Arc<Core>, connection: &Arc<ConnectionInfo>, parts: Parts, body: B, go: Go) -> Answering
+fn launch<B>(core: &Arc<Core>, connection: &Arc<ConnectionInfo>, mut parts: Parts, body: B, go: Go) -> Answering
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -227,6 +251,8 @@ where
         route,
         policy,
         guard,
+        https,
+        target,
         authority,
         sent,
         resource,
@@ -236,6 +262,9 @@ where
         next,
     } = go;
     let deadline = request::deadline(start, &route);
+    if matches!(next, Next::Refresh(_)) {
+        parts.method = Method::GET; // HEAD is served from it, but refreshes nothing
+    }
     let connection = Arc::clone(connection);
     let (max, stall) = (connection.peer.listener.max_body, connection.peer.listener.body_timeout);
     let job = Job {
@@ -243,6 +272,8 @@ where
         route,
         policy,
         parts,
+        https,
+        target,
         authority,
         path: sent,
         resource,

@@ -27,10 +27,11 @@ pub(super) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a 
         _ => None,
     };
     let host = host.ok_or(Fault::refuse_and_close(StatusCode::BAD_REQUEST, BAD))?;
-    match uri.authority() {
-        Some(target) if target.as_str().contains('@') => Err(Fault::refuse_and_close(StatusCode::BAD_REQUEST, BAD)),
-        Some(target) => Ok(target.as_str()),
-        None => Ok(host),
+    match (uri.scheme(), uri.authority()) {
+        (Some(_), Some(target)) if is_authority(target.as_str()) => Ok(target.as_str()),
+        (None, None) => Ok(host),
+        // An authority-form target belongs to CONNECT alone (RFC 9112 s3.2.3).
+        _ => Err(Fault::refuse_and_close(StatusCode::BAD_REQUEST, BAD)),
     }
 }
 
@@ -88,6 +89,9 @@ pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<(), Fa
             "the body is larger than max_body",
         ));
     }
+    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(Fault::refuse(StatusCode::BAD_REQUEST, "only OPTIONS may ask for *"));
+    }
     match parts.method.as_str() {
         "TRACE" => Err(Fault::refuse(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not allowed")),
         "PURGE" => Err(Fault::refuse(
@@ -99,6 +103,45 @@ pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<(), Fa
             "tunnels are not supported",
         )),
         _ => Ok(()),
+    }
+}
+
+/// What the first proxy in front of us saw, where its word is believed.
+pub(super) struct Seen<'a> {
+    /// The client used https.
+    pub(super) https: bool,
+    /// The host it asked for.
+    pub(super) host: Option<&'a str>,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(connection: &ConnectionInfo, headers: &'a HeaderMap) -> Self {
+        if !connection.trusted {
+            return Self {
+                https: connection.peer.tls,
+                host: None,
+            };
+        }
+        let first = |name: &str| {
+            let line = headers.get(name)?.to_str().ok()?;
+            line.split(',')
+                .next()
+                .map(str::trim)
+                .filter(|member| !member.is_empty())
+        };
+        let parameter = |wanted: &str| {
+            first("forwarded")?.split(';').find_map(|pair| {
+                let (name, value) = pair.split_once('=')?;
+                name.trim()
+                    .eq_ignore_ascii_case(wanted)
+                    .then(|| value.trim().trim_matches('"'))
+            })
+        };
+        let proto = first("x-forwarded-proto").or_else(|| parameter("proto"));
+        Self {
+            https: proto.map_or(connection.peer.tls, |proto| proto.eq_ignore_ascii_case("https")),
+            host: first("x-forwarded-host").or_else(|| parameter("host")),
+        }
     }
 }
 
@@ -163,6 +206,10 @@ pub(super) struct Job {
     pub(super) policy: Arc<Policy>,
     /// The client's head.
     pub(super) parts: Parts,
+    /// Whether the client used https, as far as that can be known and is believed.
+    pub(super) https: bool,
+    /// The request target as sent to the node.
+    pub(super) target: Uri,
     /// The effective host with its port, as the client sent it.
     pub(super) authority: String,
     /// The path as sent to the node.

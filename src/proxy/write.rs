@@ -5,16 +5,17 @@ use super::body::{Body, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::Job;
-use super::{Core, hit, outbound, pass, routes};
+use super::{Core, hit, outbound, routes};
 use crate::core::consistency::write::judge;
 use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::reason::{FetchReason, Outcome, WriteOutcome};
 use crate::core::retry::Sent;
+use crate::core::rules::Rule;
 use crate::store::{OpenWrite, ResourceId, WriteEnd, WriteGuard};
 use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
 use http::header::EXPECT;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -30,27 +31,25 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
     let (tell, told) = oneshot::channel();
     // Registered before the task runs: from here no fill in flight may be stored (R1).
     let guard = core.shared.store.begin_write(vec![(job.resource, job.path.clone())]);
-    tokio::spawn(carry(Arc::clone(&core), Arc::clone(&job), body, guard, tell));
+    let work = carry(Arc::clone(&core), Arc::clone(&job), body, guard, tell);
     let strong = job.policy.is_strong();
-    let (response, outcome) = match told.await {
-        Ok(Ok((answered, open))) if strong && open.is_some() && refused_after_repeat(&answered) => {
+    let (response, outcome) = match core.detach(work, told).await {
+        Some(Ok((answered, open))) if strong && open.is_some() && sounds_definite(&answered) => {
             drop(answered); // closes the connection: the settling time begins
             drop(open);
-            (pass::fault(&job, Fault::refused_after_repeat()), Outcome::Refused)
+            headers::refuse(&job.connection, Fault::unknown())
         }
-        Ok(Ok((answered, open))) => (answer(&job, answered, open), Outcome::Pass),
-        Ok(Err(e)) => (
-            pass::fault(&job, Fault::of_call(&e, strong, true, watch.fault())),
-            Outcome::Refused,
-        ),
-        Err(_) => (pass::fault(&job, Fault::internal()), Outcome::Refused),
+        Some(Ok((answered, open))) => (answer(&job, answered, open), Outcome::Pass),
+        Some(Err(e)) => headers::refuse(&job.connection, Fault::of_call(&e, strong, true, watch.fault())),
+        None => headers::refuse(&job.connection, Fault::internal()),
     };
     core.account(Some(job.route.id), outcome, job.start, response)
 }
 
-/// R20: passed on, it would say "not applied", which nobody knows.
-fn refused_after_repeat(answered: &Answered) -> bool {
-    answered.after_maybe_applied && answered.parts.status.is_client_error()
+/// Passed on, such an answer to a write of unknown outcome would be read as a promise: a refusal of a repeat whose first attempt may
+/// have been applied (R20), or an answer that came before the body was sent (R11).
+fn sounds_definite(answered: &Answered) -> bool {
+    !answered.parts.status.is_server_error() && answered.parts.status != StatusCode::ACCEPTED
 }
 
 /// Sends the write and ends it at the gate, whoever still listens.
@@ -85,6 +84,12 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
             let complete = tokio::time::timeout(LATE_UPLOAD, upload).await.unwrap_or(false);
             let outcome = judge(answered.parts.status, complete, answered.after_maybe_applied);
             core.shared.metrics.write(job.route.id, outcome);
+            if !Rule::R10.holds() {
+                let _ = tell.send(Ok((answered, None)));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                guard.end(WriteEnd::Applied);
+                return;
+            }
             let open = end(&core, &job, &answered, outcome, guard);
             Ok((answered, open))
         }
@@ -96,11 +101,14 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
 /// Ends the write at the gate, before its answer goes anywhere. Returns what still has to happen when its connection closes.
 fn end(core: &Core, job: &Job, answered: &Answered, outcome: WriteOutcome, guard: WriteGuard) -> Option<OpenWrite> {
     let store = &core.shared.store;
+    if Rule::R12.holds() {
+        // After any 2xx or 3xx, a 202 too: whatever it made may be there already.
+        for (resource, _) in named(core, job, answered) {
+            store.drop_resource(resource); // R12
+        }
+    }
     match outcome {
         WriteOutcome::Applied => {
-            for (resource, _) in named(core, job, answered) {
-                store.drop_resource(resource); // R12
-            }
             guard.end(WriteEnd::Applied)
         }
         WriteOutcome::Rejected => guard.end(WriteEnd::Rejected),
@@ -113,7 +121,7 @@ fn end(core: &Core, job: &Job, answered: &Answered, outcome: WriteOutcome, guard
 fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String)> {
     let shared = &core.shared;
     let request = RequestUrl {
-        https: job.connection.peer.tls,
+        https: job.https,
         host: &job.authority,
         path: job.parts.uri.path(),
         query: job.parts.uri.query(),
@@ -141,6 +149,7 @@ fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String
 
 fn answer(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Response<Body> {
     let Answered { mut parts, body, .. } = answered;
+    let unknown = open.is_some();
     headers::from_node(&mut parts.headers);
     let stall = job.connection.peer.listener.body_timeout;
     let version = parts.version;
@@ -171,7 +180,7 @@ fn answer(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Response<Bo
         key: None,
         detail: None,
     };
-    let consistency = if job.policy.is_strong() {
+    let consistency = if job.policy.is_strong() && !unknown {
         Consistency::Write
     } else {
         Consistency::Silent

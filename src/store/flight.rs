@@ -5,6 +5,7 @@
 //! outcome is told; a leader that is dropped tells its followers that nobody leads any more.
 
 use super::index::TokenWatch;
+use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
@@ -110,6 +111,9 @@ impl Flights {
             let known = matches!(*sent.stage.borrow(), Stage::Told(_) | Stage::Lost);
             let since = now.since(MonoTime::from_micros(sent.sent.load(Ordering::Acquire)));
             let young = wish.within.is_none_or(|bound| since <= bound);
+            if !Rule::R8.holds() {
+                return follow(sent, wish.max_waiters).map_or(Boarding::Alone, Boarding::Follow);
+            }
             if wish.unsent_only {
                 if !known {
                     after = follow(sent, usize::MAX);

@@ -11,6 +11,7 @@ use super::pool::{Refused, Tried};
 use super::{One, Place, Pool, Shared};
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
+use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -447,7 +448,7 @@ impl Progress<'_> {
     fn may_need_again(&self, reused: bool) -> bool {
         let more = self.made < self.one.config.retry.attempts;
         // A kept-alive connection may die before a byte of the request was written, whatever the request is.
-        reused || (more && matches!(self.nature, Nature::Repeatable))
+        reused || (more && (matches!(self.nature, Nature::Repeatable) || !Rule::R20.holds()))
     }
 }
 

@@ -27,12 +27,16 @@ pub(super) fn world() -> World {
     }
 }
 
+/// Seconds before boot at which the monotonic clock has its origin: an answer that was old when the machine started must still have
+/// an instant at which it was current (R42). More than the largest `Age` (2^31 s).
+const BEFORE_BOOT: u64 = 1 << 32;
+
 struct RealClock;
 
 impl Clock for RealClock {
     fn mono(&self) -> MonoTime {
         let t = clock_gettime(ClockId::Boottime);
-        MonoTime::from_micros(t.tv_sec.unsigned_abs() * 1_000_000 + t.tv_nsec.unsigned_abs() / 1000)
+        MonoTime::from_micros((t.tv_sec.unsigned_abs() + BEFORE_BOOT) * 1_000_000 + t.tv_nsec.unsigned_abs() / 1000)
     }
 
     fn wall(&self) -> WallTime {

@@ -7,6 +7,7 @@
 use super::listed::{Entries, Entry};
 use super::write::Ended;
 use crate::core::reason::NotStored;
+use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use smallvec::SmallVec;
 
@@ -74,6 +75,9 @@ impl<E: Entry + Clone> Gate<E> {
     /// Whether the record must stay (R4): it has writers, an unsettled time, tokens or entries.
     #[must_use]
     pub fn is_pinned(&self, now: MonoTime) -> bool {
+        if !Rule::R4.holds() {
+            return !self.entries.is_empty();
+        }
         self.is_disturbed(now) || !self.tokens.is_empty() || !self.entries.is_empty()
     }
 
@@ -87,7 +91,7 @@ impl<E: Entry + Clone> Gate<E> {
     /// on a route whose gear can prove at all.
     pub fn register(&mut self, now: MonoTime, token: TokenId, can_prove: bool) -> bool {
         self.tokens.push(token);
-        can_prove && !self.is_disturbed(now)
+        can_prove && (!self.is_disturbed(now) || !Rule::R2.holds())
     }
 
     /// Whether no write or purge has overtaken the fill.
@@ -104,7 +108,7 @@ impl<E: Entry + Clone> Gate<E> {
     /// A fill is complete: lists its entry if the token is alive, in the same step (R1). The older of two entries of one variant is
     /// revoked; when that is the new one, it is refused. Beyond [`MAX_VARIANTS`] under a key the oldest is replaced.
     pub fn publish(&mut self, token: TokenId, entry: E) -> Published<E> {
-        if !self.is_alive(token) {
+        if !self.is_alive(token) && Rule::R1.holds() {
             return Published::Refused(NotStored::TokenDead); // R1
         }
         self.release(token);
@@ -149,7 +153,7 @@ impl<E: Entry + Clone> Gate<E> {
 
     /// A 304 is a fill (R5): lists the entry made from it only if its token is alive *and* the very entry it was sent for is still listed.
     pub fn publish_validated(&mut self, token: TokenId, validated: &E, entry: E) -> Published<E> {
-        if !self.entries.contains(validated) {
+        if !self.entries.contains(validated) && Rule::R5.holds() {
             self.release(token);
             return Published::Refused(NotStored::TokenDead); // R5
         }
@@ -158,7 +162,7 @@ impl<E: Entry + Clone> Gate<E> {
 
     /// A write begins: no fill in flight may be stored (R1). Entries stay in service until the write ends, as nothing is acked yet.
     pub fn begin(&mut self) {
-        self.writers += 1;
+        self.writers = if Rule::R3.holds() { self.writers + 1 } else { 1 };
         self.kill();
     }
 
@@ -178,7 +182,11 @@ impl<E: Entry + Clone> Gate<E> {
             Ended::Applied | Ended::Rejected | Ended::NotSent => {}
         }
         self.kill(); // R3: a fill that began during the write may have read the old value
-        self.writers = self.writers.saturating_sub(1);
+        self.writers = if Rule::R3.holds() {
+            self.writers.saturating_sub(1)
+        } else {
+            0
+        };
         if ended.revokes() { self.revoke_all() } else { Vec::new() }
     }
 
@@ -232,7 +240,12 @@ impl<E: Entry + Clone> Gate<E> {
     }
 
     fn revoke_all(&mut self) -> Vec<E> {
-        let gone = self.entries.take();
+        let gone = if Rule::R6.holds() {
+            self.entries.take()
+        } else {
+            let first = self.entries.iter().next().map(E::id);
+            self.entries.remove_where(|e| Some(e.id()) == first)
+        };
         gone.iter().for_each(E::revoke); // R6: all variants, HEAD, ranges, negative entries
         gone
     }

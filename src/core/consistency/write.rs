@@ -1,6 +1,7 @@
 //! What became of a write: definite or unknown (R11), and what that does to its resource.
 
 use crate::core::reason::WriteOutcome;
+use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use http::StatusCode;
 
@@ -38,6 +39,13 @@ impl Ended {
 #[must_use]
 pub fn judge(status: StatusCode, upload_complete: bool, repeated: bool) -> WriteOutcome {
     let code = status.as_u16();
+    if !Rule::R11.holds() {
+        return if code >= 400 {
+            WriteOutcome::Rejected
+        } else {
+            WriteOutcome::Applied
+        };
+    }
     if !upload_complete || code == 202 || !(200..500).contains(&code) {
         return WriteOutcome::Unknown;
     }

@@ -3,6 +3,7 @@
 
 use crate::core::http::directives::ResponseDirectives;
 use crate::core::reason::NotStored;
+use crate::core::rules::Rule;
 use http::StatusCode;
 
 /// RFC 9110 s15.1: statuses for which a cache may choose a lifetime itself. 206 is among them there, but is never stored here (R7).
@@ -19,7 +20,7 @@ pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
 pub fn is_stored_on_strong(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200 | 203 | 204 | 300 | 301 | 302 | 303 | 307 | 308 | 404 | 410
+        200 | 203 | 204 | 206 | 300 | 301 | 302 | 303 | 307 | 308 | 404 | 410
     )
 }
 
@@ -27,7 +28,7 @@ pub fn is_stored_on_strong(status: StatusCode) -> bool {
 #[must_use]
 pub fn forbidden(status: StatusCode, directives: &ResponseDirectives) -> Option<NotStored> {
     match status.as_u16() {
-        206 => return Some(NotStored::Partial), // R7
+        206 if Rule::R7.holds() => return Some(NotStored::Partial), // R7
         200..=303 | 305..=599 => {}
         _ => return Some(NotStored::Status), // 1xx is not final, a 304 is no answer of its own
     }

@@ -6,8 +6,8 @@ use crate::core::http::etag;
 use crate::core::http::hop;
 use crate::core::http::stored::{Etag, Meta};
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -43,6 +43,21 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, meta: &Meta, strong: bool)
     } else {
         Precondition::Proceed
     }
+}
+
+/// The same for an answer that is not stored, by its own fields: whether its requester has it already.
+#[must_use]
+pub fn has_it(method: &Method, request: &HeaderMap, status: StatusCode, answer: &HeaderMap, strong: bool) -> bool {
+    if !matches!(*method, Method::GET | Method::HEAD) || !status.is_success() {
+        return false;
+    }
+    if request.contains_key(IF_NONE_MATCH) {
+        return etag::list_names(request, &IF_NONE_MATCH, etag::of(answer).as_ref());
+    }
+    let date = |name| dates::field(answer, name).valid();
+    let modified = date(&LAST_MODIFIED).or_else(|| date(&DATE));
+    let since = dates::field(request, &IF_MODIFIED_SINCE).valid();
+    !strong && matches!((modified, since), (Some(modified), Some(since)) if modified <= since) // R5c
 }
 
 /// What we ask of the origin.
@@ -128,11 +143,12 @@ pub fn confirms(meta: &Meta, answer: &HeaderMap, strong: bool) -> bool {
     }
 }
 
-/// R12b: whether an answer of the origin shows that what is stored is out of date: another strong ETag, or another status. A 5xx, a
-/// 408 or a 429 says nothing of the resource; a 304, a 206 or a 416 says that it is still there.
+/// R12b: whether an answer of the origin shows that what is stored is out of date: another strong ETag, or another status. Only
+/// statuses that speak of the resource count: any other 4xx is about the request, and clients could empty the store with it; a 5xx says
+/// nothing; a 304 or 206 says that it is still there.
 #[must_use]
 pub fn differs(meta: &Meta, status: StatusCode, answer: &HeaderMap) -> bool {
-    if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 416 | 429) {
+    if !matches!(status.as_u16(), 200..=205 | 207..=303 | 305..=399 | 404 | 410) {
         return false;
     }
     if status != meta.status {

@@ -20,6 +20,7 @@ fn key(https: bool, host: &str, url: &str, fields: &str, rules: &KeyRules) -> Ve
     KeyBuffer::new()
         .write(
             KeyParts {
+                forwarded_host: None,
                 route: 3,
                 https,
                 host,
@@ -272,6 +273,7 @@ fn what_shares_an_entry_and_what_does_not() {
 fn two_routes_share_nothing_and_a_buffer_can_be_used_again() {
     let headers = HeaderMap::new();
     let parts = KeyParts {
+        forwarded_host: None,
         route: 1,
         https: false,
         host: "a",
@@ -281,7 +283,16 @@ fn two_routes_share_nothing_and_a_buffer_can_be_used_again() {
     };
     let mut buffer = KeyBuffer::new();
     let one = buffer.write(parts, &rules()).to_vec();
-    let other = buffer.write(KeyParts { route: 2, ..parts }, &rules()).to_vec();
+    let other = buffer
+        .write(
+            KeyParts {
+                forwarded_host: None,
+                route: 2,
+                ..parts
+            },
+            &rules(),
+        )
+        .to_vec();
     assert_ne!(one, other);
     assert_eq!(buffer.write(parts, &rules()), one);
     assert_eq!(buffer.text(), one);
@@ -389,7 +400,7 @@ proptest! {
         let write = |(first, second): (usize, usize)| {
             let headers = HeaderMap::new();
             let (host, path, query) = (&text[..first], &text[first..second], Some(&text[second..]));
-            let parts = KeyParts { route: 1, https: false, host, path, query, headers: &headers };
+            let parts = KeyParts { forwarded_host: None, route: 1, https: false, host, path, query, headers: &headers };
             KeyBuffer::new().write(parts, &rules()).to_vec()
         };
         let (one, other) = (cut(one), cut(other));
@@ -417,7 +428,7 @@ proptest! {
                 lines.push_str(&format!("Cookie: c={cookie}\n"));
             }
             let headers = headers(&lines);
-            let parts = KeyParts { route: 1, https: false, host, path, query: query.as_deref(), headers: &headers };
+            let parts = KeyParts { forwarded_host: None, route: 1, https: false, host, path, query: query.as_deref(), headers: &headers };
             let text = KeyBuffer::new().write(parts, &rules).to_vec();
             let normal = (
                 without_default_port(host, false).to_owned(),
