@@ -46,7 +46,10 @@ pub(super) fn run(args: &RunArgs, world: &World) -> Exit {
             eprintln!("tidegate: TIDEGATE_TEST_RULES_OFF: {why}");
             return Exit::Config;
         }
-        tracing::warn!(rules, "rules are switched off: this process breaks its promises on purpose");
+        tracing::warn!(
+            rules,
+            "rules are switched off: this process breaks its promises on purpose"
+        );
     }
     match raise_file_limit() {
         Ok(limit) => tracing::debug!(limit, "open files"),

@@ -149,7 +149,8 @@ fn told(
 ) -> Response<Body> {
     let consistency = match &job.policy.contract {
         Contract::Off | Contract::Weak(_) => Consistency::Silent,
-        Contract::Eventual(..) => Consistency::Bounded(meta.staleness(now)),
+        // As of the request's beginning: an answer that was current at some instant since is not stale at all.
+        Contract::Eventual(..) => Consistency::Bounded(meta.staleness(job.start)),
         Contract::Strong(..) => Consistency::Validated,
     };
     let told = Told {

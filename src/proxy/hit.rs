@@ -100,7 +100,7 @@ fn not_modified(stored: &HeaderMap) -> Response<Body> {
 }
 
 /// A 304 in place of an answer that its requester has already. Its body is let go.
-pub(super) fn to_not_modified(whole: Response<Body>) -> Response<Body> {
+pub(super) fn to_not_modified(whole: &Response<Body>) -> Response<Body> {
     let mut response = not_modified(whole.headers());
     let gone = [
         CONTENT_LENGTH,

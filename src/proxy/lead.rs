@@ -128,7 +128,7 @@ impl Fetch {
             }
             match condition_on.take() {
                 // What a purge has taken away since is not confirmed by a weak validator.
-                Some(entry) if conditional && !strong && entry.is_revoked() => {}
+                Some(entry) if conditional && entry.is_revoked() && !entry.meta().can_be_validated(true) => {}
                 Some(entry) if conditional => {
                     if validate::confirms(entry.meta(), &answered.parts.headers, strong) {
                         return self.confirmed(&entry, &answered, token);
@@ -155,14 +155,15 @@ impl Fetch {
         }
     }
 
-    /// R42: whether an answer was already older than the route's bound when it came.
+    /// R42: whether an answer was already older than the route's bound when it was asked for. How long it took does not count: it was
+    /// current at some instant since its request began.
     fn is_beyond_bound(&self, answered: &Answered) -> bool {
         let Contract::Eventual(_, bounded) = &self.job.policy.contract else {
             return false;
         };
         let age = freshness::age_field(&answered.parts.headers);
         let valid_as_of = freshness::valid_as_of(age, answered.sent).unwrap_or_default();
-        answered.received.since(valid_as_of) > bounded.max_staleness
+        answered.sent.since(valid_as_of) > bounded.max_staleness
     }
 
     async fn call(&self, conditions: Conditions) -> Result<Answered, Fault> {

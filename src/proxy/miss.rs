@@ -254,7 +254,7 @@ async fn passed(
     );
     let mut response = pass::answer(core, job, answered, way.forwarded(None, false), Some(why));
     if known {
-        response = hit::to_not_modified(response);
+        response = hit::to_not_modified(&response);
     }
     (response, Outcome::Miss)
 }

@@ -103,7 +103,7 @@ pub(super) fn answer(
         Contract::Eventual(..) if reads => {
             let age = crate::core::http::freshness::age_field(&parts.headers);
             let valid = crate::core::http::freshness::valid_as_of(age, sent).unwrap_or_default();
-            Consistency::Bounded(now.since(valid))
+            Consistency::Bounded(job.start.since(valid))
         }
         Contract::Strong(..) if reads => Consistency::Validated,
         Contract::Off | Contract::Weak(_) | Contract::Eventual(..) | Contract::Strong(..) => Consistency::Silent,
