@@ -108,9 +108,7 @@ fn end(core: &Core, job: &Job, answered: &Answered, outcome: WriteOutcome, guard
         }
     }
     match outcome {
-        WriteOutcome::Applied => {
-            guard.end(WriteEnd::Applied)
-        }
+        WriteOutcome::Applied => guard.end(WriteEnd::Applied),
         WriteOutcome::Rejected => guard.end(WriteEnd::Rejected),
         WriteOutcome::NotApplied => guard.end(WriteEnd::NotSent),
         WriteOutcome::Unknown => guard.end(WriteEnd::UnknownOpen), // R11
