@@ -85,9 +85,14 @@ impl Answer {
 
 impl Client {
     pub async fn connect(to: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(to)).await.expect("connect");
-        stream.set_nodelay(true).unwrap();
-        Self::over(stream)
+        Self::try_connect(to).await.expect("connect")
+    }
+
+    /// Connects to somebody who may not be there.
+    pub async fn try_connect(to: SocketAddr) -> std::io::Result<Self> {
+        let stream = within("a connection", TcpStream::connect(to)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::over(stream))
     }
 
     /// A client whose receive buffer is as small as the kernel allows: it reads slowly by nature.
@@ -118,6 +123,18 @@ impl Client {
 
     /// Sends a request head (and body with its Content-Length, when there is one) without waiting for the answer.
     pub async fn ask(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let sent = self.try_ask(method, target, headers, body).await;
+        sent.expect("the peer takes our bytes");
+    }
+
+    /// The same to a peer that may have closed.
+    pub async fn try_ask(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<()> {
         let mut text = format!("{method} {target} HTTP/1.1\r\n");
         if !headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("host")) {
             text += &format!("Host: {HOST}\r\n");
@@ -135,7 +152,7 @@ impl Client {
         method.clone_into(&mut self.method);
         let mut bytes = text.into_bytes();
         bytes.extend_from_slice(body);
-        self.send(bytes).await;
+        self.try_send(bytes).await
     }
 
     /// Says which method the bytes sent by hand were of, when it matters for the framing of the answer.

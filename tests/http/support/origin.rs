@@ -344,6 +344,11 @@ impl Exchange {
     /// Closes the connection.
     pub fn close(self) {}
 
+    /// Whether the proxy still holds this connection and has sent nothing more on it.
+    pub fn is_open(&self) -> bool {
+        self.wire.is_open()
+    }
+
     /// Waits until the proxy has closed this connection.
     pub async fn gone(&mut self) {
         within("the proxy to close its connection", async {

@@ -258,9 +258,21 @@ impl Binary {
         Self::start(&["run", "-c", &path], dir)
     }
 
+    /// The same with variables in its environment.
+    pub fn run_with(config: &str, values: &[(&str, &str)], env: &[(String, String)]) -> Self {
+        let (dir, path) = config_file(config, values);
+        let mut command = command(&["run", "-c", &path]);
+        command.envs(env.iter().map(|(n, v)| (n, v)));
+        Self::spawn(command, dir)
+    }
+
     /// Starts the binary with these arguments.
     pub fn start(args: &[&str], dir: tempfile::TempDir) -> Self {
-        let mut child = command(args).spawn().expect("the binary starts");
+        Self::spawn(command(args), dir)
+    }
+
+    fn spawn(mut command: Command, dir: tempfile::TempDir) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
         let (sender, lines) = mpsc::channel();
         let stdout = child.stdout.take().unwrap();
         std::thread::spawn(move || {

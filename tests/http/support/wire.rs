@@ -119,6 +119,13 @@ impl Wire {
         }
     }
 
+    /// Whether the peer has neither closed nor sent anything. Asks the kernel: what the runtime remembers may be old.
+    pub fn is_open(&self) -> bool {
+        use rustix::net::RecvFlags;
+        let peek = rustix::net::recv(&self.stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        self.buffer.is_empty() && matches!(peek, Err(rustix::io::Errno::AGAIN))
+    }
+
     /// Says "no more from me" and goes on reading.
     pub fn close_write(&self) {
         let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);

@@ -1,0 +1,25 @@
+//! The real binary in front of an origin that does everything a network and an application can do to a write, driven by concurrent
+//! readers and writers over a few hot keys; `tidegate::verify` says whether what they saw is what one register would have shown.
+//!
+//! `judged` are the runs: a bounded one always, any by hand.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::large_futures,
+    clippy::needless_pass_by_value,
+    clippy::cast_possible_truncation
+)]
+
+mod actor;
+mod chance;
+mod fault;
+mod judged;
+mod run;
+mod stage;
+mod store;
+#[path = "../http/support/mod.rs"]
+mod support;
