@@ -10,7 +10,7 @@ mod serve;
 mod status;
 
 pub use guard::Access;
-pub use purge::{NotPurged, Purge, Purged};
+pub use purge::{NotPurged, Purge, PurgeKind, Purged};
 pub use serve::serve;
 pub use status::{BuildStatus, CacheStatus, NodeStatus, RouteStatus, Status, UnsettledStatus, UpstreamStatus};
 
@@ -35,11 +35,11 @@ pub trait Control: Send + Sync {
     fn metrics(&self) -> String;
     /// The effective configuration without secrets.
     fn config(&self) -> serde_json::Value;
-    /// Takes what is named out of service, fills in flight included.
+    /// Takes what is named out of service, or marks it stale; fills in flight are not stored either way.
     ///
     /// # Errors
     /// When what is named cannot be purged.
-    fn purge(&self, what: &Purge) -> Result<Purged, NotPurged>;
+    fn purge(&self, kind: PurgeKind, what: &Purge) -> Result<Purged, NotPurged>;
     /// Takes the operator's word that no abandoned write to the URL will be applied any more. Returns how many resources were unsettled.
     ///
     /// # Errors

@@ -13,14 +13,27 @@ use serde::{Deserialize, Serialize};
 pub enum Purge {
     /// One URL: absolute, or a path as the client sends it.
     Url(String),
+    /// Whatever begins so: absolute, or a path as the client sends it.
+    Prefix(String),
+    /// Whatever the route of that name has stored.
+    Route(String),
     /// Everything.
     All,
+}
+
+/// What a purge does.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum PurgeKind {
+    /// Takes entries out of service.
+    Hard,
+    /// Marks them stale.
+    Soft,
 }
 
 /// What a purge did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Purged {
-    /// Entries taken out of service.
+    /// Entries taken out of service, or marked stale.
     pub entries: u64,
     /// The purge's number.
     pub epoch: u64,
@@ -31,7 +44,7 @@ pub struct Purged {
 #[error("{0}")]
 pub struct NotPurged(pub String);
 
-/// The request, as written.
+/// The request, as written. `soft` goes with any of the others.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Wish {
@@ -44,8 +57,8 @@ struct Wish {
 }
 
 pub(super) async fn purge(State(control): Controlled, body: Bytes) -> Response {
-    let purged = parse(&body).and_then(|what| {
-        let purged = control.purge(&what);
+    let purged = parse(&body).and_then(|(kind, what)| {
+        let purged = control.purge(kind, &what);
         purged.map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.to_string()))
     });
     match purged {
@@ -72,27 +85,25 @@ pub(super) async fn settle(State(control): Controlled, body: Bytes) -> Response 
     }
 }
 
-fn parse(body: &[u8]) -> Result<Purge, Problem> {
+fn parse(body: &[u8]) -> Result<(PurgeKind, Purge), Problem> {
     let wish: Wish = serde_json::from_slice(body)
         .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a purge: {e}")))?;
-    let later = [
-        ("prefix", wish.prefix.is_some()),
-        ("tag", wish.tag.is_some()),
-        ("route", wish.route.is_some()),
-        ("soft", wish.soft),
-    ];
-    if let Some((name, _)) = later.iter().find(|(_, wanted)| *wanted) {
-        return Err(Problem::new(
-            StatusCode::NOT_IMPLEMENTED,
-            format!("`{name}` is not supported yet"),
-        ));
+    if wish.tag.is_some() {
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "`tag` is not supported yet"));
     }
-    match (wish.url, wish.all) {
-        (Some(url), false) => Ok(Purge::Url(url)),
-        (None, true) => Ok(Purge::All),
-        (Some(_), true) | (None, false) => Err(Problem::new(
+    let kind = if wish.soft { PurgeKind::Soft } else { PurgeKind::Hard };
+    let named = [
+        wish.url.map(Purge::Url),
+        wish.prefix.map(Purge::Prefix),
+        wish.route.map(Purge::Route),
+        wish.all.then_some(Purge::All),
+    ];
+    let mut named = named.into_iter().flatten();
+    match (named.next(), named.next()) {
+        (Some(what), None) => Ok((kind, what)),
+        (Some(_), Some(_)) | (None, _) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
-            "name exactly one of `url` and `all`",
+            "name exactly one of `url`, `prefix`, `route` and `all`",
         )),
     }
 }

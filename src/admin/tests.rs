@@ -2,8 +2,8 @@
 
 use super::guard::{Access, Peer};
 use super::{
-    BuildStatus, CacheStatus, Control, NodeStatus, NotPurged, Purge, Purged, RouteStatus, Status, UnsettledStatus,
-    UpstreamStatus, router,
+    BuildStatus, CacheStatus, Control, NodeStatus, NotPurged, Purge, PurgeKind, Purged, RouteStatus, Status,
+    UnsettledStatus, UpstreamStatus, router,
 };
 use crate::config::load::from_text;
 use crate::world::World;
@@ -76,11 +76,11 @@ impl Control for Fake {
         serde_json::json!({ "server": {} })
     }
 
-    fn purge(&self, what: &Purge) -> Result<Purged, NotPurged> {
-        self.done.lock().push(format!("{what:?}"));
+    fn purge(&self, kind: PurgeKind, what: &Purge) -> Result<Purged, NotPurged> {
+        self.done.lock().push(format!("{kind:?} {what:?}"));
         match what {
             Purge::Url(url) if !url.starts_with('/') => Err(NotPurged(url.clone())),
-            Purge::Url(_) | Purge::All => Ok(Purged { entries: 2, epoch: 7 }),
+            Purge::Url(_) | Purge::Prefix(_) | Purge::Route(_) | Purge::All => Ok(Purged { entries: 2, epoch: 7 }),
         }
     }
 
@@ -293,10 +293,14 @@ async fn a_purge_names_exactly_one_thing() {
         ("", 400),
         ("[]", 400),
         (r#"{"urls":"/a"}"#, 400),
-        (r#"{"prefix":"/a"}"#, 501),
+        (r#"{"prefix":"/a"}"#, 200),
+        (r#"{"route":"a","soft":false}"#, 200),
+        (r#"{"url":"/a","soft":true}"#, 200),
+        (r#"{"prefix":"/a","route":"a"}"#, 400),
+        (r#"{"soft":true}"#, 400),
+        (r#"{"prefix":"/a","soft":"yes"}"#, 400),
         (r#"{"tag":"a"}"#, 501),
-        (r#"{"route":"a"}"#, 501),
-        (r#"{"url":"/a","soft":true}"#, 501),
+        (r#"{"tag":"a","soft":true}"#, 501),
     ] {
         let (status, headers, text) = port.ask(LOCAL, "POST", "/purge", &[("host", "localhost")], body).await;
         assert_eq!(status.as_u16(), expected, "{body}: {text}");
@@ -312,7 +316,14 @@ async fn a_purge_names_exactly_one_thing() {
     }
     assert_eq!(
         port.control.done.lock().as_slice(),
-        [r#"Url("/orders/1")"#, "All", r#"Url("orders")"#]
+        [
+            r#"Hard Url("/orders/1")"#,
+            "Hard All",
+            r#"Hard Url("orders")"#,
+            r#"Hard Prefix("/a")"#,
+            r#"Hard Route("a")"#,
+            r#"Soft Url("/a")"#
+        ]
     );
 }
 

@@ -2,12 +2,13 @@
 
 use super::rooms::Rooms;
 use crate::admin::{
-    BuildStatus, CacheStatus, Control, NodeStatus, NotPurged, Purge, Purged, RouteStatus, Status, UnsettledStatus,
-    UpstreamStatus,
+    BuildStatus, CacheStatus, Control, NodeStatus, NotPurged, Purge, PurgeKind, Purged, RouteStatus, Status,
+    UnsettledStatus, UpstreamStatus,
 };
 use crate::config::print::redacted_json;
 use crate::config::runtime::Action;
 use crate::proxy::PurgeTarget;
+use crate::store;
 use crate::telemetry::metrics::{Gauges, ListenerGauge};
 use std::sync::Arc;
 
@@ -81,14 +82,23 @@ impl Control for Controls {
         redacted_json(&self.0.config.effective)
     }
 
-    fn purge(&self, what: &Purge) -> Result<Purged, NotPurged> {
+    fn purge(&self, kind: PurgeKind, what: &Purge) -> Result<Purged, NotPurged> {
         let rooms = &self.0;
+        let how = match kind {
+            PurgeKind::Hard => store::Purge::Hard,
+            PurgeKind::Soft => store::Purge::Soft,
+        };
         let target = match what {
             Purge::All => PurgeTarget::All,
             Purge::Url(url) => PurgeTarget::Url(url.clone()),
+            Purge::Prefix(prefix) => PurgeTarget::Prefix(prefix.clone()),
+            Purge::Route(name) => PurgeTarget::Route(name.clone()),
         };
-        let purged = rooms.proxy.purge(&target).map_err(|why| NotPurged(why.to_string()))?;
-        tracing::info!(?what, entries = purged.entries, epoch = purged.epoch, "purged");
+        let purged = rooms
+            .proxy
+            .purge(how, &target)
+            .map_err(|why| NotPurged(why.to_string()))?;
+        tracing::info!(?kind, ?what, entries = purged.entries, epoch = purged.epoch, "purged");
         Ok(Purged {
             entries: purged.entries,
             epoch: purged.epoch,

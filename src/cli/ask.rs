@@ -37,6 +37,9 @@ pub(super) struct AdminArgs {
 pub(super) struct PurgeArgs {
     #[command(flatten)]
     what: What,
+    /// Mark it stale instead: the next read asks the origin, and stale windows still hold
+    #[arg(long, env = "TIDEGATE_SOFT")]
+    soft: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -47,6 +50,15 @@ struct What {
     /// One URL: absolute, or its path as clients send it
     #[arg(long, env = "TIDEGATE_URL")]
     url: Option<String>,
+    /// Whatever begins with this URL or path
+    #[arg(long, env = "TIDEGATE_PREFIX")]
+    prefix: Option<String>,
+    /// Whatever the route of this name has stored
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_ROUTE")]
+    route: Option<String>,
+    /// Whatever carries this tag
+    #[arg(long, env = "TIDEGATE_TAG")]
+    tag: Option<String>,
     /// Everything
     #[arg(long, env = "TIDEGATE_ALL")]
     all: bool,
@@ -63,9 +75,18 @@ pub(super) struct HealthArgs {
 }
 
 pub(super) fn purge(args: &PurgeArgs, world: &World) -> Exit {
-    let wish = match &args.what.url {
-        Some(url) => serde_json::json!({ "url": url }),
-        None => serde_json::json!({ "all": true }),
+    let what = &args.what;
+    let named = [
+        ("url", &what.url),
+        ("prefix", &what.prefix),
+        ("route", &what.route),
+        ("tag", &what.tag),
+    ];
+    let named = named.into_iter().find_map(|(name, text)| Some((name, text.as_ref()?)));
+    let soft = args.soft;
+    let wish = match named {
+        Some((name, text)) => serde_json::json!({ name: text, "soft": soft }),
+        None => serde_json::json!({ "all": true, "soft": soft }),
     };
     ask(&args.admin, world, &Method::POST, "/purge", wish.to_string())
 }

@@ -72,6 +72,8 @@ fn help_and_version_are_clean_and_mistakes_are_usage() {
         &["check"],
         &["purge"],
         &["purge", "--url", "/a", "--all"],
+        &["purge", "--prefix", "/a", "--route", "r"],
+        &["purge", "--soft"],
         &["--config", "a.toml", "--upstream", "http://127.0.0.1:9"],
         &["--config", "a.toml", "--listen", ":80"],
         &["--listen", ":80"],
@@ -146,11 +148,20 @@ fn the_admin_commands_ask_a_running_proxy() {
             .replace("token", &format!("address = \"{admin}\"\ntoken"))
             .replacen("address = \"127.0.0.1:0\"\n[[", "[[", 1),
     );
-    for command in [&["status"][..], &["purge", "--all"], &["purge", "--url", "/a"]] {
+    for command in [
+        &["status"][..],
+        &["purge", "--all"],
+        &["purge", "--url", "/a"],
+        &["purge", "--prefix", "/a", "--soft"],
+        &["purge", "--route", "route-1"],
+    ] {
         let arguments: Vec<_> = command.iter().copied().chain(["-c", config.as_str()]).collect();
         assert_eq!(tidegate(&arguments), Exit::Clean, "{arguments:?}");
     }
-    assert_eq!(tidegate(&["purge", "--url", "no path", "-c", &config]), Exit::Failure);
+    for refused in [["--url", "no path"], ["--route", "nobody"], ["--tag", "later"]] {
+        let arguments: Vec<_> = ["purge", "-c", &config].into_iter().chain(refused).collect();
+        assert_eq!(tidegate(&arguments), Exit::Failure, "{refused:?}");
+    }
     assert_eq!(tidegate(&["drain", "-c", &config]), Exit::Clean);
     assert!(running.stop());
     assert_eq!(

@@ -2,7 +2,7 @@
 //! A read of one fresh variant costs a few comparisons and no allocation.
 
 use crate::core::http::directives::RequestDirectives;
-use crate::core::http::stored::Meta;
+use crate::core::http::stored::{Meta, Stored};
 use crate::core::key::has_unkeyed_credentials;
 use crate::core::policy::{Bounded, Caching, Contract, OnUnreachable, Policy};
 use crate::core::reason::{FetchReason, Refusal};
@@ -101,7 +101,7 @@ pub enum Failure {
 /// What to do with a read, given every variant stored under its key.
 #[must_use]
 #[inline]
-pub fn decide<V: AsRef<Meta>>(now: MonoTime, read: &Read<'_>, variants: &[V], policy: &Policy) -> Decision {
+pub fn decide<V: Stored>(now: MonoTime, read: &Read<'_>, variants: &[V], policy: &Policy) -> Decision {
     let (caching, contract) = match &policy.contract {
         Contract::Off => return Decision::Fetch(FetchReason::Bypass),
         Contract::Weak(caching) => (caching, Level::Weak),
@@ -114,9 +114,9 @@ pub fn decide<V: AsRef<Meta>>(now: MonoTime, read: &Read<'_>, variants: &[V], po
     let choice = match (choose(read, variants, caching), contract) {
         (Err(reason), Level::Strong) if read.unsettled => Decision::Fetch(settled(read, reason)),
         (Err(reason), _) => Decision::Fetch(reason),
-        (Ok((index, meta)), Level::Strong) => prove(now, read, index, meta, caching, policy.is_exclusive()),
-        (Ok((index, meta)), Level::Weak) => judge(now, read, index, meta, None),
-        (Ok((index, meta)), Level::Eventual(bounded)) => judge(now, read, index, meta, Some(bounded)),
+        (Ok((index, stored)), Level::Strong) => prove(now, read, index, stored, caching, policy.is_exclusive()),
+        (Ok((index, stored)), Level::Weak) => judge(now, read, index, stored, None),
+        (Ok((index, stored)), Level::Eventual(bounded)) => judge(now, read, index, stored, Some(bounded)),
     };
     match choice {
         // RFC 9111 s5.2.1.7, R15: whatever would ask the origin is refused.
@@ -127,22 +127,29 @@ pub fn decide<V: AsRef<Meta>>(now: MonoTime, read: &Read<'_>, variants: &[V], po
     }
 }
 
-/// R42: what to do when the origin gave no usable answer to a read. `meta` is the stored variant that fits it, if any.
+/// R42: what to do when the origin gave no usable answer to a read. `stored` is the variant that fits it, if any.
 #[must_use]
-pub fn fallback(now: MonoTime, read: &Read<'_>, meta: Option<&Meta>, failure: Failure, policy: &Policy) -> Fallback {
+pub fn fallback<V: Stored>(
+    now: MonoTime,
+    read: &Read<'_>,
+    stored: Option<&V>,
+    failure: Failure,
+    policy: &Policy,
+) -> Fallback {
     let (caching, bounded) = match &policy.contract {
         Contract::Off | Contract::Strong(..) => return Fallback::PassOn,
         Contract::Weak(caching) => (caching, None),
         Contract::Eventual(caching, bounded) => (caching, Some(bounded)),
     };
-    let Some(meta) = meta.filter(|meta| fits(read, meta, caching)) else {
+    let Some(stored) = stored.filter(|stored| fits(read, stored.meta(), caching)) else {
         return Fallback::PassOn;
     };
     if read.directives.no_cache {
         return Fallback::PassOn;
     }
+    let (meta, lifetime) = (stored.meta(), stored.lifetime());
     let age = meta.current_age(now);
-    let is_stale = age >= meta.lifetime;
+    let is_stale = age >= lifetime;
     if meta.no_cache || (meta.must_revalidate && is_stale) {
         // RFC 9111 s5.2.2.2: a cache that cannot reach the origin answers 504.
         return match failure {
@@ -150,7 +157,7 @@ pub fn fallback(now: MonoTime, read: &Read<'_>, meta: Option<&Meta>, failure: Fa
             Failure::ServerError => Fallback::PassOn,
         };
     }
-    let within = |window: Ttl| !is_stale || age < meta.lifetime.plus(window);
+    let within = |window: Ttl| !is_stale || age < lifetime.plus(window);
     let said = read.directives.stale_if_error.or(meta.stale_if_error);
     let Some(bounded) = bounded else {
         let serve = said.is_some_and(within);
@@ -177,7 +184,7 @@ pub fn fallback(now: MonoTime, read: &Read<'_>, meta: Option<&Meta>, failure: Fa
 
 /// The newest variant that fits a request, fresh or not.
 #[must_use]
-pub fn newest<V: AsRef<Meta>>(read: &Read<'_>, variants: &[V], policy: &Policy) -> Option<usize> {
+pub fn newest<V: Stored>(read: &Read<'_>, variants: &[V], policy: &Policy) -> Option<usize> {
     choose(read, variants, policy.caching()?).ok().map(|(index, _)| index)
 }
 
@@ -209,20 +216,16 @@ fn may_share(read: &Read<'_>, meta: &Meta, caching: &Caching) -> bool {
 
 /// The newest variant that fits, by when its request was sent.
 #[inline]
-fn choose<'v, V: AsRef<Meta>>(
-    read: &Read<'_>,
-    variants: &'v [V],
-    caching: &Caching,
-) -> Result<(usize, &'v Meta), FetchReason> {
-    let mut newest: Option<(usize, &Meta)> = None;
+fn choose<'v, V: Stored>(read: &Read<'_>, variants: &'v [V], caching: &Caching) -> Result<(usize, &'v V), FetchReason> {
+    let mut newest: Option<(usize, &V)> = None;
     let mut refused = false;
     for (index, variant) in variants.iter().enumerate() {
-        let meta = variant.as_ref();
-        if newest.is_some_and(|(_, other)| other.sent > meta.sent) || !meta.vary.matches(read.headers) {
+        let meta = variant.meta();
+        if newest.is_some_and(|(_, other)| other.meta().sent > meta.sent) || !meta.vary.matches(read.headers) {
             continue;
         }
         if may_share(read, meta, caching) {
-            newest = Some((index, meta));
+            newest = Some((index, variant));
         } else {
             refused = true;
         }
@@ -238,11 +241,20 @@ fn choose<'v, V: AsRef<Meta>>(
 /// Exclusive gear serves what the gate has proven: every write since has come through here and would have revoked it, so the origin's
 /// lifetime does not matter; `ttl` is an upper limit. Everything else is validate gear: nothing is served before the primary has been
 /// asked, and a strong ETag saves the body (R5b). `max-stale` changes nothing, `no-cache` forces a validation (R15). A request with
-/// credentials uses validate gear (R14), and HEAD is always forwarded (R5).
-fn prove(now: MonoTime, read: &Read<'_>, index: usize, meta: &Meta, caching: &Caching, exclusive: bool) -> Decision {
+/// credentials uses validate gear (R14), and HEAD is always forwarded (R5). A soft purge takes the proof away.
+fn prove<V: Stored>(
+    now: MonoTime,
+    read: &Read<'_>,
+    index: usize,
+    stored: &V,
+    caching: &Caching,
+    exclusive: bool,
+) -> Decision {
     let asks = &read.directives;
+    let meta = stored.meta();
     let age = meta.current_age(now);
-    let by_gate = exclusive && meta.proven && !meta.no_cache && *read.method == Method::GET;
+    let proven = meta.proven && stored.softened().is_none();
+    let by_gate = exclusive && proven && !meta.no_cache && *read.method == Method::GET;
     if by_gate && (!read.credentials || caching.shared_auth) && caching.ttl.is_none_or(|limit| age < limit) {
         let insists = asks.no_cache || asks.max_age.is_some_and(|limit| age > limit);
         if !insists {
@@ -272,11 +284,12 @@ const fn settled(read: &Read<'_>, otherwise: FetchReason) -> FetchReason {
 
 /// RFC 9111 s4.2 and s5.2.1 within the contract of a weak or eventual route.
 #[inline]
-fn judge(now: MonoTime, read: &Read<'_>, index: usize, meta: &Meta, bounded: Option<&Bounded>) -> Decision {
+fn judge<V: Stored>(now: MonoTime, read: &Read<'_>, index: usize, stored: &V, bounded: Option<&Bounded>) -> Decision {
+    let (meta, lifetime) = (stored.meta(), stored.lifetime());
     let age = meta.current_age(now);
     // R42: beyond the bound nothing is served, whatever its lifetime or the client says.
     let in_bound = bounded.is_none_or(|bounded| meta.is_within(now, bounded.max_staleness));
-    let is_fresh = age < meta.lifetime;
+    let is_fresh = age < lifetime;
     let asks = &read.directives;
     if asks.no_cache || asks.max_age.is_some_and(|limit| age > limit) {
         return ask_origin(index, meta, FetchReason::Request);
@@ -285,7 +298,7 @@ fn judge(now: MonoTime, read: &Read<'_>, index: usize, meta: &Meta, bounded: Opt
         return ask_origin(index, meta, FetchReason::Stale);
     }
     if is_fresh {
-        let stays_fresh = asks.min_fresh.is_none_or(|least| meta.lifetime.minus(age) >= least);
+        let stays_fresh = asks.min_fresh.is_none_or(|least| lifetime.minus(age) >= least);
         return if stays_fresh {
             Decision::Serve { index, age }
         } else {
@@ -295,11 +308,11 @@ fn judge(now: MonoTime, read: &Read<'_>, index: usize, meta: &Meta, bounded: Opt
     if meta.must_revalidate || asks.min_fresh.is_some() {
         return ask_origin(index, meta, FetchReason::Stale);
     }
-    if asks.max_stale.is_some_and(|limit| age.minus(meta.lifetime) <= limit) {
+    if asks.max_stale.is_some_and(|limit| age.minus(lifetime) <= limit) {
         return Decision::Serve { index, age };
     }
     // RFC 9111 s5.2.1.1: a client that names max-age and no max-stale takes nothing stale.
-    if asks.max_age.is_none() && age < meta.lifetime.plus(meta.stale_while_revalidate) {
+    if asks.max_age.is_none() && age < lifetime.plus(meta.stale_while_revalidate) {
         return Decision::ServeAndRefresh { index, age };
     }
     ask_origin(index, meta, FetchReason::Stale)

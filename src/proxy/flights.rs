@@ -6,7 +6,7 @@ use super::headers::{self, Consistency, Told};
 use super::hit;
 use super::request::Job;
 use crate::core::http::cache_status::{CacheStatus, Handling};
-use crate::core::http::stored::Meta;
+use crate::core::http::stored::{Meta, Stored};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, Outcome};
 use crate::core::time::MonoTime;
@@ -121,7 +121,7 @@ pub(super) fn from_stored(job: &Job, now: MonoTime, entry: &EntryRef, detail: Op
     let meta = entry.meta();
     let status = CacheStatus {
         handling: Handling::Hit,
-        ttl: Some(meta.ttl_seconds(now)),
+        ttl: Some(entry.ttl_seconds(now)),
         key: None,
         detail,
     };

@@ -275,7 +275,7 @@ fn stand_in(core: &Core, job: &Job, failure: Failure) -> Option<Result<(Response
     let read = as_read(job, found.disturbed);
     let entry: Option<&EntryRef> =
         lookup::newest(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
-    match lookup::fallback(now, &read, entry.map(|e| e.meta()), failure, &job.policy) {
+    match lookup::fallback(now, &read, entry, failure, &job.policy) {
         Fallback::Serve { .. } => Some(Ok((
             flights::from_stored(job, now, entry?, Some("stand-in")),
             Outcome::Stale,

@@ -10,6 +10,7 @@ use super::{Answering, ConnectionInfo, Core, InFlight, hit, miss, pass, write};
 use crate::config::runtime::{Action, RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
 use crate::core::http::hop;
+use crate::core::http::stored::Stored as _;
 use crate::core::key::{KeyBuffer, KeyParts};
 use crate::core::lookup::{self, Decision, Read};
 use crate::core::policy::{Caching, Contract, Policy};
@@ -167,7 +168,7 @@ fn answer_now(
                 if matches!(decision, Decision::ServeAndRefresh { .. }) {
                     return go(Next::Refresh(Box::new(response)), digest, Arc::from(key));
                 }
-                let outcome = if policy.is_strong() || age < entry.meta().lifetime {
+                let outcome = if policy.is_strong() || age < entry.lifetime() {
                     Outcome::Hit
                 } else {
                     Outcome::Stale
@@ -223,7 +224,7 @@ fn stored(
     let key = parts.uri.path();
     let status = CacheStatus {
         handling: cache_status::Handling::Hit,
-        ttl: Some(entry.meta().ttl_seconds(now)),
+        ttl: Some(entry.ttl_seconds(now)),
         key: connection.debug.then_some(key),
         detail: None,
     };

@@ -1,17 +1,22 @@
-//! What a purge names, turned into resources (RFC 9111 leaves purging to caches). A purge acts like a write that somebody else made:
-//! entries go, and no fill that was in flight is stored (R1).
+//! What a purge names, turned into entries (RFC 9111 leaves purging to caches). A purge acts like a write that somebody else made:
+//! entries go or lose their freshness, and no fill that was in flight is stored (R1).
 
 use super::Shared;
 use super::routes;
-use crate::config::runtime::Action;
+use crate::config::runtime::{Action, Route};
 use crate::core::key::{self, Named};
-use crate::store::Purged;
+use crate::store::{Entry, Purge, Purged};
 
 /// What to purge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PurgeTarget {
     /// An absolute URL, or a path on every host; with a query only that query, without one all of them.
     Url(String),
+    /// Whatever begins with an absolute URL without a query, or with a path on every host: text, not segments, so that `/a` covers
+    /// `/ab` and `/a/` does not cover `/a`.
+    Prefix(String),
+    /// Whatever the route of that name has stored.
+    Route(String),
     /// Everything.
     All,
 }
@@ -22,29 +27,54 @@ pub enum PurgeError {
     /// Neither an absolute http(s) URL nor a path.
     #[error("`{0}` is neither an absolute URL (http://host/path) nor a path (/path)")]
     NotAUrl(String),
+    /// A prefix that goes on behind the path.
+    #[error("`{0}` has a query or a fragment: a prefix is the beginning of a path")]
+    NotAPrefix(String),
+    /// No route has this name.
+    #[error("no route is called `{0}`")]
+    NoSuchRoute(String),
 }
 
 impl Shared {
-    /// Purges. When this returns, no entry of before is served, and no fetch of before will be stored.
+    /// Purges. When this returns, no entry of before is served (hard) or served as fresh or proven (soft), and no fetch of before
+    /// will be stored. A purge by prefix, by route or of all refuses every fetch in flight, whatever it is for (R12a): a miss or two.
     ///
     /// # Errors
-    /// When the URL is none.
-    pub fn purge(&self, target: &PurgeTarget) -> Result<Purged, PurgeError> {
-        let text = match target {
-            PurgeTarget::All => return Ok(self.store.purge_all()),
-            PurgeTarget::Url(text) => text,
-        };
-        let (host, path, query) = split(text).ok_or_else(|| PurgeError::NotAUrl(text.clone()))?;
+    /// When the URL is none, the prefix is none, or there is no such route.
+    pub fn purge(&self, how: Purge, target: &PurgeTarget) -> Result<Purged, PurgeError> {
+        match target {
+            PurgeTarget::All => Ok(self.store.purge_everywhere(how, |_| true)),
+            PurgeTarget::Url(text) => self.purge_url(how, text),
+            PurgeTarget::Prefix(text) => {
+                let (host, path, query) = split(text).ok_or_else(|| PurgeError::NotAUrl(text.clone()))?;
+                if query.is_some() || text.contains('#') {
+                    return Err(PurgeError::NotAPrefix(text.clone()));
+                }
+                let prefix = key::normalise_path(&path);
+                let covers =
+                    |named: &Named<'_>| is_on(host.as_deref(), named) && named.path.starts_with(prefix.as_bytes());
+                Ok(self.store.purge_everywhere(how, |entry| is_named(entry, covers)))
+            }
+            PurgeTarget::Route(name) => {
+                let called = |route: &std::sync::Arc<Route>| route.name == *name;
+                let route = self.config.routes.iter().find(|r| called(r));
+                let id = route.ok_or_else(|| PurgeError::NoSuchRoute(name.clone()))?.id;
+                Ok(self
+                    .store
+                    .purge_everywhere(how, |entry| is_named(entry, |named| named.route == id)))
+            }
+        }
+    }
+
+    fn purge_url(&self, how: Purge, text: &str) -> Result<Purged, PurgeError> {
+        let (host, path, query) = split(text).ok_or_else(|| PurgeError::NotAUrl(text.to_owned()))?;
         let resources = routes::resources_of_url(&self.config, self.secret, host.as_deref(), &path, query.as_deref());
         let resources: Vec<_> = resources.into_iter().map(|(resource, _)| resource).collect();
         let path = key::normalise_path(&path).into_owned();
-        Ok(self.store.purge(&resources, |entry| {
-            key::named(&entry.identity().key).is_none_or(|named| {
-                host.as_deref().is_none_or(|host| named.host == host.as_bytes())
-                    && named.path == path.as_bytes()
-                    && self.query_fits(query.as_deref(), &named)
-            })
-        }))
+        let covers = |named: &Named<'_>| {
+            is_on(host.as_deref(), named) && named.path == path.as_bytes() && self.query_fits(query.as_deref(), named)
+        };
+        Ok(self.store.purge(how, &resources, |entry| is_named(entry, covers)))
     }
 
     /// The operator's word that nothing abandoned will be applied to what the URL names any more (R19). Returns how many resources
@@ -69,6 +99,15 @@ impl Shared {
             _ => true,
         }
     }
+}
+
+/// Whether an entry's key reads as what the closure covers. A key that cannot be read is covered: that costs a miss.
+fn is_named(entry: &Entry, covers: impl Fn(&Named<'_>) -> bool) -> bool {
+    key::named(&entry.identity().key).is_none_or(|named| covers(&named))
+}
+
+fn is_on(host: Option<&str>, named: &Named<'_>) -> bool {
+    host.is_none_or(|host| named.host == host.as_bytes())
 }
 
 /// Host (lower case, no default port), path and query of what was given.

@@ -1,7 +1,9 @@
-//! One stored answer. Everything a hit needs is in it, ready: facts, head, body. Only its `revoked` flag ever changes.
+//! One stored answer. Everything a hit needs is in it, ready: facts, head, body. Only its two marks ever change, each
+//! once: `revoked` takes it out of service, `softened` ends its freshness. A mark lives as long as the entry it covers.
 
 use crate::core::consistency::listed;
-use crate::core::http::stored::{Meta, Vary};
+use crate::core::http::stored::{Meta, Stored, Vary};
+use crate::core::time::MonoTime;
 use crate::store::ResourceId;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
@@ -9,7 +11,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What a stored entry costs beside its bytes: the entry itself, two `Arc` counts, its place in the index and in the budget
 /// (moka: 152-184 bytes an entry by its author's count), and the allocator's rounding.
@@ -20,6 +22,9 @@ const PER_FIELD: usize = 112;
 
 /// What a selecting field costs beside its bytes (two boxed names).
 const PER_SELECTING_FIELD: usize = 80;
+
+/// No soft purge yet: later than any instant.
+const NEVER: u64 = u64::MAX;
 
 /// The head of a stored answer, shared by everybody who reads it.
 pub type SharedHead = Arc<Head>;
@@ -53,6 +58,8 @@ pub struct Entry {
     head: SharedHead,
     body: Bytes,
     revoked: AtomicBool,
+    /// When a soft purge came, in microseconds of the monotonic clock, or [`NEVER`].
+    softened: AtomicU64,
     weight: u32,
 }
 
@@ -72,6 +79,7 @@ impl Entry {
             head,
             body,
             revoked: AtomicBool::new(false),
+            softened: AtomicU64::new(NEVER),
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
         }
     }
@@ -100,10 +108,28 @@ impl Entry {
         &self.body
     }
 
-    /// Whether no write was pending or unsettled when its fill began (R2).
+    /// Whether no write was pending or unsettled when its fill began (R2), and no soft purge has come since.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.meta().proven
+        self.meta().proven && self.softened().is_none()
+    }
+
+    /// When a soft purge ended its freshness.
+    #[must_use]
+    #[inline]
+    pub fn softened(&self) -> Option<MonoTime> {
+        match self.softened.load(Ordering::Acquire) {
+            NEVER => None,
+            at => Some(MonoTime::from_micros(at)),
+        }
+    }
+
+    /// A soft purge. The first one counts; returns whether this was it.
+    pub(super) fn soften(&self, now: MonoTime) -> bool {
+        let at = now.as_micros().min(NEVER - 1);
+        self.softened
+            .compare_exchange(NEVER, at, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Whether a write, a purge or a newer answer took it out of service. The load is a hit's linearization point (R23).
@@ -190,9 +216,15 @@ impl Deref for EntryRef {
     }
 }
 
-impl AsRef<Meta> for EntryRef {
-    fn as_ref(&self) -> &Meta {
+impl Stored for EntryRef {
+    #[inline]
+    fn meta(&self) -> &Meta {
         &self.0.head.meta
+    }
+
+    #[inline]
+    fn softened(&self) -> Option<MonoTime> {
+        self.0.softened()
     }
 }
 

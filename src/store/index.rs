@@ -266,14 +266,35 @@ impl Index {
         self.evictions.fetch_add(gone.len() as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn drop_everything(&self, now: MonoTime) -> Vec<EntryRef> {
+    /// The same on every record: tokens are killed in all of them, since a token does not know its URL (R12a). That costs others a miss.
+    pub(super) fn drop_everywhere(&self, now: MonoTime, leaves: impl Fn(&super::Entry) -> bool) -> Vec<EntryRef> {
         let mut gone = Vec::new();
         self.records.retain(|_, gate| {
-            gone.append(&mut gate.drop_all());
+            gone.append(&mut gate.drop_where(|e| leaves(e)));
             gate.is_pinned(now)
         });
         self.uncount(&gone);
         gone
+    }
+
+    /// A soft purge of one record. Returns how many entries were marked.
+    pub(super) fn soften_where(&self, now: MonoTime, resource: u128, covers: impl Fn(&super::Entry) -> bool) -> u64 {
+        let mut marked = 0;
+        self.step(now, resource, |gate| {
+            marked = gate.soften(|e| covers(e) && e.soften(now));
+            Vec::new()
+        });
+        marked
+    }
+
+    /// The same on every record, as [`Index::drop_everywhere`].
+    pub(super) fn soften_everywhere(&self, now: MonoTime, covers: impl Fn(&super::Entry) -> bool) -> u64 {
+        let mut marked = 0;
+        self.records.retain(|_, gate| {
+            marked += gate.soften(|e| covers(e) && e.soften(now));
+            gate.is_pinned(now)
+        });
+        marked
     }
 
     pub(super) fn unsettled(&self, now: MonoTime, resource: u128) -> Option<Unsettled> {

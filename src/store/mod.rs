@@ -82,10 +82,20 @@ pub struct Usage {
     pub evictions: u64,
 }
 
+/// What a purge does to the entries it covers. Either kind refuses every fill in flight.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// Takes them out of service.
+    Hard,
+    /// Ends their freshness, and their proof on strong routes: the next read asks the origin, and only a window for stale answers,
+    /// counted from here, may still serve them.
+    Soft,
+}
+
 /// What a purge did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Purged {
-    /// Entries taken out of service.
+    /// Entries taken out of service, or marked stale that no soft purge had marked before.
     pub entries: u64,
     /// The purge's number.
     pub epoch: u64,
@@ -245,22 +255,27 @@ impl Store {
         self.retire(&gone);
     }
 
-    /// Purges one resource; with `query` only entries of that query, though every fill of the resource in flight is refused.
-    pub fn purge(&self, resources: &[ResourceId], leaves: impl Fn(&Entry) -> bool) -> Purged {
+    /// Purges the entries of these resources that `covers` names; every fill of them in flight is refused.
+    pub fn purge(&self, how: Purge, resources: &[ResourceId], covers: impl Fn(&Entry) -> bool) -> Purged {
         let now = self.now();
-        let mut entries = 0;
-        for resource in resources {
-            entries += self.retire(&self.index.drop_where(now, resource.digest, &leaves));
-        }
-        Purged {
-            entries,
-            epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1,
-        }
+        let entries = resources.iter().map(|resource| match how {
+            Purge::Hard => self.retire(&self.index.drop_where(now, resource.digest, &covers)),
+            Purge::Soft => self.index.soften_where(now, resource.digest, &covers),
+        });
+        self.purged(entries.sum())
     }
 
-    /// Purges everything. A fill that registers during the scan is a later fetch; every earlier one is killed before this returns (R12a).
-    pub fn purge_all(&self) -> Purged {
-        let entries = self.retire(&self.index.drop_everything(self.now()));
+    /// Purges the entries that `covers` names, wherever they are. Every fill in flight is refused, whatever it fetches; one that
+    /// registers during the scan is a later fetch (R12a).
+    pub fn purge_everywhere(&self, how: Purge, covers: impl Fn(&Entry) -> bool) -> Purged {
+        let now = self.now();
+        self.purged(match how {
+            Purge::Hard => self.retire(&self.index.drop_everywhere(now, covers)),
+            Purge::Soft => self.index.soften_everywhere(now, covers),
+        })
+    }
+
+    fn purged(&self, entries: u64) -> Purged {
         Purged {
             entries,
             epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1,

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::runtime as conf;
-use crate::core::http::stored::{Etag, Meta, Vary};
+use crate::core::http::stored::{Etag, Meta, Stored, Vary};
 use crate::core::time::WallTime;
 use crate::store::entry::Head;
 use crate::world::Clock;
@@ -272,14 +272,25 @@ fn what_is_published_is_found_until_a_write_ends() {
 #[test]
 fn r1_a_fill_in_flight_is_not_stored_after_a_write_or_a_purge() {
     type Step = fn(&Bench);
-    let steps: [(&str, Step); 5] = [
+    let steps: [(&str, Step); 8] = [
         ("a write", |b| {
             drop(b.store.begin_write(named(1)).end(WriteEnd::Rejected))
         }),
         ("a purge", |b| {
-            assert_eq!(b.store.purge(&[strong(1)], |_| false).entries, 0)
+            assert_eq!(b.store.purge(Purge::Hard, &[strong(1)], |_| false).entries, 0)
         }),
-        ("a purge of everything", |b| assert_eq!(b.store.purge_all().entries, 0)),
+        ("a purge of everything", |b| {
+            assert_eq!(b.store.purge_everywhere(Purge::Hard, |_| true).entries, 0)
+        }),
+        ("a soft purge", |b| {
+            assert_eq!(b.store.purge(Purge::Soft, &[strong(1)], |_| true).entries, 0)
+        }),
+        ("a purge of something else, which may be anywhere", |b| {
+            assert_eq!(b.store.purge_everywhere(Purge::Hard, |_| false).entries, 0)
+        }),
+        ("a soft one", |b| {
+            assert_eq!(b.store.purge_everywhere(Purge::Soft, |_| false).entries, 0)
+        }),
         ("an effect named by an answer", |b| {
             assert_eq!(b.store.drop_resource(strong(1)), 0)
         }),
@@ -316,7 +327,7 @@ fn r5_a_304_takes_the_place_of_the_entry_it_was_sent_for() {
         Err(NotStored::TokenDead),
         "the old one is gone"
     );
-    assert_eq!(bench.store.purge_all().entries, 1);
+    assert_eq!(bench.store.purge_everywhere(Purge::Hard, |_| true).entries, 1);
     bench.is_empty();
 }
 
@@ -333,14 +344,55 @@ fn a_purge_of_one_query_spares_the_others_and_counts_up() {
         .collect();
     let purged = bench
         .store
-        .purge(&[strong(0), strong(77)], |e| *e.identity().key == *key(1));
+        .purge(Purge::Hard, &[strong(0), strong(77)], |e| *e.identity().key == *key(1));
     assert_eq!(purged, Purged { entries: 1, epoch: 1 });
     assert_eq!(
         stored.iter().map(|e| e.is_revoked()).collect::<Vec<_>>(),
         [false, true, false]
     );
-    assert_eq!(bench.store.purge_all(), Purged { entries: 2, epoch: 2 });
+    assert_eq!(
+        bench.store.purge_everywhere(Purge::Hard, |_| true),
+        Purged { entries: 2, epoch: 2 }
+    );
     bench.is_empty();
+}
+
+#[test]
+fn a_soft_purge_marks_what_it_covers_once_and_for_as_long_as_it_is_stored() {
+    for everywhere in [false, true] {
+        let bench = Bench::new(ROOM);
+        let (one, two) = (put(&bench, 1).unwrap(), put(&bench, 2).unwrap());
+        let soften = || match everywhere {
+            true => bench
+                .store
+                .purge_everywhere(Purge::Soft, |e| *e.identity().key == *key(1)),
+            false => bench.store.purge(Purge::Soft, &[strong(1)], |_| true),
+        };
+        bench.clock.forward(20_000);
+        let purged_at = bench.now();
+        assert_eq!(soften(), Purged { entries: 1, epoch: 1 });
+        assert_eq!(one.softened(), Some(purged_at));
+        assert_eq!(
+            Stored::lifetime(&one),
+            Span::from_secs(20),
+            "as old as it was then, not the 60 s it was stored with"
+        );
+        assert!(!one.is_proven() && !one.is_revoked());
+        assert_eq!(
+            (bench.found(1), bench.found(2)),
+            (vec![one.number()], vec![two.number()])
+        );
+        assert!(two.softened().is_none() && two.is_proven());
+        // The mark has no lifetime of its own, and a second purge does not open a new window.
+        bench.clock.forward(10 * 365 * 86_400_000);
+        assert_eq!(soften(), Purged { entries: 0, epoch: 2 });
+        assert_eq!(one.softened(), Some(purged_at));
+        // What takes its place was fetched later.
+        let new = put(&bench, 1).unwrap();
+        assert!(new.softened().is_none() && one.is_revoked());
+        assert_eq!(bench.store.purge_everywhere(Purge::Hard, |_| true).entries, 2);
+        bench.is_empty();
+    }
 }
 
 #[test]

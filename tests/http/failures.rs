@@ -303,12 +303,14 @@ async fn attempts_end() {
 
 #[tokio::test]
 async fn a_write_that_was_sent_is_never_repeated() {
-    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+    // A body that is gone could not be sent again anyway; without one, only the rule stands against it.
+    let methods = ["POST", "PUT", "PATCH", "DELETE"];
+    for (method, body) in methods.into_iter().flat_map(|m| [(m, "once"), (m, "")]) {
         let register = Register::new();
         let (proxy, _a, _b) = pair(&register, "").await;
         let mut hold = register.hold(method, "/x", Point::Applied);
         let mut client = proxy.client().await;
-        client.ask(method, "/x", &[], b"once").await;
+        client.ask(method, "/x", &[], body.as_bytes()).await;
         hold.next().await.reset();
         assert_eq!(client.answer().await.status, 502, "{method}");
         hold.expect_none();

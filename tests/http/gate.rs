@@ -396,3 +396,18 @@ async fn r8_a_read_with_no_cache_does_not_join_what_was_sent() {
     hold.next().await.release();
     assert_eq!(fresh.answer().await.text(), "new");
 }
+
+#[tokio::test]
+async fn r11_an_answer_before_the_end_of_the_upload_proves_nothing() {
+    let mut origin = Origin::start().await;
+    let proxy = Proxy::start(&one_route(STRONG), &[("origin", &origin.url())]).await;
+    let mut client = proxy.client().await;
+    client.ask("PUT", "/x", &[("Content-Length", "10")], b"half").await;
+    let mut exchange = origin.next().await;
+    exchange.body_part().await;
+    exchange.head(204, &[]).await;
+    eventually("the resource to be unsettled", || async {
+        proxy.status().await["unsettled"].as_array().unwrap().len() == 1
+    })
+    .await;
+}

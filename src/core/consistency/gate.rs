@@ -222,6 +222,12 @@ impl<E: Entry + Clone> Gate<E> {
         gone
     }
 
+    /// A soft purge: kills every token and marks entries, which stay in service. `mark` says whether it marked one. Returns how many.
+    pub fn soften(&mut self, mut mark: impl FnMut(&E) -> bool) -> u64 {
+        self.kill(); // a fill that began before would come back fresh
+        self.entries.iter().map(|entry| u64::from(mark(entry))).sum()
+    }
+
     /// An answer of the origin differs from what is stored (R12b): every variant goes, and every fill but the one that brought it.
     pub fn differs(&mut self, keep: Option<TokenId>) -> Vec<E> {
         self.tokens.retain(|t| Some(*t) == keep);

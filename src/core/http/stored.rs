@@ -64,18 +64,6 @@ impl Meta {
         Span::from_millis(us.div_ceil(1000))
     }
 
-    /// Whole seconds until it is stale; negative since when it is (RFC 9211 s2.4 `ttl`).
-    #[must_use]
-    pub fn ttl_seconds(&self, now: MonoTime) -> i64 {
-        let age = self.current_age(now);
-        let seconds = |span: Span| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        if self.lifetime >= age {
-            seconds(self.lifetime.minus(age))
-        } else {
-            -seconds(age.minus(self.lifetime))
-        }
-    }
-
     /// Whether the origin can be asked about it: on strong routes only by a strong ETag (R5b).
     #[must_use]
     pub fn can_be_validated(&self, strong: bool) -> bool {
@@ -86,9 +74,55 @@ impl Meta {
     }
 }
 
-impl AsRef<Self> for Meta {
-    fn as_ref(&self) -> &Self {
+/// A stored answer as a lookup sees it: its facts, which never change, and what a soft purge has made of them since. A lookup asks
+/// once, so that it judges one state of the answer.
+pub trait Stored {
+    /// Its facts.
+    fn meta(&self) -> &Meta;
+
+    /// When a soft purge ended its freshness; none when none has.
+    fn softened(&self) -> Option<MonoTime>;
+
+    /// How long it is fresh: until the lifetime it was stored with is over, and no longer than to its soft purge.
+    #[inline]
+    fn lifetime(&self) -> Ttl {
+        let meta = self.meta();
+        match self.softened() {
+            None => meta.lifetime,
+            Some(at) => meta.lifetime.min(meta.current_age(at)),
+        }
+    }
+
+    /// Whole seconds until it is stale; negative since when it is (RFC 9211 s2.4 `ttl`).
+    fn ttl_seconds(&self, now: MonoTime) -> i64 {
+        let (age, lifetime) = (self.meta().current_age(now), self.lifetime());
+        let seconds = |span: Span| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        if lifetime >= age {
+            seconds(lifetime.minus(age))
+        } else {
+            -seconds(age.minus(lifetime))
+        }
+    }
+}
+
+/// Facts alone: nothing has been purged.
+impl Stored for Meta {
+    fn meta(&self) -> &Meta {
         self
+    }
+
+    fn softened(&self) -> Option<MonoTime> {
+        None
+    }
+}
+
+impl<T: Stored> Stored for &T {
+    fn meta(&self) -> &Meta {
+        (**self).meta()
+    }
+
+    fn softened(&self) -> Option<MonoTime> {
+        (**self).softened()
     }
 }
 

@@ -4,6 +4,7 @@ use super::Decision::{Fetch, Refuse, Revalidate, Serve, ServeAndRefresh};
 use super::*;
 use crate::core::http::stored::Vary;
 use crate::core::http::testing::{START, at, caching, eventual, headers, meta, off, secs, strong, weak};
+use crate::core::policy::Writers;
 use crate::core::time::Span;
 use http::StatusCode;
 use proptest::prelude::*;
@@ -759,7 +760,7 @@ fn nothing_stored_leaves_the_failure() {
     for policy in [off(), weak(caching()), cp(), ap(), strong(caching())] {
         for failure in [Failure::Unreachable, Failure::ServerError] {
             assert_eq!(
-                fallback(START, &read(&headers, &policy), None, failure, &policy),
+                fallback(START, &read(&headers, &policy), None::<&Meta>, failure, &policy),
                 Fallback::PassOn
             );
         }
@@ -833,4 +834,142 @@ proptest! {
 
 fn policy_stretches(policy: &Policy) -> bool {
     matches!(&policy.contract, Contract::Eventual(_, bounded) if bounded.on_unreachable == OnUnreachable::Stale)
+}
+
+/// An answer, and how many milliseconds after the start a soft purge came.
+struct Softened(Meta, u64);
+
+impl Stored for Softened {
+    fn meta(&self) -> &Meta {
+        &self.0
+    }
+
+    fn softened(&self) -> Option<MonoTime> {
+        Some(at(self.1))
+    }
+}
+
+#[test]
+fn a_soft_purge_ends_freshness_and_opens_the_windows_for_stale_answers() {
+    let swr = || Meta {
+        stale_while_revalidate: secs(5),
+        ..meta()
+    };
+    let must = || Meta {
+        must_revalidate: true,
+        ..swr()
+    };
+    let cases = [
+        ("fresh until then", 3_999, "", meta(), serve(3_999)),
+        ("validated from then on", 4_000, "", meta(), STALE),
+        (
+            "fetched without a validator",
+            4_000,
+            "",
+            Meta { etag: None, ..meta() },
+            Fetch(FetchReason::Stale),
+        ),
+        ("the mark never ends", 9_999, "", meta(), STALE),
+        ("rfc5861 s3 in the window", 4_000, "", swr(), refresh(4_000)),
+        (
+            "rfc5861 s3 which counts from the purge",
+            8_999,
+            "",
+            swr(),
+            refresh(8_999),
+        ),
+        ("rfc5861 s3 behind it, young as it was", 9_000, "", swr(), STALE),
+        ("must-revalidate", 4_000, "", must(), STALE),
+        (
+            "a client that takes anything",
+            4_000,
+            "Cache-Control: max-stale",
+            meta(),
+            serve(4_000),
+        ),
+        (
+            "a client that takes little",
+            6_000,
+            "Cache-Control: max-stale=1",
+            meta(),
+            STALE,
+        ),
+        ("min-fresh", 4_000, "Cache-Control: min-fresh=1", swr(), STALE),
+    ];
+    for (name, ms, fields, meta, expected) in cases {
+        for policy in [weak(caching()), cp(), ap()] {
+            let headers = headers(fields);
+            let variants = [Softened(meta.clone(), 4_000)];
+            assert_eq!(
+                decide(at(ms), &read(&headers, &policy), &variants, &policy),
+                expected,
+                "{name}"
+            );
+        }
+    }
+    let late = [Softened(swr(), 12_000)];
+    let headers = HeaderMap::new();
+    let decision = decide(at(14_999), &read(&headers, &cp()), &late, &cp());
+    assert_eq!(
+        decision,
+        refresh(14_999),
+        "one that was stale already has no new window"
+    );
+    assert_eq!(decide(at(15_000), &read(&headers, &cp()), &late, &cp()), STALE);
+}
+
+#[test]
+fn a_soft_purge_takes_the_proof_away() {
+    let mut policy = strong(caching());
+    if let Contract::Strong(_, proof) = &mut policy.contract {
+        proof.writers = Writers::Exclusive;
+    }
+    let proven = || Meta { proven: true, ..meta() };
+    let headers = HeaderMap::new();
+    let read = read(&headers, &policy);
+    assert_eq!(decide(at(1), &read, &[proven()], &policy), serve(1));
+    assert_eq!(decide(at(1), &read, &[Softened(proven(), 0)], &policy), STALE);
+}
+
+#[test]
+fn a_soft_purge_leaves_what_stands_in_for_a_broken_origin() {
+    let held = |meta: Meta, ms: u64, failure: Failure, policy: &Policy| {
+        let headers = HeaderMap::new();
+        fallback(
+            at(ms),
+            &read(&headers, policy),
+            Some(&Softened(meta, 4_000)),
+            failure,
+            policy,
+        )
+    };
+    let sie = || Meta {
+        stale_if_error: Some(secs(2)),
+        ..meta()
+    };
+    let must = Meta {
+        must_revalidate: true,
+        ..sie()
+    };
+    let stands_in = |ms| Fallback::Serve {
+        age: Span::from_millis(ms),
+        breached: false,
+    };
+    let loose = weak(caching());
+    assert_eq!(held(sie(), 5_999, Failure::ServerError, &loose), stands_in(5_999));
+    assert_eq!(
+        held(sie(), 6_000, Failure::ServerError, &loose),
+        Fallback::PassOn,
+        "counted from the purge"
+    );
+    assert_eq!(held(meta(), 4_000, Failure::Unreachable, &loose), Fallback::PassOn);
+    assert_eq!(
+        held(meta(), 59_999, Failure::Unreachable, &cp()),
+        stands_in(59_999),
+        "r42: inside the bound"
+    );
+    assert_eq!(
+        held(must, 4_000, Failure::Unreachable, &cp()),
+        Fallback::Refuse(Refusal::StaleRefused)
+    );
 }

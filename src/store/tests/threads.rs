@@ -48,7 +48,7 @@ fn after_any_churn_and_a_drain_nothing_is_held() {
                 13 => drop(bench.store.begin_write(named(n))),
                 14 => open.push(bench.store.begin_write(named(n)).end(WriteEnd::UnknownOpen)),
                 15 => drop(open.pop()),
-                16 => drop(bench.store.purge(&[strong(n)], |_| true)),
+                16 => drop(bench.store.purge(Purge::Hard, &[strong(n)], |_| true)),
                 17 => bench.store.differs(strong(n), None),
                 18 => {
                     let found = bench.store.lookup(bench.now(), strong(n), digest(n), &key(n));
@@ -64,8 +64,13 @@ fn after_any_churn_and_a_drain_nothing_is_held() {
                     if round % 7 == 0 {
                         bench.store.sweep();
                     }
+                    if round % 11 == 0 {
+                        bench
+                            .store
+                            .purge_everywhere(Purge::Soft, |e| e.identity().digest % 2 == 0);
+                    }
                     if round % 50 == 0 {
-                        bench.store.purge_all();
+                        bench.store.purge_everywhere(Purge::Hard, |_| true);
                     }
                 }
             }
@@ -82,7 +87,7 @@ fn after_any_churn_and_a_drain_nothing_is_held() {
     let listed = (0..ENTRIES).flat_map(|n| bench.found(n)).collect();
     assert_eq!(held, listed, "index and budget hold the same entries");
     assert_eq!(held.len() as u64, bench.store.usage().entries);
-    bench.store.purge_all();
+    bench.store.purge_everywhere(Purge::Hard, |_| true);
     bench.clock.forward(2 * SETTLE_MS);
     bench.is_empty();
 }
@@ -105,7 +110,7 @@ fn r12a_a_purge_of_everything_lets_no_earlier_fetch_be_stored_or_stay() {
                     break;
                 }
                 BEGUN.fetch_add(1, Ordering::SeqCst);
-                bench.store.purge_all();
+                bench.store.purge_everywhere(Purge::Hard, |_| true);
                 ENDED.fetch_add(1, Ordering::SeqCst);
                 thread::yield_now();
             }
@@ -147,6 +152,6 @@ fn r12a_a_purge_of_everything_lets_no_earlier_fetch_be_stored_or_stay() {
         refused > 0 && revoked > 0,
         "no fetch was overtaken ({refused}), no entry purged ({revoked}): nothing was tested"
     );
-    bench.store.purge_all();
+    bench.store.purge_everywhere(Purge::Hard, |_| true);
     bench.is_empty();
 }

@@ -572,3 +572,23 @@ fn publishing_one_of_many_queries_looks_at_no_other() {
         looks.get()
     );
 }
+
+#[test]
+fn a_soft_purge_kills_every_fill_and_leaves_entries_in_service() {
+    let mut gate = Gate::default();
+    let entries = [kept(1, 0), kept(2, 1)];
+    entries.iter().for_each(|entry| store(&mut gate, entry));
+    gate.register(NOW, TokenId(1), true);
+    let mut asked = Vec::new();
+    let marked = gate.soften(|e| {
+        asked.push(e.id);
+        e.digest == 1
+    });
+    assert_eq!((marked, asked), (1, vec![1, 2]));
+    assert!(!gate.is_alive(TokenId(1)));
+    assert_eq!(
+        refused(&gate.publish(TokenId(1), kept(3, 0))),
+        Some(NotStored::TokenDead)
+    );
+    assert!(entries.iter().all(|entry| !entry.revoked.get()) && gate.entries().len() == 2);
+}
