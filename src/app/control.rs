@@ -73,6 +73,7 @@ impl Control for Controls {
             cache_bytes: usage.bytes,
             cache_entries: usage.entries,
             cache_evictions: usage.evictions,
+            access_log_dropped: rooms.access_log.as_ref().map_or(0, |log| log.dropped()),
             unsettled: self.unsettled_by_route(),
             listeners: listeners.collect(),
         })

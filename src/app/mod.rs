@@ -148,8 +148,12 @@ impl Running {
 
     fn end(&mut self) -> bool {
         self.rooms.drain().advance(Phase::Over);
-        // Every thread is waited for, whatever became of the others.
-        let ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        // Every thread is waited for, whatever became of the others; the background is the last, and writes what they have to say
+        // at their end.
+        let background = self.threads.pop();
+        let mut ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        self.rooms.end_log();
+        ended.extend(background.map(JoinHandle::join));
         if !self.over {
             self.over = true;
             past::remember(&self.rooms);

@@ -11,6 +11,7 @@ use crate::server::accept::{Door, accept};
 use crate::server::connection;
 use crate::server::drain::{Drain, Phase};
 use crate::store::Store;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Events, Upstreams};
 use crate::world::{BindOptions, Listener, World};
@@ -31,11 +32,14 @@ pub(super) struct Rooms {
     pub(super) config: Arc<Config>,
     pub(super) world: World,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) access_log: Option<Arc<AccessLog>>,
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) store: Arc<Store>,
     pub(super) proxy: Arc<proxy::Shared>,
     drain: Arc<Drain>,
     leave: CancellationToken,
+    /// No request is left to be logged.
+    logged: CancellationToken,
     /// Bound once.
     doors: OnceLock<Vec<Arc<Door>>>,
     /// The first round of probes is over.
@@ -54,6 +58,7 @@ impl Rooms {
     pub(super) fn new(config: Config, world: World) -> Arc<Self> {
         let config = Arc::new(config);
         let metrics = Metrics::new(&config);
+        let access_log = AccessLog::new(&config);
         let coord = Coord::in_memory(&config, world.clock.wall());
         let views = coord.views();
         let upstreams = Upstreams::new(
@@ -73,16 +78,19 @@ impl Rooms {
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
             drain.connections().clone(),
+            access_log.clone(),
         );
         Arc::new(Self {
             config,
             world,
             metrics,
+            access_log,
             upstreams,
             store,
             proxy,
             drain,
             leave: CancellationToken::new(),
+            logged: CancellationToken::new(),
             doors: OnceLock::new(),
             probed: CancellationToken::new(),
         })
@@ -95,6 +103,11 @@ impl Rooms {
     /// Asks the background to leave.
     pub(super) fn leave(&self) {
         self.leave.cancel();
+    }
+
+    /// Says that every request has ended, so that the access log can end too.
+    pub(super) fn end_log(&self) {
+        self.logged.cancel();
     }
 
     /// The listeners; empty before they are bound.
@@ -170,7 +183,7 @@ impl Rooms {
         while accepting.join_next().await.is_some() {}
     }
 
-    /// Probes, the admin port, sweeping, and the drain, on the current runtime, until everything is over.
+    /// Probes, the admin port, sweeping, the access log, and the drain, on the current runtime, until everything is over and logged.
     pub(super) async fn background(self: Arc<Self>, admin_socket: Box<dyn Listener>) {
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
@@ -196,11 +209,19 @@ impl Rooms {
             prober.upstreams.first_round().await;
             prober.probed.cancel();
         });
-        tokio::select! {
-            biased;
-            () = self.drain.reached(Phase::Over) => {}
-            () = self.leave.cancelled() => self.see_off().await,
-        }
+        let logging = async {
+            if let Some(log) = &self.access_log {
+                log.run(&self.world, &self.logged).await;
+            }
+        };
+        let leaving = async {
+            tokio::select! {
+                biased;
+                () = self.drain.reached(Phase::Over) => {}
+                () = self.leave.cancelled() => self.see_off().await,
+            }
+        };
+        tokio::join!(leaving, logging);
     }
 
     async fn see_off(&self) {

@@ -10,7 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+
+/// How long a runtime that ends waits for calls that block.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// Starts everything and waits until it is ready.
 pub(super) fn start(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
@@ -76,7 +80,11 @@ where
     let runtime = runtime().map_err(StartError::Thread)?;
     let thread = thread::Builder::new()
         .name(name.clone())
-        .spawn(move || runtime.block_on(work(tell)))
+        .spawn(move || {
+            runtime.block_on(work(tell));
+            // Not for ever: a write to a pipe that nobody reads never returns.
+            runtime.shutdown_timeout(LAST_CALLS);
+        })
         .map_err(StartError::Thread)?;
     let told = ready.recv().map_err(|_| StartError::ThreadEnded(name))??;
     Ok((told, thread))

@@ -59,6 +59,9 @@ enum Command {
     /// Run the proxy (the default)
     Run(run::RunArgs),
     /// Check a configuration without touching the network
+    ///
+    /// Errors and warnings go to stderr, `FILE: ok` to stdout. Of what runs later: `run` prints its `ready` line on stdout and after it,
+    /// with `[telemetry] access_log` "text" or "json", one line per request; log lines go to stderr.
     Check(File),
     /// Print the effective configuration with the origin of each value
     PrintConfig(File),

@@ -102,8 +102,9 @@ fn serve(config: Config, world: &World) -> Result<Exit, Box<dyn std::error::Erro
         let _inside = runtime.enter();
         Signals::new()?
     };
-    let running = App::build(config, world.clone())?.start()?;
+    // Taken before anything can be asked: the access log comes after the ready line.
     let mut out = std::io::stdout().lock();
+    let running = App::build(config, world.clone())?.start()?;
     writeln!(out, "{}", running.ready_line())?;
     out.flush()?;
     drop(out);

@@ -135,6 +135,8 @@ pub struct Telemetry {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// How access log lines look; none: there is no access log.
+    pub access_log: Option<LogFormat>,
 }
 
 /// How log lines look.

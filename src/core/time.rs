@@ -62,6 +62,12 @@ impl WallTime {
         self.0
     }
 
+    /// `self` moved `span` into the past, saturating.
+    #[must_use]
+    pub fn before(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.0).unwrap_or(i64::MAX)))
+    }
+
     /// The span from `earlier` to `self`; zero when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Span {

@@ -1,7 +1,9 @@
 //! Bodies in both directions. Towards the client: what is stored, what is being filled, or what a node sends, behind one type whose
 //! end is noticed (metrics, in-flight counts, the settling time of a write). From the client: bounded in size and in silence.
 
+use crate::core::reason::FetchReason;
 use crate::store::fill::{FillError, FillReader};
+use crate::telemetry::access_log::End;
 use crate::upstream::{BodyError, NodeBody};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -32,13 +34,45 @@ pub enum AnswerError {
 }
 
 /// Something that runs when an answer's body has ended or was dropped.
-pub(super) type AtEnd = Box<dyn FnOnce(Option<NodeBody>) + Send>;
+type AtEnd = Box<dyn FnOnce(Option<NodeBody>, Carried) + Send>;
+
+/// What became of a body.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Carried {
+    /// Bytes handed to the connection.
+    pub(super) bytes: u64,
+    pub(super) end: End,
+}
+
+/// How an answer came about, for the access log.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Trace {
+    /// Why it was forwarded.
+    pub(super) fwd: Option<FetchReason>,
+    /// Why it was not stored, or what went wrong.
+    pub(super) why: Option<&'static str>,
+    /// The node that answered.
+    pub(super) node: Option<u16>,
+}
+
+impl Trace {
+    /// An answer that node number `node` gave.
+    pub(super) fn forwarded(fwd: FetchReason, why: Option<&'static str>, node: usize) -> Self {
+        Self {
+            fwd: Some(fwd),
+            why,
+            node: u16::try_from(node).ok(),
+        }
+    }
+}
 
 /// The body of an answer.
 #[derive(Default)]
 pub struct Body {
     source: Source,
     at_end: Option<AtEnd>,
+    sent: u64,
+    pub(super) trace: Trace,
 }
 
 #[derive(Default)]
@@ -79,54 +113,54 @@ impl Body {
     /// This one.
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {
-        Self {
-            source: Source::Whole(bytes),
-            at_end: None,
-        }
+        Self::of(Source::Whole(bytes))
     }
 
     pub(super) fn fill(reader: FillReader, length: Option<u64>) -> Self {
-        Self {
-            source: Source::Fill {
-                reader,
-                length,
-                skip: 0,
-                take: u64::MAX,
-            },
-            at_end: None,
-        }
+        Self::of(Source::Fill {
+            reader,
+            length,
+            skip: 0,
+            take: u64::MAX,
+        })
     }
 
     /// A part of a body that is still arriving.
     pub(super) fn fill_part(reader: FillReader, start: u64, length: u64) -> Self {
-        Self {
-            source: Source::Fill {
-                reader,
-                length: Some(length),
-                skip: start,
-                take: length,
-            },
-            at_end: None,
-        }
+        Self::of(Source::Fill {
+            reader,
+            length: Some(length),
+            skip: start,
+            take: length,
+        })
     }
 
     pub(super) fn node(body: NodeBody, stall: Duration) -> Self {
+        let stall = Stall::new(stall);
+        Self::of(Source::Node { body, stall })
+    }
+
+    fn of(source: Source) -> Self {
         Self {
-            source: Source::Node {
-                body,
-                stall: Stall::new(stall),
-            },
+            source,
             at_end: None,
+            sent: 0,
+            trace: Trace::default(),
         }
     }
 
     /// Runs `at_end` once when the body has ended or is dropped; it gets a node's body that is still open.
-    pub(super) fn at_end(mut self, at_end: impl FnOnce(Option<NodeBody>) + Send + 'static) -> Self {
+    pub(super) fn at_end(self, at_end: impl FnOnce(Option<NodeBody>) + Send + 'static) -> Self {
+        self.accounted(move |body, _| at_end(body))
+    }
+
+    /// The same, also told what became of the body.
+    pub(super) fn accounted(mut self, at_end: impl FnOnce(Option<NodeBody>, Carried) + Send + 'static) -> Self {
         self.at_end = Some(match self.at_end.take() {
             None => Box::new(at_end),
-            Some(first) => Box::new(move |body| {
-                first(body);
-                at_end(None);
+            Some(first) => Box::new(move |body, carried| {
+                first(body, carried);
+                at_end(None, carried);
             }),
         });
         self
@@ -137,20 +171,36 @@ impl Body {
         matches!(self.source, Source::Empty | Source::Whole(_))
     }
 
-    fn end(&mut self) {
-        let source = std::mem::take(&mut self.source);
-        if let Some(at_end) = self.at_end.take() {
-            at_end(match source {
-                Source::Node { body, .. } => Some(body),
-                Source::Empty | Source::Whole(_) | Source::Fill { .. } => None,
-            });
+    /// `end`: how it ended, when that is known.
+    fn end(&mut self, end: Option<End>) {
+        let Some(at_end) = self.at_end.take() else {
+            self.source = Source::Empty;
+            return;
+        };
+        // hyper does not ask for the end of a body whose length it knows.
+        let end = end.unwrap_or(if self.is_over() { End::Complete } else { End::Left });
+        let carried = Carried { bytes: self.sent, end };
+        let open = match std::mem::take(&mut self.source) {
+            Source::Node { body, .. } => Some(body),
+            Source::Empty | Source::Whole(_) | Source::Fill { .. } => None,
+        };
+        at_end(open, carried);
+    }
+
+    /// Whether everything has been handed over.
+    fn is_over(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Fill { length, .. } => length.is_some_and(|length| self.sent >= length),
+            Source::Node { body, .. } => body.is_end_stream(),
         }
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        self.end();
+        self.end(None);
     }
 }
 
@@ -175,8 +225,12 @@ impl HttpBody for Body {
                 Poll::Pending => stall.poll(cx).map(|after| Some(Err(AnswerError::Stalled(after)))),
             },
         };
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.end();
+        match &polled {
+            Poll::Pending => {}
+            // One addition: asking whether anybody wants to know would cost as much.
+            Poll::Ready(Some(Ok(frame))) => self.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Poll::Ready(Some(Err(_))) => self.end(Some(End::Broken)),
+            Poll::Ready(None) => self.end(Some(End::Complete)),
         }
         polled
     }

@@ -1,6 +1,6 @@
 //! What a shared fetch tells those who wait for it, and how its answer is put into one reader's shape.
 
-use super::body::Body;
+use super::body::{Body, Trace};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::hit;
@@ -8,7 +8,7 @@ use super::request::Job;
 use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::stored::{Meta, Stored};
 use crate::core::policy::Contract;
-use crate::core::reason::{FetchReason, Outcome};
+use crate::core::reason::{FetchReason, NotStored, Outcome};
 use crate::core::time::MonoTime;
 use crate::store::EntryRef;
 use crate::store::entry::SharedHead;
@@ -21,8 +21,8 @@ use std::sync::Arc;
 pub(super) enum Landed {
     /// An answer that may be shared is arriving.
     Arriving(Arc<Arriving>),
-    /// A 304 confirmed what is stored.
-    Confirmed(EntryRef),
+    /// A 304 of this node confirmed what is stored.
+    Confirmed(EntryRef, usize),
     /// When the fetch was about to begin, the store had it.
     Found(EntryRef),
     /// The answer is for its requester alone: everybody else fetches.
@@ -42,6 +42,8 @@ pub(super) struct Arriving {
     pub(super) length: Option<u64>,
     /// As far as is known at the head, it will be stored.
     pub(super) stored: bool,
+    /// Whose answer it is.
+    pub(super) node: usize,
 }
 
 /// How a reader came to a shared answer.
@@ -85,7 +87,7 @@ pub(super) fn from_arriving(
         (None, _) => Body::empty(),
     };
     let (method, headers) = (&job.parts.method, &job.parts.headers);
-    let response = hit::shaped(
+    let mut response = hit::shaped(
         method,
         headers,
         meta,
@@ -94,6 +96,8 @@ pub(super) fn from_arriving(
         job.policy.is_strong(),
         body,
     );
+    let why = (!arriving.stored).then_some(NotStored::TokenDead.word());
+    response.body_mut().trace = Trace::forwarded(way.reason, why, arriving.node);
     told(
         job,
         now,
@@ -104,8 +108,9 @@ pub(super) fn from_arriving(
 }
 
 /// The answer to one reader from an entry that a 304 has just confirmed.
-pub(super) fn from_confirmed(job: &Job, now: MonoTime, entry: &EntryRef, way: Way) -> Response<Body> {
-    let response = hit::answer(&job.parts.method, &job.parts.headers, entry, job.policy.is_strong());
+pub(super) fn from_confirmed(job: &Job, now: MonoTime, entry: &EntryRef, node: usize, way: Way) -> Response<Body> {
+    let mut response = hit::answer(&job.parts.method, &job.parts.headers, entry, job.policy.is_strong());
+    response.body_mut().trace = Trace::forwarded(way.reason, None, node);
     told(
         job,
         now,
@@ -167,7 +172,7 @@ fn told(
 pub(super) fn outcome(landed: &Landed, collapsed: bool) -> Outcome {
     match landed {
         _ if collapsed => Outcome::Collapsed,
-        Landed::Confirmed(_) => Outcome::Revalidated,
+        Landed::Confirmed(..) => Outcome::Revalidated,
         Landed::Found(_) => Outcome::Hit,
         Landed::Arriving(_) | Landed::Alone | Landed::ServerError => Outcome::Miss,
         Landed::Failed(_) => Outcome::Refused,

@@ -28,7 +28,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
         };
         (response, outcome)
     };
-    core.account(Some(job.route.id), outcome, job.start, response)
+    core.account(job.asked(), Some(job.route.id), outcome, response)
 }
 
 /// Why it is forwarded, and what it can be validated against.
@@ -74,7 +74,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
                 Some(entry) if conditional => {
                     if validate::confirms(entry.meta(), &answered.parts.headers, true) {
                         return (
-                            flights::from_confirmed(job, core.now(), &entry, way),
+                            flights::from_confirmed(job, core.now(), &entry, answered.node, way),
                             Outcome::Revalidated,
                         );
                     }

@@ -34,8 +34,8 @@ const FORMING: Duration = Duration::from_secs(1);
 pub(super) enum Led {
     /// What everybody gets, with a reader from the first byte when there is a body.
     Landed(Landed, Option<FillReader>),
-    /// A 304 confirmed what was stored; these cookies came with it.
-    Confirmed(EntryRef, Vec<HeaderValue>),
+    /// A 304 of this node confirmed what was stored; these cookies came with it.
+    Confirmed(EntryRef, usize, Vec<HeaderValue>),
     /// An answer for it alone.
     Pass(Box<Answered>, NotStored),
 }
@@ -191,7 +191,7 @@ impl Fetch {
     /// A 304 is a fill (R5): a new entry with the stored body, in service only if the token is alive and the very entry it was sent
     /// for is still listed. Whoever asked is answered either way: the origin has just said that this is what it has.
     fn confirmed(&mut self, old: &EntryRef, answered: &Answered, token: Token) {
-        let store = Arc::clone(&self.core.shared.store);
+        let (store, node) = (Arc::clone(&self.core.shared.store), answered.node);
         let mut fields = answered.parts.headers.clone();
         headers::from_node(&mut fields);
         // A cookie on a 304 is for who asked: it is passed on, and changes nothing that is stored.
@@ -218,7 +218,10 @@ impl Fetch {
                 if let Err(why) = store.publish(token, &entry, Some(old)) {
                     self.refused(why);
                 }
-                self.tell(Landed::Confirmed(entry.clone()), Led::Confirmed(entry, cookies));
+                self.tell(
+                    Landed::Confirmed(entry.clone(), node),
+                    Led::Confirmed(entry, node, cookies),
+                );
             }
             Admission::PassOn(why) => {
                 if why.is_of_the_answer() {
@@ -235,7 +238,7 @@ impl Fetch {
                     ..old.meta().clone()
                 };
                 let entry = self.entry(Arc::new(Head { meta, headers: merged }), old.body().clone());
-                self.tell(Landed::Alone, Led::Confirmed(entry, cookies));
+                self.tell(Landed::Alone, Led::Confirmed(entry, node, cookies));
             }
         }
     }
@@ -313,6 +316,7 @@ impl Fetch {
             fill,
             length,
             stored: token.is_alive(),
+            node: answered.node,
         };
         self.land(Landed::Arriving(Arc::new(arriving)), reader);
         let body = match carry(answered.body, writer, stall).await {

@@ -35,7 +35,7 @@ pub(super) async fn read(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
         Ok(answer) => answer,
         Err(_) => failed(&core, &job, Fault::timed_out()),
     };
-    core.account(Some(job.route.id), outcome, job.start, response)
+    core.account(job.asked(), Some(job.route.id), outcome, response)
 }
 
 /// Refreshes a stored answer in the background, unless somebody is at it (RFC 5861 s3).
@@ -189,8 +189,8 @@ async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(
     let now = core.now();
     let (landed, reader) = match led {
         Led::Landed(landed, reader) => (landed, reader),
-        Led::Confirmed(entry, cookies) => {
-            let mut response = flights::from_confirmed(job, now, &entry, way);
+        Led::Confirmed(entry, node, cookies) => {
+            let mut response = flights::from_confirmed(job, now, &entry, node, way);
             for cookie in cookies {
                 response.headers_mut().append(SET_COOKIE, cookie);
             }
@@ -209,11 +209,11 @@ async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(
             };
             Some((flights::from_arriving(job, now, &arriving, reader, way), outcome))
         }
-        Landed::Confirmed(entry) => {
+        Landed::Confirmed(entry, node) => {
             if way.collapsed && !lookup::may_use(&as_read(job, false), entry.meta(), &job.policy) {
                 return None;
             }
-            Some((flights::from_confirmed(job, now, &entry, way), outcome))
+            Some((flights::from_confirmed(job, now, &entry, node, way), outcome))
         }
         Landed::Found(_) if way.collapsed => None,
         Landed::Found(entry) => Some((flights::from_stored(job, now, &entry, None), outcome)),
@@ -254,7 +254,9 @@ async fn passed(
     );
     let mut response = pass::answer(core, job, answered, way.forwarded(None, false), Some(why));
     if known {
+        let trace = response.body().trace;
         response = hit::to_not_modified(&response);
+        response.body_mut().trace = trace;
     }
     (response, Outcome::Miss)
 }

@@ -29,18 +29,23 @@ use crate::core::reason::Outcome;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::Store;
+use crate::telemetry::access_log::{self, AccessLog, End, Record};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Pool, Upstreams};
 use crate::world::World;
+use body::Carried;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use request::Job;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +55,7 @@ pub struct Shared {
     world: World,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
+    access_log: Option<Arc<AccessLog>>,
     upstreams: Arc<Upstreams>,
     /// Digests are keyed at random per process: clients cannot aim for collisions.
     secret: KeySecret,
@@ -75,6 +81,7 @@ impl Shared {
         upstreams: Arc<Upstreams>,
         metrics: Arc<Metrics>,
         detached: TaskTracker,
+        access_log: Option<Arc<AccessLog>>,
     ) -> Arc<Self> {
         let secret = KeySecret(world.entropy.next_u64(), world.entropy.next_u64());
         let in_flight = config.routes.iter().map(|_| AtomicUsize::new(0)).collect();
@@ -83,6 +90,7 @@ impl Shared {
             world,
             store,
             metrics,
+            access_log,
             upstreams,
             secret,
             in_flight,
@@ -123,30 +131,135 @@ impl Core {
         told.ok()
     }
 
-    /// Counts an answer when it is done: now, or when its body has ended.
+    /// Counts an answer when it is done: now, or when its body has ended. The access log always waits for the body.
     fn account(
         self: &Arc<Self>,
+        asked: Asked<'_>,
         route: Option<usize>,
         outcome: Outcome,
-        start: MonoTime,
         response: Response<Body>,
     ) -> Response<Body> {
-        let status = response.status();
+        let (status, start) = (response.status(), asked.start);
         if response.body().is_ready() {
-            self.shared
-                .metrics
-                .request(route, outcome, status, self.now().duration_since(start));
-            return response;
+            let took = self.now().duration_since(start);
+            self.shared.metrics.request(route, outcome, status, took);
+            let Some(log) = &self.shared.access_log else {
+                return response;
+            };
+            let log = Arc::clone(log);
+            let logged = self.logged(asked, route, outcome, &response);
+            return response.map(|body| body.accounted(move |_, carried| log.push(logged.ended(took, carried))));
         }
+        let log = self.shared.access_log.clone();
+        let log = log.map(|log| (log, self.logged(asked, route, outcome, &response)));
         let core = Arc::clone(self);
         response.map(|body| {
-            body.at_end(move |open| {
+            body.accounted(move |open, carried| {
                 drop(open);
-                core.shared
-                    .metrics
-                    .request(route, outcome, status, core.now().duration_since(start));
+                let took = core.now().duration_since(start);
+                core.shared.metrics.request(route, outcome, status, took);
+                if let Some((log, logged)) = log {
+                    log.push(logged.ended(took, carried));
+                }
             })
         })
+    }
+
+    /// The part of a record that is known when the answer begins.
+    fn logged(&self, asked: Asked<'_>, route: Option<usize>, outcome: Outcome, response: &Response<Body>) -> Logged {
+        let trace = response.body().trace;
+        Logged(Record {
+            status: Some(response.status()),
+            outcome: Some(outcome),
+            fwd: trace.fwd,
+            why: trace.why,
+            node: trace.node,
+            ..self.unanswered(asked, route)
+        })
+    }
+
+    /// The record of a request that was never answered, but for how long it took.
+    fn unanswered(&self, asked: Asked<'_>, route: Option<usize>) -> Record {
+        let peer = &asked.connection.peer;
+        let mut listeners = self.shared.config.listeners.iter();
+        let listener = listeners.position(|listener| Arc::ptr_eq(listener, &peer.listener));
+        Record {
+            request: access_log::Request::new(
+                asked.start,
+                listener,
+                peer.address.ip(),
+                asked.parts,
+                asked.request_id.get(),
+            ),
+            status: None,
+            outcome: None,
+            route,
+            fwd: None,
+            why: None,
+            node: None,
+            bytes: 0,
+            took: Duration::ZERO,
+            end: End::Left,
+        }
+    }
+}
+
+/// A record that waits for the end of its body.
+struct Logged(Record);
+
+impl Logged {
+    fn ended(self, took: Duration, carried: Carried) -> Record {
+        // hyper drops a body that is not to be sent without looking at it.
+        let end = if self.0.request.is_head() {
+            End::Complete
+        } else {
+            carried.end
+        };
+        Record {
+            took,
+            bytes: carried.bytes,
+            end,
+            ..self.0
+        }
+    }
+}
+
+/// Who asked for what, for the account of the answer.
+#[derive(Copy, Clone)]
+struct Asked<'a> {
+    connection: &'a ConnectionInfo,
+    parts: &'a Parts,
+    /// When the request's head was in.
+    start: MonoTime,
+    /// The id made for it, if one was.
+    request_id: &'a OnceLock<HeaderValue>,
+}
+
+/// A request that waits for its answer: dropped before that, it is logged as one whose client left.
+struct Waiting(Option<(Arc<Core>, Arc<Job>)>);
+
+impl Waiting {
+    fn new(core: &Arc<Core>, job: &Arc<Job>) -> Self {
+        let logs = core.shared.access_log.is_some();
+        Self(logs.then(|| (Arc::clone(core), Arc::clone(job))))
+    }
+
+    /// From here on its body is watched.
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((core, job)) = self.0.take()
+            && let Some(log) = &core.shared.access_log
+        {
+            log.push(Record {
+                took: core.now().duration_since(job.start),
+                ..core.unanswered(job.asked(), Some(job.route.id))
+            });
+        }
     }
 }
 

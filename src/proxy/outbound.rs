@@ -29,10 +29,11 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     hop::append_via(headers, job.parts.version);
     trail(headers, &job.connection, &job.authority);
     if !headers.contains_key(&X_REQUEST_ID) {
-        let id = format!("{:016x}{:016x}", entropy.next_u64(), entropy.next_u64());
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            headers.insert(X_REQUEST_ID.clone(), id);
-        }
+        let id = job.request_id.get_or_init(|| {
+            let id = format!("{:016x}{:016x}", entropy.next_u64(), entropy.next_u64());
+            HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-")) // hexadecimal digits are a value
+        });
+        headers.insert(X_REQUEST_ID.clone(), id.clone());
     }
     set(headers, &job.route.set_request_headers);
     out

@@ -1,6 +1,6 @@
 //! Straight to a node and back: nothing is stored, nothing shared, and the body streams without a task in between.
 
-use super::body::{Body, UploadWatch};
+use super::body::{Body, Trace, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::outbound;
@@ -23,7 +23,7 @@ pub(super) async fn run(
     reason: FetchReason,
 ) -> Response<Body> {
     let (response, outcome) = fetch(&core, &job, body, Some(&watch), reason).await;
-    core.account(Some(job.route.id), outcome, job.start, response)
+    core.account(job.asked(), Some(job.route.id), outcome, response)
 }
 
 /// Asks a node, and shapes its answer or the fault.
@@ -92,6 +92,7 @@ pub(super) fn answer(
         body,
         sent,
         received,
+        node,
         ..
     } = answered;
     headers::from_node(&mut parts.headers);
@@ -118,6 +119,9 @@ pub(super) fn answer(
     let mut response = Response::from_parts(parts, Body::node(body, stall));
     if no_body {
         response = response.map(|_| Body::empty());
+    }
+    if let Handling::Forwarded { reason, .. } = status.handling {
+        response.body_mut().trace = Trace::forwarded(reason, why.map(NotStored::word), node);
     }
     response.extensions_mut().clear();
     let status = CacheStatus {

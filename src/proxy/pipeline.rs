@@ -6,7 +6,7 @@ use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{self, Handling, Job};
 use super::routes;
-use super::{Answering, ConnectionInfo, Core, InFlight, hit, miss, pass, write};
+use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, miss, pass, write};
 use crate::config::runtime::{Action, RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
 use crate::core::http::hop;
@@ -24,7 +24,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 thread_local! {
     /// The key of the request at hand; borrowed only while it is made and looked up.
@@ -47,15 +47,22 @@ where
     let step = checked
         .map_err(|fault| (None, fault))
         .and_then(|()| answer_now(core, connection, &parts, body.is_end_stream(), start));
+    let request_id = OnceLock::new();
+    let asked = Asked {
+        connection,
+        parts: &parts,
+        start,
+        request_id: &request_id,
+    };
     match step {
         Ok(Step::Ready(route, outcome, response)) => {
-            Answering::Ready(Some(core.account(route, outcome, start, response)))
+            Answering::Ready(Some(core.account(asked, route, outcome, response)))
         }
         Ok(Step::Go(go)) => launch(core, connection, parts, body, *go),
         Err((route, fault)) => {
             let mut response = fault.response();
             headers::stamp(response.headers_mut(), connection, refused_status(route));
-            Answering::Ready(Some(core.account(route, Outcome::Refused, start, response)))
+            Answering::Ready(Some(core.account(asked, route, Outcome::Refused, response)))
         }
     }
 }
@@ -282,25 +289,39 @@ where
         key,
         start,
         deadline,
+        request_id: OnceLock::new(),
     };
     let (core, job) = (Arc::clone(core), Arc::new(job));
     match next {
-        Next::Read => Answering::Pending(Box::pin(async move { guarded(guard, miss::read(core, job).await) })),
+        Next::Read => {
+            let waiting = Waiting::new(&core, &job);
+            Answering::Pending(Box::pin(async move {
+                let response = miss::read(core, job).await;
+                waiting.answered();
+                guarded(guard, response)
+            }))
+        }
         Next::Refresh(response) => {
             miss::refresh(&core, &job);
-            let response = core.account(Some(job.route.id), Outcome::Stale, start, *response);
+            let response = core.account(job.asked(), Some(job.route.id), Outcome::Stale, *response);
             Answering::Ready(Some(guarded(guard, response)))
         }
         Next::Pass(reason) => {
             let (body, watch) = upload(body, max, stall);
+            let waiting = Waiting::new(&core, &job);
             Answering::Pending(Box::pin(async move {
-                guarded(guard, pass::run(core, job, body, watch, reason).await)
+                let response = pass::run(core, job, body, watch, reason).await;
+                waiting.answered();
+                guarded(guard, response)
             }))
         }
         Next::Write => {
             let (body, watch) = upload(body, max, stall);
+            let waiting = Waiting::new(&core, &job);
             Answering::Pending(Box::pin(async move {
-                guarded(guard, write::run(core, job, body, watch).await)
+                let response = write::run(core, job, body, watch).await;
+                waiting.answered();
+                guarded(guard, response)
             }))
         }
     }

@@ -3,7 +3,7 @@
 
 use super::error::Fault;
 use super::routes::{self, Question};
-use super::{ConnectionInfo, Shared};
+use super::{Asked, ConnectionInfo, Shared};
 use crate::config::runtime::Route;
 use crate::core::http::invalidate;
 use crate::core::key;
@@ -13,9 +13,9 @@ use crate::core::time::{MonoTime, Span};
 use crate::store::ResourceId;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The effective host of a request: from an absolute-form target, which wins (RFC 9112 s3.2.2), or from its one `Host`.
 pub(super) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Fault> {
@@ -221,9 +221,21 @@ pub(super) struct Job {
     pub(super) start: MonoTime,
     /// When its answer's head must be in.
     pub(super) deadline: MonoTime,
+    /// The `X-Request-Id` made for it, once, when a node was first to be asked and the client had sent none.
+    pub(super) request_id: OnceLock<HeaderValue>,
 }
 
 impl Job {
+    /// What its answer's account needs of it.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        Asked {
+            connection: &self.connection,
+            parts: &self.parts,
+            start: self.start,
+            request_id: &self.request_id,
+        }
+    }
+
     /// The time left until the deadline.
     pub(super) fn left(&self, now: MonoTime) -> std::time::Duration {
         self.deadline.duration_since(now)

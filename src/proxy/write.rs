@@ -1,7 +1,7 @@
 //! A request that may change something: gate first, then the node, then out with what it made stale, and only then the answer (R10).
 //! Runs as a task of its own: a client that leaves does not cancel its write (R21).
 
-use super::body::{Body, UploadWatch};
+use super::body::{Body, Trace, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::Job;
@@ -43,7 +43,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
         Some(Err(e)) => headers::refuse(&job.connection, Fault::of_call(&e, strong, true, watch.fault())),
         None => headers::refuse(&job.connection, Fault::internal()),
     };
-    core.account(Some(job.route.id), outcome, job.start, response)
+    core.account(job.asked(), Some(job.route.id), outcome, response)
 }
 
 /// Passed on, such an answer to a write of unknown outcome would be read as a promise: a refusal of a repeat whose first attempt may
@@ -146,7 +146,9 @@ fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String
 }
 
 fn answer(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Response<Body> {
-    let Answered { mut parts, body, .. } = answered;
+    let Answered {
+        mut parts, body, node, ..
+    } = answered;
     let unknown = open.is_some();
     headers::from_node(&mut parts.headers);
     let stall = job.connection.peer.listener.body_timeout;
@@ -165,6 +167,7 @@ fn answer(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Response<Bo
         }),
     };
     let mut response = Response::from_parts(parts, body);
+    response.body_mut().trace = Trace::forwarded(FetchReason::Method, None, node);
     response.extensions_mut().clear();
     let handling = Handling::Forwarded {
         reason: FetchReason::Method,

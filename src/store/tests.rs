@@ -88,6 +88,7 @@ fn config(max_memory: u64) -> Config {
         telemetry: conf::Telemetry {
             log: String::new(),
             log_format: conf::LogFormat::Text,
+            access_log: None,
         },
         upstreams: vec![
             upstream(STRONG, Some(Duration::from_millis(SETTLE_MS))),

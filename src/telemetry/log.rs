@@ -1,6 +1,7 @@
 //! Log lines to stderr, through `tracing`. `[telemetry] log` is the filter, `TIDEGATE_LOG` overrides it.
 //!
-//! One line per event, nothing per request above `debug`. stdout is left to what a caller reads (the `ready` line, `status`).
+//! One line per event, nothing per request above `debug`. stdout is left to what a caller reads (the `ready` line, `status`,
+//! [`super::access_log`]).
 
 use crate::config::runtime::{LogFormat, Telemetry};
 use crate::world::World;

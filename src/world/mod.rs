@@ -28,6 +28,8 @@ pub struct World {
     pub entropy: Arc<dyn Entropy>,
     /// Environment variables.
     pub env: Arc<dyn Env>,
+    /// Where lines for whoever collects them go.
+    pub output: Arc<dyn Output>,
 }
 
 impl World {
@@ -117,4 +119,11 @@ pub trait Entropy: Send + Sync {
 pub trait Env: Send + Sync {
     /// The variable's value, when it is set to valid Unicode.
     fn var(&self, name: &str) -> Option<String>;
+}
+
+/// The process's standard output.
+pub trait Output: Send + Sync {
+    /// Writes all of `text` in one piece. Waits as long as the reader lets it, without blocking the thread it is called on; dropped, the
+    /// write may still happen.
+    fn write(&self, text: Vec<u8>) -> BoxFuture<'_, io::Result<()>>;
 }

@@ -1,7 +1,7 @@
 //! The operating system behind the traits of [`super`]: the one module allowed to read clocks and open sockets.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use super::{BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Net, Stream, World};
+use super::{BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Net, Output, Stream, World};
 use crate::core::time::{MonoTime, WallTime};
 use rustix::process::{Resource, Rlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -24,6 +24,7 @@ pub(super) fn world() -> World {
         disk: Arc::new(RealDisk),
         entropy: Arc::new(RealEntropy::default()),
         env: Arc::new(RealEnv),
+        output: Arc::new(RealOutput),
     }
 }
 
@@ -178,6 +179,20 @@ struct RealEnv;
 impl Env for RealEnv {
     fn var(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+}
+
+struct RealOutput;
+
+impl Output for RealOutput {
+    fn write(&self, text: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+        // A pipe that nobody reads blocks: on a thread of the runtime's, which then waits for nobody else.
+        let written = tokio::task::spawn_blocking(move || {
+            let mut out = io::stdout().lock();
+            out.write_all(&text)?;
+            out.flush()
+        });
+        Box::pin(async move { written.await.map_err(io::Error::other)? })
     }
 }
 

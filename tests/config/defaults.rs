@@ -54,6 +54,7 @@ fn the_smallest_file_has_the_defaults_of_the_interface() {
         (config.telemetry.log.as_str(), config.telemetry.log_format),
         ("info", LogFormat::Text)
     );
+    assert_eq!(config.telemetry.access_log, None);
 
     let upstream = &config.upstreams[0];
     assert_eq!(
@@ -164,4 +165,16 @@ fn print_config_reads_back_to_the_same_configuration() {
     let again = load(&printed);
     assert!(again.errors.is_empty(), "{}\n{printed}", messages(&again));
     assert_eq!(again.config.unwrap().hash, loaded.config.unwrap().hash, "{printed}");
+}
+
+#[test]
+fn the_access_log_has_a_format_or_is_off() {
+    for (value, expected) in [
+        ("text", Some(LogFormat::Text)),
+        ("json", Some(LogFormat::Json)),
+        ("off", None),
+    ] {
+        let text = format!("[telemetry]\naccess_log = \"{value}\"\n[[routes]]\nrespond = {{}}\n");
+        assert_eq!(good(&text).telemetry.access_log, expected);
+    }
 }

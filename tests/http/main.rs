@@ -12,6 +12,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod access_log;
 mod collapse;
 mod eventual;
 mod exclusive;

@@ -204,9 +204,9 @@ const TELEMETRY: &[Key] = &[
     ),
     key(
         "access_log",
-        choice(&["off"], &["text", "json"]),
+        choice(&["text", "json", "off"], &[]),
         "'off'",
-        "One line per request.",
+        "One line per answered request on stdout, after the ready line; the log itself stays on stderr.",
     ),
     off("otlp", Kind::Text, "''", "Where traces go."),
     key("meter", Kind::Table(&[METER]), "{}", "Measures staleness."),

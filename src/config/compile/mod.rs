@@ -202,6 +202,11 @@ fn telemetry(table: &Table, sink: &mut Sink) -> Telemetry {
     Telemetry {
         log: log.to_owned(),
         log_format,
+        access_log: match table.text("access_log") {
+            Some("text") => Some(LogFormat::Text),
+            Some("json") => Some(LogFormat::Json),
+            _ => None, // "off", or a mistake that is already reported
+        },
     }
 }
 

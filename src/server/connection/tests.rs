@@ -91,6 +91,7 @@ fn metrics() -> Arc<Metrics> {
         telemetry: Telemetry {
             log: String::new(),
             log_format: LogFormat::Text,
+            access_log: None,
         },
         upstreams: Vec::new(),
         routes: Vec::new(),

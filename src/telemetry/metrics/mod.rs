@@ -4,7 +4,7 @@
 //! core writes. The sum over the stripes is exact. It does not sample, and it does not read a clock.
 
 mod render;
-mod stripe;
+pub(super) mod stripe;
 
 #[cfg(test)]
 mod tests;
@@ -93,6 +93,8 @@ pub struct Gauges {
     pub cache_entries: u64,
     /// Entries evicted since the start.
     pub cache_evictions: u64,
+    /// Records of the access log that were never written.
+    pub access_log_dropped: u64,
     /// Resources whose writes have not settled, by route; missing ones count as zero.
     pub unsettled: Vec<u64>,
     /// Connections by listener.

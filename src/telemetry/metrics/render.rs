@@ -203,6 +203,12 @@ fn process(gauges: &Gauges, text: &mut Text) {
             "Entries evicted for room.",
             gauges.cache_evictions,
         ),
+        (
+            "tidegate_access_log_dropped_total",
+            "counter",
+            "Records of the access log that were not written.",
+            gauges.access_log_dropped,
+        ),
         // What runs was loaded; a reload that fails keeps it and says so here.
         (
             "tidegate_config_reload_success",

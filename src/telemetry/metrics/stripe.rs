@@ -14,7 +14,7 @@ thread_local! {
 }
 
 /// This thread's number, from 0, in the order in which threads first counted something.
-pub(super) fn thread_number() -> usize {
+pub(in crate::telemetry) fn thread_number() -> usize {
     THREAD.with(|cell| {
         let number = cell.get();
         if number != usize::MAX {

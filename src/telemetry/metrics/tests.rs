@@ -82,6 +82,7 @@ fn config(threads: usize) -> Config {
         telemetry: Telemetry {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            access_log: None,
         },
         upstreams: vec![Arc::clone(&upstream)],
         routes: vec![
@@ -224,6 +225,7 @@ fn everything_else_shows_up_under_its_name() {
         cache_bytes: 7,
         cache_entries: 3,
         cache_evictions: 2,
+        access_log_dropped: 9,
         unsettled: vec![4],
         listeners: vec![ListenerGauge {
             name: "main".to_owned(),
@@ -241,6 +243,7 @@ fn everything_else_shows_up_under_its_name() {
             "1",
         ),
         ("tidegate_fills_refused_total{route=\"orders\",reason=\"older\"}", "0"),
+        ("tidegate_access_log_dropped_total", "9"),
         ("tidegate_retries_total{upstream=\"or\\\"ders\",reason=\"reset\"}", "1"),
         (
             "tidegate_node_state{upstream=\"or\\\"ders\",node=\"b\",state=\"active\"}",

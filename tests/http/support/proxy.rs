@@ -28,9 +28,13 @@ impl Proxy {
     /// Starts the proxy from a configuration text in which `{name}` stands for each of the given values. Where the text has no
     /// `[listeners.main]`, `[admin]` or `[server]`, it gets free loopback ports and two threads.
     pub async fn start(config: &str, values: &[(&str, &str)]) -> Self {
+        Self::start_in(World::real(), config, values).await
+    }
+
+    /// The same in this world.
+    pub async fn start_in(world: World, config: &str, values: &[(&str, &str)]) -> Self {
         let text = complete(config, values);
         let running = aside("the proxy to start", move || {
-            let world = World::real();
             let loaded = tidegate::config::load::from_text(&text, "test.toml", Path::new("."), &world);
             let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
             assert!(errors.is_empty(), "{}\nin\n{text}", errors.join("\n"));
