@@ -7,10 +7,12 @@ mod run;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::load::{self, Loaded};
 use crate::config::print;
+use crate::config::schema::schema;
 use crate::demo;
 use crate::world::World;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// How a command ended, as the process's exit code.
@@ -65,6 +67,8 @@ enum Command {
     Check(File),
     /// Print the effective configuration with the origin of each value
     PrintConfig(File),
+    /// Print the JSON Schema of the configuration, for editors and pipelines
+    Schema,
     /// Take something out of the cache of a running proxy
     Purge(ask::PurgeArgs),
     /// Print the status of a running proxy
@@ -103,6 +107,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exi
         Some(Command::Run(args)) => run::run(&args, world),
         Some(Command::Check(file)) => check(&file, world),
         Some(Command::PrintConfig(file)) => print_config(&file, world),
+        Some(Command::Schema) => {
+            // A reader that has left is not our failure.
+            let _ = writeln!(std::io::stdout(), "{:#}", schema());
+            Exit::Clean
+        }
         Some(Command::Purge(args)) => ask::purge(&args, world),
         Some(Command::Status(args)) => ask::status(&args, world),
         Some(Command::Drain(args)) => ask::drain(&args, world),

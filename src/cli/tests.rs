@@ -61,7 +61,13 @@ fn every_flag_has_a_variable() {
 
 #[test]
 fn help_and_version_are_clean_and_mistakes_are_usage() {
-    for clean in [&["--help"][..], &["--version"], &["version"], &["run", "--help"]] {
+    for clean in [
+        &["--help"][..],
+        &["--version"],
+        &["version"],
+        &["run", "--help"],
+        &["schema"],
+    ] {
         assert_eq!(tidegate(clean), Exit::Clean, "{clean:?}");
     }
     for wrong in [

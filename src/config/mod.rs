@@ -10,6 +10,7 @@ pub mod load;
 pub mod pattern;
 pub mod print;
 pub mod runtime;
+pub mod schema;
 mod shape;
 mod substitute;
 mod syntax;

@@ -9,4 +9,5 @@ mod fuzz;
 mod levels;
 mod patterns;
 mod print;
+mod schema;
 mod support;

@@ -1,5 +1,5 @@
 //! Every key there is: its type, default, meaning and whether it exists yet. The tables drive the check of a file, the defaults,
-//! `print-config` and (later) the JSON schema, so that none of them can forget a key. Contents: `keys`.
+//! `print-config` and the JSON schema, so that none of them can forget a key. Contents: `keys`.
 
 mod build;
 mod keys;
