@@ -15,11 +15,15 @@ pub(super) fn text(stage: &Stage, fault: SocketAddr) -> String {
 Tidegate is on http://{proxy}, in front of three active nodes (a, b, c) and a pair (north, and south as its hot standby).
 All of them serve one store of small JSON documents. Try, in another terminal:
 
-  Strong: always the last acknowledged write. Watch Cache-Status: the node confirms (fwd-status=304), memory gives the body.
+  Strong: always the last acknowledged write. Every write of /strong/ comes through the proxy, so the second read is a hit from memory.
     curl -i -X PUT http://{proxy}/strong/greeting -d 'hello'
     curl -i http://{proxy}/strong/greeting
-    curl -i -X PUT http://{a}/strong/greeting -d 'past the proxy'     # straight to node a
-    curl -i http://{proxy}/strong/greeting                            # and still seen at once
+    curl -i http://{proxy}/strong/greeting                            # Cache-Status: hit; Tidegate-Consistency: strong;proof=exclusive
+
+  Strong, with writers nobody told us about: a node confirms each read (fwd-status=304), memory gives the body.
+    curl -i -X PUT http://{proxy}/shared/greeting -d 'hello'
+    curl -i -X PUT http://{a}/shared/greeting -d 'past the proxy'     # straight to node a
+    curl -i http://{proxy}/shared/greeting                            # and still seen at once
 
   Eventual: never older than {bound} s. Watch Age and Tidegate-Consistency count up, then the new value arrive.
     curl -i -X PUT http://{proxy}/eventual/greeting -d 'one'
@@ -45,9 +49,10 @@ All of them serve one store of small JSON documents. Try, in another terminal:
     curl -i http://{proxy}/strong/greeting
 
   Kill all three, wait {bound} s, and compare what each contract does:
-    for l in strong eventual available; do curl -X PUT http://{proxy}/$l/greeting -d last; curl http://{proxy}/$l/greeting; done
+    for l in strong shared eventual available; do curl -X PUT http://{proxy}/$l/greeting -d last; curl http://{proxy}/$l/greeting; done
     for n in a b c; do curl -X POST http://{fault}/nodes/$n/kill; done
-    curl -i http://{proxy}/strong/greeting                            # no proof, no answer
+    curl -i http://{proxy}/shared/greeting                            # no proof, no answer
+    curl -i http://{proxy}/strong/greeting                            # proven without a node: nobody can have written
     curl -i http://{proxy}/eventual/greeting                          # beyond the bound: 504 (CP)
     curl -i http://{proxy}/available/greeting                         # rather old than nothing: flagged breached (AP)
     for n in a b c; do curl -X POST http://{fault}/nodes/$n/revive; done

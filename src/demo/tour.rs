@@ -23,7 +23,8 @@ pub(super) async fn run(stage: &Stage) -> bool {
     step!("off: nothing is stored", off(stage));
     step!("weak: whatever was produced within the ttl", weak(stage));
     step!("eventual: never older than the bound", eventual(stage));
-    step!("strong: always the last acknowledged write", strong(stage));
+    step!("strong: always the last acknowledged write, from memory", strong(stage));
+    step!("strong with writers nobody told us about", shared(stage));
     step!("twenty at once are one request upstream", together(stage));
     step!("purge", purge(stage));
     step!("a node dies: no read is lost", node_loss(stage));
@@ -129,7 +130,32 @@ async fn strong(stage: &Stage) -> Result<(), NoAnswer> {
         seen += usize::from(acked && stage.get("/strong/greeting").await?.value() == value);
     }
     stage.claim(seen == 20, &format!("{seen} of 20 writes were read back at once"));
-    let same = stage.show(Method::GET, "/strong/greeting", "").await?;
+    stage.show(Method::GET, "/strong/greeting", "").await?;
+    let before = stage.shop_requests();
+    let hit = stage.show(Method::GET, "/strong/greeting", "").await?;
+    let mut hits = 0;
+    for _ in 0..50 {
+        hits += usize::from(stage.get("/strong/greeting").await?.is_hit());
+    }
+    let asked = stage.shop_requests() - before;
+    stage.claim(
+        hit.is_hit() && hits == 50 && asked == 0,
+        &format!("{hits} of 50 reads were hits, {asked} requests at the nodes"),
+    );
+    stage.claim(
+        hit.field("tidegate-consistency") == "strong;proof=exclusive",
+        "the answer says what proved it: every write comes through here, and none has",
+    );
+    stage.put("/strong/greeting", "the next one").await?;
+    let next = stage.show(Method::GET, "/strong/greeting", "").await?;
+    stage.claim(next.value() == "the next one", "a write is seen by the next read");
+    Ok(())
+}
+
+async fn shared(stage: &Stage) -> Result<(), NoAnswer> {
+    stage.put("/shared/greeting", "hello").await?;
+    stage.get("/shared/greeting").await?;
+    let same = stage.show(Method::GET, "/shared/greeting", "").await?;
     stage.claim(
         same.field("cache-status").contains("fwd-status=304"),
         "an unchanged document: the nodes confirm it, the body comes from memory",
@@ -139,8 +165,8 @@ async fn strong(stage: &Stage) -> Result<(), NoAnswer> {
         "the answer says what proved it",
     );
     println!("    (an import job writes \"surprise\" to the store, past the proxy)");
-    stage.backend.store.write("/strong/greeting", "surprise");
-    let new = stage.show(Method::GET, "/strong/greeting", "").await?;
+    stage.backend.store.write("/shared/greeting", "surprise");
+    let new = stage.show(Method::GET, "/shared/greeting", "").await?;
     stage.claim(
         new.value() == "surprise",
         "even a write past the proxy is seen by the next read",
@@ -281,7 +307,7 @@ async fn lost_reply(stage: &Stage) -> Result<(), NoAnswer> {
 }
 
 async fn partition(stage: &Stage) -> Result<(), NoAnswer> {
-    for path in ["/eventual/last", "/available/last", "/strong/last"] {
+    for path in ["/eventual/last", "/available/last", "/shared/last", "/strong/last"] {
         stage.put(path, "last words").await?;
         stage.get(path).await?;
     }
@@ -292,10 +318,15 @@ async fn partition(stage: &Stage) -> Result<(), NoAnswer> {
     }
     println!("    (a, b and c are killed, and the bound of {BOUND_MS} ms passes)");
     tokio::time::sleep(Duration::from_millis(BOUND_MS + 200)).await;
+    let shared = stage.show(Method::GET, "/shared/last", "").await?;
+    stage.claim(
+        matches!(shared.status.as_u16(), 503 | 504),
+        "strong, writers anybody: no answer rather than one that cannot be proven",
+    );
     let strong = stage.show(Method::GET, "/strong/last", "").await?;
     stage.claim(
-        matches!(strong.status.as_u16(), 503 | 504),
-        "strong: no answer rather than one that cannot be proven",
+        strong.value() == "last words" && strong.field("tidegate-consistency") == "strong;proof=exclusive",
+        "strong, all writers through here: proven without a node, as nobody can have written",
     );
     let consistent = stage.show(Method::GET, "/eventual/last", "").await?;
     stage.claim(
