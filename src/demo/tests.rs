@@ -92,5 +92,5 @@ async fn the_demos_configuration_is_without_errors_and_warnings() {
         .map(ToString::to_string)
         .collect();
     assert!(said.is_empty(), "{}\n{text}", said.join("\n"));
-    assert_eq!(loaded.config.unwrap().routes.len(), 6);
+    assert_eq!(loaded.config.unwrap().routes.len(), 7);
 }

@@ -126,7 +126,7 @@ pub(super) fn from_stored(job: &Job, now: MonoTime, entry: &EntryRef, detail: Op
     let meta = entry.meta();
     let status = CacheStatus {
         handling: Handling::Hit,
-        ttl: Some(entry.ttl_seconds(now)),
+        ttl: entry.ttl_seconds(now),
         key: None,
         detail,
     };

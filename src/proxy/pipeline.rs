@@ -231,7 +231,7 @@ fn stored(
     let key = parts.uri.path();
     let status = CacheStatus {
         handling: cache_status::Handling::Hit,
-        ttl: Some(entry.ttl_seconds(now)),
+        ttl: entry.ttl_seconds(now),
         key: connection.debug.then_some(key),
         detail: None,
     };

@@ -93,15 +93,19 @@ pub trait Stored {
         }
     }
 
-    /// Whole seconds until it is stale; negative since when it is (RFC 9211 s2.4 `ttl`).
-    fn ttl_seconds(&self, now: MonoTime) -> i64 {
+    /// Whole seconds until it is stale; negative since when it is (RFC 9211 s2.4 `ttl`). None where no lifetime ends it: what the gate
+    /// proves does not go stale.
+    fn ttl_seconds(&self, now: MonoTime) -> Option<i64> {
         let (age, lifetime) = (self.meta().current_age(now), self.lifetime());
+        if lifetime == Ttl::MAX {
+            return None;
+        }
         let seconds = |span: Span| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        if lifetime >= age {
+        Some(if lifetime >= age {
             seconds(lifetime.minus(age))
         } else {
             -seconds(age.minus(lifetime))
-        }
+        })
     }
 }
 
