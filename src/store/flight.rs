@@ -4,9 +4,12 @@
 //! A flight is closed under the table's lock *before* its request is handed to a connection, and never opens again. It ends when its
 //! outcome is told; a leader that is dropped tells its followers that nobody leads any more.
 
+mod alone;
+
 use super::index::TokenWatch;
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
+use alone::Alone;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use std::any::Any;
@@ -45,18 +48,11 @@ struct Pair {
     sent: Option<Arc<Flight>>,
 }
 
-/// How long a key whose answer could not be shared is fetched by everybody alone, so that nobody queues behind an answer that is not
-/// for him (hit-for-miss). An answer that may be shared ends it early only by coming after it: the time is short instead.
-const ALONE: Span = Span::from_secs(10);
-/// How many keys are remembered so; beyond, those whose time is over make room, and then nothing more is remembered.
-const MAX_ALONE: usize = 10_000;
-
 /// All fetches under way, by key digest.
 #[derive(Default)]
 pub struct Flights {
     table: DashMap<u128, Pair>,
-    /// Keys whose last answer was for its requester alone, and until when that counts.
-    alone: DashMap<u128, MonoTime>,
+    alone: Alone,
     numbers: AtomicU64,
 }
 
@@ -99,7 +95,7 @@ impl Flights {
         wish: Wish,
         token: impl FnOnce() -> TokenWatch,
     ) -> Boarding {
-        if self.is_alone(now, key) {
+        if self.alone.holds(now, key) {
             return Boarding::Alone;
         }
         let mut pair = self.table.entry(key).or_default();
@@ -151,20 +147,6 @@ impl Flights {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
-    }
-
-    fn is_alone(&self, now: MonoTime, key: u128) -> bool {
-        !self.alone.is_empty() && self.alone.get(&key).is_some_and(|until| now < *until)
-    }
-
-    fn remember_alone(&self, now: MonoTime, key: u128) {
-        if self.alone.len() >= MAX_ALONE {
-            self.alone.retain(|_, until| now < *until);
-            if self.alone.len() >= MAX_ALONE {
-                return;
-            }
-        }
-        self.alone.insert(key, now.after(ALONE));
     }
 
     fn forget(&self, key: u128, number: u64) {
@@ -222,7 +204,7 @@ impl Leader {
 
     /// The answer is for its requester alone: for a while, later requests under the key fetch on their own and do not queue.
     pub fn remember_alone(&self, now: MonoTime) {
-        self.flights.remember_alone(now, self.key);
+        self.flights.alone.remember(now, self.key);
     }
 
     /// Whether anybody follows.

@@ -307,26 +307,13 @@ fn r8_boarding_while_it_closes_never_follows_a_request_sent_before() {
 
 #[test]
 fn a_key_is_fetched_alone_for_a_while_and_then_shared_again() {
-    let flights = Flights::default();
-    let now = MonoTime::from_micros(1);
-    assert!(!flights.is_alone(now, 7));
-    flights.remember_alone(now, 7);
-    assert!(flights.is_alone(now, 7));
-    assert!(!flights.is_alone(now, 8));
-    assert!(!flights.is_alone(now.after(ALONE), 7));
-}
-
-#[test]
-fn what_is_remembered_is_bounded_and_makes_room_for_itself() {
-    let flights = Flights::default();
-    let now = MonoTime::from_micros(1);
-    for key in 0..MAX_ALONE as u128 {
-        flights.remember_alone(now, key);
-    }
-    flights.remember_alone(now, u128::MAX);
-    assert!(!flights.is_alone(now, u128::MAX), "full of what still counts");
-    let later = now.after(ALONE).after(Span::from_millis(1));
-    flights.remember_alone(later, u128::MAX);
-    assert!(flights.is_alone(later, u128::MAX));
-    assert_eq!(flights.alone.len(), 1);
+    let table = Table::new();
+    let token = table.token(true);
+    let (leader, _) = table.lead(ANY, &token);
+    leader.remember_alone(at(0));
+    drop(leader);
+    assert_eq!(word(&table.board(at(9_999), ANY, &token)), "alone");
+    let other = table.flights.board(at(9_999), KEY + 1, ANY, || token.watch());
+    assert_eq!(word(&other), "lead", "another key");
+    assert_eq!(word(&table.board(at(10_000), ANY, &token)), "lead");
 }
