@@ -371,23 +371,19 @@ const MIN_REFRESH: crate::core::time::Span = crate::core::time::Span::from_secs(
 
 /// Moves a body from a node to its readers. Returns it whole when it can be stored.
 async fn carry(mut body: NodeBody, writer: FillWriter, stall: Duration) -> Result<bytes::Bytes, NotStored> {
-    let mut passing = false;
     loop {
         match tokio::time::timeout(stall, body.frame()).await {
             Err(_) | Ok(Some(Err(_))) => return Err(NotStored::Incomplete), // the writer's drop tells the readers
-            Ok(None) => break,
+            Ok(None) => return writer.finish(),
             Ok(Some(Ok(frame))) => {
                 let Ok(chunk) = frame.into_data() else { continue };
                 match writer.push(chunk).await {
-                    Pushed::Kept => {}
-                    Pushed::Passing => passing = true,
-                    Pushed::Abandoned => return Err(NotStored::TooLarge),
+                    Pushed::Kept | Pushed::Passing(_) => {}
+                    Pushed::Abandoned(why) => return Err(why),
                 }
             }
         }
     }
-    let whole = writer.finish();
-    whole.filter(|_| !passing).ok_or(NotStored::TooLarge)
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -3,10 +3,13 @@
 
 use crate::store::EntryRef;
 use crate::store::index::Index;
+use bytes::Bytes;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -130,11 +133,15 @@ fn is_told(variant: u128, pressed: bool) -> bool {
     (pressed && !recent) || x.is_multiple_of(SAMPLE)
 }
 
-/// The memory of fills in flight, bounded on its own: moka weighs only what is complete.
+/// The memory of fills in flight, bounded on its own: moka weighs only what is listed. A body that is complete stays accounted for here
+/// until its entry is listed or, if it never is, until nobody reads it any more.
 #[derive(Debug)]
 pub struct FillMemory {
     used: AtomicU64,
     limit: u64,
+    /// Complete bodies that are not listed: their bytes, by where they are in memory. The owner of each keeps it there until it
+    /// takes it out, so no two are ever at one place.
+    complete: Mutex<HashMap<usize, u64>>,
 }
 
 impl FillMemory {
@@ -142,7 +149,21 @@ impl FillMemory {
         Self {
             used: AtomicU64::new(0),
             limit,
+            complete: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// The bytes taken for `body` are given back by [`FillMemory::settle`].
+    pub(super) fn complete(&self, body: &Bytes, taken: u64) {
+        if taken > 0 {
+            self.complete.lock().insert(body.as_ptr().addr(), taken);
+        }
+    }
+
+    /// `body` is accounted for elsewhere from now on, or gone: gives back what was taken for it, once.
+    pub(super) fn settle(&self, body: &Bytes) {
+        let taken = self.complete.lock().remove(&body.as_ptr().addr());
+        self.give_back(taken.unwrap_or(0));
     }
 
     /// Bytes held by fills in flight.

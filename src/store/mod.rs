@@ -184,6 +184,7 @@ impl Store {
         match self.index.publish(token, entry, validated) {
             Published::Listed { replaced } => {
                 replaced.iter().for_each(|old| self.budget.remove(old));
+                self.fill_memory.settle(entry.body());
                 self.budget.insert(entry);
                 Ok(())
             }

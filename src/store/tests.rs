@@ -552,3 +552,54 @@ fn an_entry_keeps_no_read_buffer_alive_and_reads_as_it_came() {
         "something still holds the buffer the head was read into"
     );
 }
+
+fn entry_of(bench: &Bench, n: u64, body: &Bytes) -> EntryRef {
+    let identity = Identity {
+        resource: strong(n),
+        digest: digest(n),
+        key: key(n),
+    };
+    let id = bench.store.next_entry_id();
+    new_entry(id, identity, Arc::new(head(bench.now())), body.clone())
+}
+
+/// A complete body of this size as a fill brings it, with a reader that has taken none of it.
+fn filled(bench: &Bench, len: usize) -> (Bytes, fill::FillReader) {
+    let (writer, fill) = fill::channel(Arc::clone(bench.store.fill_memory()), u64::MAX, Duration::from_secs(1));
+    let reader = fill.reader().unwrap();
+    let mut push = Box::pin(writer.push(Bytes::from(vec![7; len])));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(push.as_mut().poll(&mut cx).is_ready());
+    drop(push);
+    (writer.finish().unwrap(), reader)
+}
+
+#[test]
+fn readers_of_stored_bodies_take_nothing_from_later_fills_however_slow_they_are() {
+    const LEN: usize = 1 << 20;
+    let bench = Bench::new(64 << 20);
+    let limit = (64 << 20) / FILL_SHARE;
+    let mut slow = Vec::new();
+    for n in 0..40 {
+        let (body, reader) = filled(&bench, LEN);
+        assert_eq!(bench.store.fill_memory().used(), LEN as u64, "complete, not yet listed");
+        let token = bench.store.register(bench.now(), strong(n), true);
+        let entry = entry_of(&bench, n, &body);
+        assert_eq!(bench.store.publish(token, &entry, None), Ok(()));
+        assert_eq!(bench.store.fill_memory().used(), 0, "the entry accounts for it");
+        slow.push(reader);
+    }
+    assert!(slow.len() as u64 * LEN as u64 > limit);
+    let before = bench.store.usage().bytes;
+    let (body, reader) = filled(&bench, LEN);
+    let token = bench.store.register(bench.now(), strong(99), true);
+    bench.store.purge_everywhere(Purge::Hard, |_| true);
+    let entry = entry_of(&bench, 99, &body);
+    assert_eq!(bench.store.publish(token, &entry, None), Err(NotStored::TokenDead));
+    assert!(
+        before > 0 && bench.store.usage().bytes == LEN as u64,
+        "what is refused stays accounted for"
+    );
+    drop(reader);
+    bench.is_empty();
+}

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 const STALL: Duration = Duration::from_secs(10);
 const PLENTY: u64 = 1 << 40;
+const TOO_LARGE: Pushed = Pushed::Passing(NotStored::TooLarge);
 
 fn memory(limit: u64) -> Arc<FillMemory> {
     Arc::new(FillMemory::new(limit))
@@ -42,7 +43,7 @@ async fn drain(mut reader: FillReader, pace: Duration) -> (Vec<u8>, Result<(), F
 }
 
 fn kept(fill: &Arc<Fill>) -> u64 {
-    fill.state.lock().kept
+    fill.state.lock().kept()
 }
 
 #[derive(Default)]
@@ -82,7 +83,7 @@ async fn readers_at_any_pace_see_the_same_bytes_and_a_late_one_sees_all() {
     }
     let late = tokio::spawn(drain(fill.reader().unwrap(), Duration::ZERO));
     let whole = writer.finish().unwrap();
-    assert_eq!(*whole, *sent);
+    assert!(*whole == *sent);
     let after = tokio::spawn(drain(fill.reader().unwrap(), Duration::ZERO));
     for reader in early.into_iter().chain([late, after]) {
         assert_eq!(reader.await.unwrap(), (sent.clone(), Ok(())));
@@ -94,12 +95,14 @@ async fn readers_at_any_pace_see_the_same_bytes_and_a_late_one_sees_all() {
 
 #[tokio::test(start_paused = true)]
 async fn the_whole_body_is_in_memory_of_its_own_size() {
-    let (writer, _fill) = channel(memory(PLENTY), PLENTY, STALL);
+    let (writer, fill) = channel(memory(PLENTY), PLENTY, STALL);
     let large = Bytes::from(vec![1; 100_000]);
     writer.push(large.slice(10..20)).await;
     writer.push(large.slice(30..40)).await;
     let whole = writer.finish().unwrap();
     assert_eq!(whole.len(), 20);
+    assert!(large.is_unique(), "nor is one kept");
+    drop(fill);
     let vec: Vec<u8> = whole.try_into_mut().unwrap().into();
     assert_eq!(vec.capacity(), 20, "not a slice of a read buffer");
 }
@@ -109,7 +112,7 @@ async fn a_body_without_a_byte_ends_well_and_is_whole() {
     let (writer, fill) = channel(memory(PLENTY), PLENTY, STALL);
     let reader = fill.reader().unwrap();
     assert_eq!(writer.push(Bytes::new()).await, Pushed::Kept);
-    assert_eq!(writer.finish(), Some(Bytes::new()));
+    assert_eq!(writer.finish(), Ok(Bytes::new()));
     assert_eq!(drain(reader, Duration::ZERO).await, (Vec::new(), Ok(())));
 }
 
@@ -138,13 +141,13 @@ async fn a_body_past_its_bound_is_paced_by_its_slowest_reader_in_bounded_memory(
     let (mut most, mut passing) = (0, false);
     for n in 0..500 {
         let pushed = writer.push(chunk(n, CHUNK)).await;
-        passing |= pushed == Pushed::Passing;
-        assert_eq!(pushed, if passing { Pushed::Passing } else { Pushed::Kept });
+        passing |= pushed == TOO_LARGE;
+        assert_eq!(pushed, if passing { TOO_LARGE } else { Pushed::Kept });
         most = most.max(kept(&fill));
         assert!(memory.used() <= kept(&fill), "what was let go is given back");
         if passing {
             assert!(
-                kept(&fill) <= WINDOW,
+                kept(&fill) <= WINDOW + BLOCK as u64,
                 "the writer went on before the slow reader was near"
             );
         }
@@ -152,7 +155,7 @@ async fn a_body_past_its_bound_is_paced_by_its_slowest_reader_in_bounded_memory(
     assert!(passing);
     assert!(most <= bound, "{most} bytes were kept");
     assert!(fill.reader().is_none(), "the first bytes are gone");
-    assert_eq!(writer.finish(), None);
+    assert_eq!(writer.finish(), Err(NotStored::TooLarge));
     let expected: Vec<u8> = (0..500).flat_map(|n| chunk(n, CHUNK)).collect();
     assert!(quick.await.unwrap() == (expected.clone(), Ok(())));
     assert!(slow.await.unwrap() == (expected, Ok(())));
@@ -168,7 +171,7 @@ async fn a_stalled_reader_is_cut_after_the_stall_time_and_another_goes_on() {
     let other = tokio::spawn(drain(fill.reader().unwrap(), Duration::ZERO));
     let start = tokio::time::Instant::now();
     for n in 0..20 {
-        assert_eq!(writer.push(chunk(n, CHUNK)).await, Pushed::Passing);
+        assert_eq!(writer.push(chunk(n, CHUNK)).await, TOO_LARGE);
         let waited = start.elapsed();
         if n < 4 {
             assert!(waited < STALL, "within the window nobody is cut");
@@ -179,7 +182,7 @@ async fn a_stalled_reader_is_cut_after_the_stall_time_and_another_goes_on() {
     assert!(start.elapsed() < 2 * STALL, "it was waited for once");
     assert_eq!(next(&mut stalled).await, Some(Err(FillError::TooSlow)));
     assert_eq!(next(&mut stalled).await, Some(Err(FillError::TooSlow)), "for good");
-    assert_eq!(writer.finish(), None);
+    assert_eq!(writer.finish(), Err(NotStored::TooLarge));
     let (seen, end) = other.await.unwrap();
     assert_eq!((seen.len(), end), (20 * CHUNK, Ok(())));
 }
@@ -195,7 +198,7 @@ async fn a_reader_that_moves_however_slowly_is_never_cut() {
     for n in 0..chunks {
         writer.push(chunk(n, CHUNK)).await;
     }
-    assert_eq!(writer.finish(), None);
+    assert_eq!(writer.finish(), Err(NotStored::TooLarge));
     let (seen, end) = slow.await.unwrap();
     assert_eq!((seen.len() as u64, end), (10 * WINDOW, Ok(())));
 }
@@ -222,7 +225,7 @@ async fn a_pass_that_nobody_reads_is_abandoned_and_a_body_that_can_be_stored_is_
     let reader = fill.reader().unwrap();
     drop(reader);
     assert_eq!(writer.push(chunk(0, 100)).await, Pushed::Kept, "it may still be stored");
-    assert_eq!(writer.push(chunk(1, 1)).await, Pushed::Abandoned);
+    assert_eq!(writer.push(chunk(1, 1)).await, Pushed::Abandoned(NotStored::TooLarge));
     assert_eq!(kept(&fill), 0);
 }
 
@@ -235,7 +238,7 @@ async fn a_writer_that_waits_learns_that_the_last_reader_left() {
     tokio::task::yield_now().await;
     let start = tokio::time::Instant::now();
     drop(reader);
-    assert_eq!(push.await.unwrap(), Pushed::Abandoned);
+    assert_eq!(push.await.unwrap(), Pushed::Abandoned(NotStored::TooLarge));
     assert!(start.elapsed() < STALL, "it was told, not timed out");
 }
 
@@ -249,10 +252,14 @@ async fn fills_that_find_no_memory_pass_and_all_memory_comes_back() {
     assert_eq!(first.push(chunk(0, 600)).await, Pushed::Kept);
     assert_eq!(second.push(chunk(0, 300)).await, Pushed::Kept);
     assert_eq!(memory.used(), 900);
-    assert_eq!(second.push(chunk(1, 300)).await, Pushed::Passing);
+    assert_eq!(second.push(chunk(1, 300)).await, Pushed::Passing(NotStored::NoMemory));
     assert_eq!(memory.used(), 900, "what was refused is not counted");
     assert_eq!(first.push(chunk(1, 100)).await, Pushed::Kept);
-    assert_eq!(second.finish(), None, "a body that passed cannot be stored");
+    assert_eq!(
+        second.finish(),
+        Err(NotStored::NoMemory),
+        "a body that passed cannot be stored"
+    );
     assert_eq!(first.finish().unwrap().len(), 700);
     assert_eq!(
         drain(reader_2, Duration::ZERO).await.0.len(),
@@ -269,22 +276,129 @@ async fn fills_that_find_no_memory_pass_and_all_memory_comes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_pass_gives_its_memory_back_as_it_goes() {
-    let memory = memory(10_000);
-    let (writer, fill) = channel(Arc::clone(&memory), 10_000, STALL);
+    let memory = memory(100_000);
+    let (writer, fill) = channel(Arc::clone(&memory), 100_000, STALL);
     let mut reader = fill.reader().unwrap();
     for n in 0..10 {
-        writer.push(chunk(n, 1000)).await;
+        writer.push(chunk(n, 10_000)).await;
     }
-    assert_eq!(memory.used(), 10_000);
+    assert_eq!(memory.used(), 100_000);
     for n in 10..20 {
-        assert_eq!(writer.push(chunk(n, 10)).await, Pushed::Passing);
+        assert_eq!(writer.push(chunk(n, 10)).await, TOO_LARGE);
         while poll(&mut reader, &Arc::default()).is_ready() {}
     }
     assert!(
-        memory.used() <= 10,
+        memory.used() <= BLOCK as u64,
         "{} bytes are held by a fill that only passes",
         memory.used()
     );
+}
+
+/// The memory behind a body of small chunks, which are all in full blocks.
+fn really_used(fill: &Fill) -> usize {
+    let state = fill.state.lock();
+    assert!(state.blocks.iter().all(|(_, block)| block.len() == BLOCK));
+    let handles = state.blocks.capacity() * size_of::<(u64, Bytes)>();
+    state.blocks.len() * BLOCK + state.tail.capacity() + handles
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_one_byte_chunks_takes_no_more_memory_than_is_accounted_for() {
+    const CHUNKS: usize = 200_000;
+    let memory = memory(PLENTY);
+    let (writer, fill) = channel(Arc::clone(&memory), PLENTY, STALL);
+    let mut quick = fill.reader().unwrap();
+    let slow = fill.reader().unwrap();
+    let (mut seen, mut pieces) = (Vec::new(), 0);
+    for n in 0..CHUNKS {
+        // As hyper does it: slices of a read buffer, which each of them would keep alive.
+        let buffer = Bytes::from(vec![u8::try_from(n % 251).unwrap(); 8]);
+        assert_eq!(writer.push(buffer.slice(3..4)).await, Pushed::Kept);
+        assert!(buffer.is_unique(), "the read buffer is kept alive");
+        if n % 3 == 0 {
+            // A reader that keeps up gets every byte at once, and costs nothing.
+            while let Poll::Ready(Some(Ok(bytes))) = poll(&mut quick, &Arc::default()) {
+                seen.extend_from_slice(&bytes);
+                pieces += 1;
+            }
+            assert_eq!(seen.len(), n + 1, "a byte that is there was held back");
+        }
+    }
+    assert!(pieces > CHUNKS / 4, "the quick reader was not quick");
+    assert_eq!(memory.used(), CHUNKS as u64);
+    let real = really_used(&fill);
+    assert!(real < CHUNKS + CHUNKS / 4, "{real} bytes are used for {CHUNKS}");
+    let whole = writer.finish().unwrap();
+    assert!(drain(quick, Duration::ZERO).await.0 == whole[seen.len()..]);
+    assert!(drain(slow, Duration::ZERO).await.0 == whole);
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_of_any_size_are_read_from_any_offset() {
+    let sizes = [1, BLOCK - 1, BLOCK, 1, 7, BLOCK + 1, BLOCK - 1, BLOCK - 1, 3, 5 * BLOCK];
+    for passes in [false, true] {
+        let (writer, fill) = channel(memory(PLENTY), if passes { 0 } else { PLENTY }, STALL);
+        // Each reader takes what is there after so many chunks.
+        let mut readers: Vec<(FillReader, Vec<u8>)> = (0..4).map(|_| (fill.reader().unwrap(), Vec::new())).collect();
+        let mut sent = Vec::new();
+        for (n, size) in sizes.into_iter().enumerate() {
+            let bytes = chunk(n as u64, size);
+            sent.extend_from_slice(&bytes);
+            writer.push(bytes).await;
+            for (every, (reader, seen)) in readers.iter_mut().enumerate() {
+                while n % (every + 1) == 0
+                    && let Poll::Ready(Some(Ok(bytes))) = poll(reader, &Arc::default())
+                {
+                    seen.extend_from_slice(&bytes);
+                }
+            }
+        }
+        drop(writer.finish());
+        for (reader, mut seen) in readers {
+            seen.extend(drain(reader, Duration::ZERO).await.0);
+            assert!(seen == sent, "passes: {passes}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_body_is_held_once_and_accounted_for_until_it_is_listed_or_gone() {
+    const LEN: usize = 10 * BLOCK;
+    for listed in [true, false] {
+        let memory = memory(PLENTY);
+        let (writer, fill) = channel(Arc::clone(&memory), PLENTY, STALL);
+        let mut slow = fill.reader().unwrap();
+        for n in 0..10 {
+            writer.push(chunk(n, BLOCK)).await;
+        }
+        assert_eq!(next(&mut slow).await.unwrap().unwrap(), chunk(0, BLOCK));
+        let whole = writer.finish().unwrap();
+        assert_eq!(memory.used(), LEN as u64, "nobody else accounts for it yet");
+        if listed {
+            memory.settle(&whole);
+            memory.settle(&whole); // once is enough
+            assert_eq!(memory.used(), 0, "however slowly it is read");
+        }
+        let rest = next(&mut slow).await.unwrap().unwrap();
+        assert_eq!(
+            rest.as_ptr(),
+            whole[BLOCK..].as_ptr(),
+            "the reader reads what is listed"
+        );
+        assert!(rest == whole[BLOCK..]);
+        assert_eq!(next(&mut slow).await, None);
+        drop(fill);
+        assert_eq!(
+            memory.used(),
+            if listed { 0 } else { LEN as u64 },
+            "a reader is still there"
+        );
+        drop(slow);
+        assert_eq!(memory.used(), 0);
+        // Another body at the same place is another body.
+        memory.settle(&whole);
+        assert_eq!(memory.used(), 0);
+    }
 }
 
 #[tokio::test]
@@ -311,19 +425,23 @@ async fn on_many_threads_no_wake_is_lost() {
             if passes { 0 } else { PLENTY },
             Duration::from_secs(600),
         );
-        let readers: Vec<JoinHandle<(u64, u64)>> = (0..6)
+        let size = if passes { 40_000 } else { 10 };
+        let readers: Vec<JoinHandle<(usize, u64)>> = (0..6)
             .map(|_| {
                 let mut reader = fill.reader().unwrap();
+                let half = 250 * size;
+                let sum_of = |bytes: &Bytes| bytes.iter().map(|b| u64::from(*b)).sum::<u64>();
                 tokio::spawn(async move {
                     let (mut count, mut sum) = (0, 0);
                     // Half-way the reader moves to another task, as a body does that is handed on.
-                    while count < 250 {
+                    while count < half {
                         let bytes = next(&mut reader).await.unwrap().unwrap();
-                        (count, sum) = (count + 1, sum + u64::from(bytes[0]));
+                        (count, sum) = (count + bytes.len(), sum + sum_of(&bytes));
                     }
                     let rest = tokio::spawn(async move {
                         while let Some(bytes) = next(&mut reader).await {
-                            (count, sum) = (count + 1, sum + u64::from(bytes.unwrap()[0]));
+                            let bytes = bytes.unwrap();
+                            (count, sum) = (count + bytes.len(), sum + sum_of(&bytes));
                         }
                         (count, sum)
                     });
@@ -331,12 +449,11 @@ async fn on_many_threads_no_wake_is_lost() {
                 })
             })
             .collect();
-        let size = if passes { 100_000 } else { 10 };
         for n in 0..500 {
             writer.push(chunk(n, size)).await;
         }
-        assert_eq!(writer.finish().is_none(), passes);
-        let expected = (500, (0..500).map(|n| n % 251).sum::<u64>());
+        assert_eq!(writer.finish().is_err(), passes);
+        let expected = (500 * size, (0..500).map(|n| n % 251 * size as u64).sum::<u64>());
         for reader in readers {
             assert_eq!(reader.await.unwrap(), expected);
         }
@@ -410,22 +527,22 @@ proptest! {
             let mut abandoned = false;
             for (n, bytes) in all.iter().enumerate() {
                 let pushed = writer.push(bytes.clone()).await;
-                let most = bound.max(WINDOW);
+                let most = bound.max(WINDOW + BLOCK as u64);
                 prop_assert!(kept(&fill) <= most, "{} bytes kept after {:?}", kept(&fill), pushed);
                 prop_assert!(memory.used() <= limit);
-                if pushed == Pushed::Abandoned {
+                if matches!(pushed, Pushed::Abandoned(_)) {
                     abandoned = true;
                     break;
                 }
                 for plan in plans.iter().filter(|p| p.joins == n + 1) {
                     let joined = join(plan);
-                    prop_assert!(joined.is_some() || pushed == Pushed::Passing, "a body that is kept whole can be joined");
+                    prop_assert!(joined.is_some() || matches!(pushed, Pushed::Passing(_)), "a body that is kept whole can be joined");
                     readers.extend(joined);
                 }
             }
             if breaks || abandoned {
                 drop(writer);
-            } else if let Some(whole) = writer.finish() {
+            } else if let Ok(whole) = writer.finish() {
                 prop_assert_eq!(&whole[..], &sent[..]);
             }
             for reader in readers {
