@@ -5,7 +5,7 @@ use crate::store::EntryRef;
 use crate::store::index::Index;
 use bytes::Bytes;
 use moka::notification::RemovalCause;
-use moka::ops::compute::Op;
+use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -63,10 +63,22 @@ impl Budget {
             id: entry.number(),
             weight: entry.weight(),
         };
-        // A newer entry of the variant may have been listed and inserted since: it revoked this one first.
-        self.cache
-            .entry(entry.variant())
-            .and_compute_with(|_| if entry.is_revoked() { Op::Nop } else { Op::Put(held) });
+        // A newer entry of the variant may have been listed and inserted since: it revoked this one first. And an older one may not have
+        // been removed yet. It goes on its own, never by being overwritten: when an entry that was given another weight goes before
+        // moka came round to that, moka's sum keeps the difference for good (0.12.16), and believes less or more to be used than is.
+        let mut rest = true;
+        while rest {
+            let step = self.cache.entry(entry.variant()).and_compute_with(|there| {
+                if entry.is_revoked() {
+                    Op::Nop
+                } else if there.is_some() {
+                    Op::Remove
+                } else {
+                    Op::Put(held)
+                }
+            });
+            rest = matches!(step, CompResult::Removed(_));
+        }
         if self.index.usage().1 > self.capacity {
             self.cache.run_pending_tasks();
         }

@@ -96,6 +96,27 @@ fn an_entry_that_is_replaced_or_revoked_leaves_the_budget() {
     bench.is_empty();
 }
 
+#[test]
+fn the_weight_of_what_is_overtaken_never_stays_in_the_judges_sum() {
+    let bench = Bench::new(SMALL);
+    let entry = |size: usize| entry_of(&bench, 1, &Bytes::from(vec![0; size]));
+    for (first, second) in [(5000, 100), (100, 5000)] {
+        for _ in 0..100 {
+            // Two threads list one after the other; what the second one replaced is removed last.
+            let (old, new) = (entry(first), entry(second));
+            bench.store.budget.insert(&old);
+            assert_eq!(bench.store.budget.held(), (1, u64::from(old.weight())));
+            bench.store.budget.insert(&new);
+            bench.store.budget.remove(&old);
+            assert_eq!(bench.store.budget.numbers(), [new.number()].into());
+            bench.store.budget.insert(&old);
+            bench.store.budget.insert(&new);
+            bench.store.budget.remove(&new);
+            assert_eq!(bench.store.budget.held(), (0, 0));
+        }
+    }
+}
+
 /// A Zipf-like load: key `k` of `keys` is asked for in proportion to 1/(k+1).
 struct Load {
     cumulated: Vec<f64>,
