@@ -1,6 +1,6 @@
 //! Commands that ask a running proxy through its admin port.
 
-use super::{Exit, load};
+use super::{Exit, load, show};
 use crate::world::World;
 use bytes::Bytes;
 use clap::Args;
@@ -64,6 +64,26 @@ struct What {
     all: bool,
 }
 
+/// What is settled.
+#[derive(Debug, Args)]
+pub(super) struct SettleArgs {
+    /// One URL: absolute, or its path as clients send it
+    #[arg(long, env = "TIDEGATE_URL")]
+    url: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// How to show the status.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Print the document as the admin port gives it
+    #[arg(long, env = "TIDEGATE_JSON")]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
 /// What to check.
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
@@ -91,8 +111,18 @@ pub(super) fn purge(args: &PurgeArgs, world: &World) -> Exit {
     ask(&args.admin, world, &Method::POST, "/purge", wish.to_string())
 }
 
-pub(super) fn status(args: &AdminArgs, world: &World) -> Exit {
-    ask(args, world, &Method::GET, "/status", String::new())
+pub(super) fn settle(args: &SettleArgs, world: &World) -> Exit {
+    let word = serde_json::json!({ "url": args.url });
+    ask(&args.admin, world, &Method::POST, "/settle", word.to_string())
+}
+
+pub(super) fn status(args: &StatusArgs, world: &World) -> Exit {
+    let shown = |answer: &[u8]| match serde_json::from_slice(answer) {
+        Ok(document) if !args.json => show::status(&document),
+        // Not a document: whatever it is, it is shown.
+        Ok(_) | Err(_) => as_it_is(answer),
+    };
+    ask_and_show(&args.admin, world, &Method::GET, "/status", String::new(), shown)
 }
 
 pub(super) fn drain(args: &AdminArgs, world: &World) -> Exit {
@@ -119,8 +149,23 @@ enum AskError {
     Http(String, Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Asks, prints a good answer on stdout and any other on stderr.
 fn ask(args: &AdminArgs, world: &World, method: &Method, path: &str, body: String) -> Exit {
+    ask_and_show(args, world, method, path, body, as_it_is)
+}
+
+fn as_it_is(answer: &[u8]) -> String {
+    String::from_utf8_lossy(answer).into_owned()
+}
+
+/// Asks, prints a good answer on stdout and any other on stderr.
+fn ask_and_show(
+    args: &AdminArgs,
+    world: &World,
+    method: &Method,
+    path: &str,
+    body: String,
+    show: impl FnOnce(&[u8]) -> String,
+) -> Exit {
     let place = match place(args, world) {
         Ok(place) => place,
         Err(exit) => return exit,
@@ -139,7 +184,7 @@ fn ask(args: &AdminArgs, world: &World, method: &Method, path: &str, body: Strin
     match runtime.block_on(answer) {
         Ok((status, text)) if status.is_success() => {
             // A reader that has left is not our failure.
-            let _ = writeln!(std::io::stdout(), "{}", String::from_utf8_lossy(&text).trim_end());
+            let _ = writeln!(std::io::stdout(), "{}", show(&text).trim_end());
             Exit::Clean
         }
         Ok((status, text)) => {

@@ -3,6 +3,7 @@
 
 mod ask;
 mod run;
+mod show;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::load::{self, Loaded};
@@ -71,8 +72,10 @@ enum Command {
     Schema,
     /// Take something out of the cache of a running proxy
     Purge(ask::PurgeArgs),
+    /// Take the word that no abandoned write to a URL will be applied any more, at a running proxy
+    Settle(ask::SettleArgs),
     /// Print the status of a running proxy
-    Status(ask::AdminArgs),
+    Status(ask::StatusArgs),
     /// Ask a running proxy to finish what is in flight and leave
     Drain(ask::AdminArgs),
     /// Ask a running proxy whether it lives, or is ready; for images without a shell
@@ -113,6 +116,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exi
             Exit::Clean
         }
         Some(Command::Purge(args)) => ask::purge(&args, world),
+        Some(Command::Settle(args)) => ask::settle(&args, world),
         Some(Command::Status(args)) => ask::status(&args, world),
         Some(Command::Drain(args)) => ask::drain(&args, world),
         Some(Command::Healthcheck(args)) => ask::healthcheck(&args, world),

@@ -80,6 +80,7 @@ fn help_and_version_are_clean_and_mistakes_are_usage() {
         &["purge", "--url", "/a", "--all"],
         &["purge", "--prefix", "/a", "--route", "r"],
         &["purge", "--soft"],
+        &["settle"],
         &["--config", "a.toml", "--upstream", "http://127.0.0.1:9"],
         &["--config", "a.toml", "--listen", ":80"],
         &["--listen", ":80"],
@@ -156,6 +157,8 @@ fn the_admin_commands_ask_a_running_proxy() {
     );
     for command in [
         &["status"][..],
+        &["status", "--json"],
+        &["settle", "--url", "/a"],
         &["purge", "--all"],
         &["purge", "--url", "/a"],
         &["purge", "--prefix", "/a", "--soft"],
@@ -164,6 +167,7 @@ fn the_admin_commands_ask_a_running_proxy() {
         let arguments: Vec<_> = command.iter().copied().chain(["-c", config.as_str()]).collect();
         assert_eq!(tidegate(&arguments), Exit::Clean, "{arguments:?}");
     }
+    assert_eq!(tidegate(&["settle", "--url", "no path", "-c", &config]), Exit::Failure);
     for refused in [["--url", "no path"], ["--route", "nobody"], ["--tag", "later"]] {
         let arguments: Vec<_> = ["purge", "-c", &config].into_iter().chain(refused).collect();
         assert_eq!(tidegate(&arguments), Exit::Failure, "{refused:?}");

@@ -224,6 +224,31 @@ async fn status_tells_routes_upstreams_cache_and_build() {
 }
 
 #[tokio::test]
+async fn status_on_the_command_line_is_a_table_for_people_and_a_document_for_scripts() {
+    let config = one_route("consistency = \"weak\"") + "\n[upstreams.o.health_check]\ntcp = true\n";
+    let proxy = Proxy::start(&config, &[("origin", "http://127.0.0.1:1")]).await;
+    let admin = proxy.admin.to_string();
+    let shown = run_to_end(&["status", "--admin", &admin]).await;
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    for expected in [
+        "\nr      weak\n",
+        "\no         127.0.0.1:1  unhealthy  -     http://127.0.0.1:1\n",
+        "\ncache: 0 entries, 0 B\n",
+        "\nunsettled: nothing\n",
+    ] {
+        assert!(
+            shown.stdout.contains(expected),
+            "{expected:?} is not in\n{}",
+            shown.stdout
+        );
+    }
+    let raw = run_to_end(&["status", "--json", "--admin", &admin]).await;
+    assert_eq!(raw.code, Some(0), "{}", raw.stderr);
+    let raw: serde_json::Value = serde_json::from_str(&raw.stdout).unwrap();
+    assert_eq!(raw, proxy.status().await);
+}
+
+#[tokio::test]
 async fn metrics_are_prometheus_text_with_the_promised_names() {
     let proxy = Proxy::start(
         &one_route("consistency = \"weak\""),
