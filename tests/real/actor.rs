@@ -3,7 +3,7 @@
 use super::chance::Chance;
 use super::fault::{FIELD, Fault, Order};
 use super::stage::Stage;
-use super::store::body_of;
+use super::store::{VALUE, body_of};
 use super::support::client::{Answer, Client};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,7 +109,13 @@ impl Actor {
             _ => key.replace("/k/", "/k/%3"), // the digit's other name
         };
         let start_ns = self.stage.now();
-        let end = self.ask("PUT", &target, &[], value.as_bytes(), fault).await;
+        // Without a body it could be sent again by whoever dares (R20).
+        let bodiless = self.habits.varied && self.chance.percent(40) && fault != Some(Fault::HalfUpload);
+        let end = if bodiless {
+            self.ask("PUT", &target, &[(VALUE, &value)], b"", fault).await
+        } else {
+            self.ask("PUT", &target, &[], value.as_bytes(), fault).await
+        };
         let end_ns = self.stage.now();
         let (outcome, how) = match &end {
             End::NotSent => (Outcome::Failed, "not sent".to_owned()),

@@ -23,6 +23,8 @@ pub enum Fault {
     SlowBefore,
     /// The answer waits after the store was asked.
     SlowAfter,
+    /// Both: a write is pending for long before it is applied, and for long after.
+    SlowAround,
     /// Half of the body waits for the other.
     SlowBody,
     /// Never applied, never answered, until the proxy gives up.
@@ -58,9 +60,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SlowBefore,
         Self::SlowAfter,
+        Self::SlowAround,
         Self::SlowBody,
         Self::Hang,
         Self::ResetBefore,
@@ -86,7 +89,7 @@ impl Fault {
     pub fn is_gentle(self) -> bool {
         matches!(
             self,
-            Self::SlowBefore | Self::SlowAfter | Self::SlowBody | Self::CutBody
+            Self::SlowBefore | Self::SlowAfter | Self::SlowAround | Self::SlowBody | Self::CutBody
         )
     }
 
@@ -135,7 +138,13 @@ impl Order {
     pub fn choose(chance: &mut Chance, fault: Fault) -> Self {
         let most = match fault {
             Fault::Late | Fault::Late202 | Fault::Late500 => LATEST.as_millis() as u64 - 20,
-            Fault::SlowAfter | Fault::SlowBefore | Fault::SlowBody => 40,
+            // Long enough for others to read and write in between.
+            Fault::SlowAfter
+            | Fault::SlowBefore
+            | Fault::SlowAround
+            | Fault::SlowBody
+            | Fault::ResetAfter
+            | Fault::LoseReply => 40,
             _ => 1,
         };
         Self {

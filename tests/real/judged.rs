@@ -3,6 +3,7 @@
 //! By hand, with these variables:
 //! `JUDGE_SEEDS` (`7` or `1..20`), `JUDGE_OPERATIONS` (per seed), `JUDGE_SECONDS` (go on with further seeds for so long),
 //! `JUDGE_SETUP` (`One`, `Three`, `Crowded`, `Pair`; by default the seed chooses), `JUDGE_FAULTS` (names, commas; by default all),
+//! `JUDGE_FAULT_PERCENT` (of the operations in fair weather; three times as many in foul),
 //! `JUDGE_ENV` (`NAME=VALUE NAME=VALUE`, for the proxy), `JUDGE_KEEP=1` (save every history in `target/`),
 //! `JUDGE_EXPECT=violation` (fail unless one is found):
 //! ```sh
@@ -71,6 +72,7 @@ async fn by_hand() {
             named.unwrap_or_else(|| panic!("no setup is named {name}: {:?}", Setup::ALL))
         }),
         faults: std::env::var("JUDGE_FAULTS").map_or(Fault::ALL.to_vec(), |names| Fault::named(&names)),
+        fault_percent: number("JUDGE_FAULT_PERCENT").unwrap_or(12),
         env: var("JUDGE_ENV")
             .unwrap_or_default()
             .split_whitespace()

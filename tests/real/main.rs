@@ -1,7 +1,7 @@
 //! The real binary in front of an origin that does everything a network and an application can do to a write, driven by concurrent
 //! readers and writers over a few hot keys; `tidegate::verify` says whether what they saw is what one register would have shown.
 //!
-//! `judged` are the runs: a bounded one always, any by hand.
+//! `judged` are the runs, a bounded one always, any by hand; `restart` are scripts for the moments that runs seldom hit.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -18,6 +18,7 @@ mod actor;
 mod chance;
 mod fault;
 mod judged;
+mod restart;
 mod run;
 mod stage;
 mod store;

@@ -61,12 +61,13 @@ impl Plan {
         let faults: Vec<String> = self.faults.iter().map(|f| f.name()).collect();
         let env: Vec<String> = self.env.iter().map(|(n, v)| format!("{n}={v}")).collect();
         format!(
-            "JUDGE_SEEDS={} JUDGE_SETUP={:?} JUDGE_OPERATIONS={} JUDGE_FAULTS='{}' JUDGE_ENV='{}' \
+            "JUDGE_SEEDS={} JUDGE_SETUP={:?} JUDGE_OPERATIONS={} JUDGE_FAULTS='{}' JUDGE_FAULT_PERCENT={} JUDGE_ENV='{}' \
             cargo nextest run --test real --run-ignored all --no-capture -E 'test(by_hand)'",
             self.seed,
             self.setup(),
             self.operations,
             faults.join(","),
+            self.fault_percent,
             env.join(" ")
         )
     }

@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
+/// The field that carries the value of a write without a body.
+pub const VALUE: &str = "X-Value";
+
 #[derive(Default)]
 struct State {
     values: BTreeMap<String, String>,
@@ -94,7 +97,10 @@ impl Store {
         assert_ne!(exchange.target, HEALTH, "the origin answers health checks by itself");
         let mut life = Life(None);
         life.look(&exchange);
-        let write = (exchange.method == "PUT").then(|| String::from_utf8(body).unwrap());
+        let write = (exchange.method == "PUT").then(|| {
+            let in_head = exchange.header(VALUE).map(str::to_owned);
+            in_head.unwrap_or_else(|| String::from_utf8(body).unwrap())
+        });
         let path = register(&exchange.target);
         let order = exchange.header(FIELD).map(Order::read);
         let fault = order.map(|o| o.fault);
@@ -139,7 +145,7 @@ impl Store {
                 }
                 return;
             }
-            Some(f @ Fault::SlowBefore) => {
+            Some(f @ (Fault::SlowBefore | Fault::SlowAround)) => {
                 tokio::time::sleep(delay).await;
                 life.look(&exchange);
                 self.count(f);
@@ -153,10 +159,12 @@ impl Store {
         let answer = self.answer(&exchange, write.is_some(), &path);
         match fault {
             Some(f @ Fault::ResetAfter) => {
+                tokio::time::sleep(delay).await;
                 self.count(f);
                 return exchange.reset();
             }
             Some(f @ Fault::LoseReply) => {
+                tokio::time::sleep(delay).await;
                 self.count(f);
                 return exchange.close();
             }
@@ -165,9 +173,11 @@ impl Store {
                 let _ = exchange.try_respond(500, &[], "").await;
                 return;
             }
-            Some(f @ Fault::SlowAfter) => {
+            Some(f @ (Fault::SlowAfter | Fault::SlowAround)) => {
                 tokio::time::sleep(delay).await;
-                self.count(f);
+                if f == Fault::SlowAfter {
+                    self.count(f);
+                }
             }
             Some(f @ (Fault::CutBody | Fault::SlowBody)) if answer.status == 200 && exchange.method == "GET" => {
                 return self.in_halves(exchange, answer, f, delay).await;
