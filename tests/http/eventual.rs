@@ -264,3 +264,75 @@ async fn r42_a_flight_older_than_the_bound_is_not_joined() {
     assert_eq!(early.answer().await.text(), "old");
     assert_eq!(late.answer().await.text(), "new");
 }
+
+#[tokio::test]
+async fn r42_an_answer_older_than_the_bound_is_asked_for_once_more_and_then_refused_or_flagged() {
+    let too_old = [("Age", "1000"), ("Cache-Control", "max-age=3600")];
+    for (on_unreachable, second, status, word) in [
+        ("error", &too_old[..], 504, ""),
+        ("stale", &too_old[..], 200, "breached"),
+        ("error", &[], 200, "bounded"),
+        ("stale", &[], 200, "bounded"),
+    ] {
+        let mut origin = Origin::start().await;
+        let keys = format!("max_staleness = \"10s\"\non_unreachable = \"{on_unreachable}\"");
+        let proxy = over(&origin.url(), &keys).await;
+        let mut client = proxy.client().await;
+        client.ask("GET", "/", &[], b"").await;
+        let first = origin.next().await;
+        assert!(!first.headers.has("cache-control"));
+        first.respond(200, &too_old, "below").await;
+        let insisted = origin.next().await;
+        assert_eq!(insisted.header("cache-control"), Some("no-cache"));
+        insisted.respond(200, second, "origin").await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status, "{on_unreachable} {second:?}");
+        if status == 504 {
+            assert_eq!((answer.problem().as_str(), answer.consistency()), ("stale-refused", ""));
+        } else {
+            assert_eq!(answer.text(), "origin");
+            assert!(answer.consistency().starts_with(word), "{}", answer.consistency());
+        }
+        origin.expect_idle().await;
+    }
+}
+
+#[tokio::test]
+async fn r42_an_answer_that_takes_longer_than_the_bound_is_not_breached() {
+    for (keys, private) in [("ttl = \"10ms\"", ""), ("", "private")] {
+        let mut origin = Origin::start().await;
+        let proxy = over(&origin.url(), &format!("max_staleness = \"50ms\"\n{keys}")).await;
+        let mut client = proxy.client().await;
+        client.ask("GET", "/", &[], b"").await;
+        let slow = origin.next().await;
+        tokio::time::sleep(Duration::from_millis(100)).await; // the answer takes longer than the bound
+        slow.respond(200, &[("Cache-Control", private)], "slow").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "slow"));
+        assert_eq!(bounded(answer.consistency()).1, 50);
+        origin.expect_idle().await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_inside_stale_while_revalidate_refreshes_with_get() {
+    let mut origin = Origin::start().await;
+    let proxy = over(&origin.url(), "").await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/", &[], b"").await;
+    let stale = [("Cache-Control", "max-age=0, stale-while-revalidate=60")];
+    origin.next().await.respond(200, &stale, "one").await;
+    assert_eq!(client.answer().await.text(), "one");
+    let head = client.request("HEAD", "/", &[], b"").await;
+    assert!(head.is_hit() && head.body.is_empty(), "{}", head.cache_status());
+    let refresh = origin.next().await;
+    assert_eq!(refresh.method, "GET");
+    refresh.respond(200, &[("Cache-Control", "max-age=60")], "two").await;
+    eventually("the refreshed entry", || async { proxy.get("/").await.text() == "two" }).await;
+    let fresh = proxy.get("/").await;
+    assert!(fresh.is_hit());
+    assert_eq!(
+        proxy.request("HEAD", "/", &[], "").await.header("content-length"),
+        Some("3")
+    );
+}

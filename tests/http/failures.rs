@@ -221,6 +221,23 @@ async fn a_route_at_max_in_flight_sheds_at_once() {
 }
 
 #[tokio::test]
+async fn a_route_at_max_in_flight_still_serves_what_is_in_memory() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, "max_in_flight = 1\nconsistency = \"weak\"\nttl = \"1h\"").await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/stored", &[], b"").await;
+    origin.next().await.respond(200, &[], "stored").await;
+    assert_eq!(client.answer().await.text(), "stored");
+    client.ask("GET", "/slow", &[], b"").await;
+    let held = origin.next().await;
+    is_problem(&proxy.get("/other").await, 503, "overloaded");
+    let hit = proxy.get("/stored").await;
+    assert!(hit.is_hit() && hit.text() == "stored", "{}", hit.cache_status());
+    held.respond(200, &[], "slow").await;
+    assert_eq!(client.answer().await.text(), "slow");
+}
+
+#[tokio::test]
 async fn an_origins_own_error_passes_unchanged() {
     for level in ["off", "weak", "eventual", "strong"] {
         let mut origin = Origin::start().await;

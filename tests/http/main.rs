@@ -13,6 +13,7 @@
 )]
 
 mod access_log;
+mod asking;
 mod collapse;
 mod eventual;
 mod exclusive;
@@ -21,7 +22,9 @@ mod failures;
 mod gate;
 mod harness;
 mod matching;
+mod naming;
 mod operations;
+mod outcomes;
 mod passing;
 mod purge;
 mod readme;

@@ -422,3 +422,35 @@ async fn cache_status_names_what_passed() {
         assert!(!answer.headers.has("tidegate-consistency"));
     }
 }
+
+#[tokio::test]
+async fn a_nodes_own_tidegate_consistency_never_reaches_a_client() {
+    for level in ["off", "weak", "eventual", "strong"] {
+        let mut origin = Origin::start().await;
+        let proxy = before(&origin, &format!("consistency = \"{level}\"")).await;
+        let mut client = proxy.client().await;
+        let claims = [
+            ("Tidegate-Consistency", "claimed"),
+            ("ETag", "\"1\""),
+            ("Cache-Control", "max-age=60"),
+        ];
+        for (method, again) in [("GET", "fresh"), ("GET", "again"), ("HEAD", ""), ("PUT", "")] {
+            client.ask(method, "/", &[], b"").await;
+            // From memory where the level allows; else the node says it again, on a 304 too.
+            let stored = matches!(level, "weak" | "eventual") && (again == "again" || method == "HEAD");
+            if !stored {
+                let exchange = origin.next().await;
+                let status = if exchange.headers.has("if-none-match") {
+                    304
+                } else {
+                    200
+                };
+                exchange.respond(status, &claims, "x").await;
+            }
+            let answer = client.answer().await;
+            assert_eq!(answer.is_hit(), stored, "{level} {method}");
+            let said = answer.headers.all("tidegate-consistency").join(", ");
+            assert!(!said.contains("claimed"), "{level} {method}: {said}");
+        }
+    }
+}

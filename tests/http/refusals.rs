@@ -335,3 +335,45 @@ async fn query_is_safe_and_is_not_repeated_from_another_query_s_answer() {
     }
     assert!(client.get("/").await.is_hit(), "a safe method invalidates nothing");
 }
+
+#[tokio::test]
+async fn a_target_that_normalisation_makes_too_long_is_414_and_nothing_reaches_the_origin() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, "").await;
+    // Each brace becomes three bytes: 66,000 are more than a target can have.
+    for method in ["PUT", "GET", "DELETE"] {
+        let mut client = proxy.client().await;
+        let target = format!("/{}", "{".repeat(22_000));
+        let answer = client.request(method, &target, &[], b"").await;
+        assert_eq!(answer.status, 414, "{method}");
+        origin.expect_idle().await;
+    }
+    lives(&proxy, &mut origin).await;
+}
+
+#[tokio::test]
+async fn targets_that_are_no_target_are_400_and_options_star_passes() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, "").await;
+    for target in [
+        "http://user@a/",
+        "http://user:secret@a/",
+        "http://a:port/",
+        "http://a:123456/",
+        "http://[::g]/",
+        "a:443",
+        "a.example",
+        "*",
+    ] {
+        for method in ["GET", "PUT"] {
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+            refuses(&proxy, &mut origin, &request, 400).await;
+        }
+    }
+    let mut client = proxy.client().await;
+    client.ask("OPTIONS", "*", &[], b"").await;
+    let exchange = origin.next().await;
+    assert_eq!((exchange.method.as_str(), exchange.target.as_str()), ("OPTIONS", "*"));
+    exchange.respond(200, &[("Allow", "GET")], "").await;
+    assert_eq!(client.answer().await.header("allow"), Some("GET"));
+}
