@@ -1,6 +1,6 @@
 //! Switches that turn one rule of CONSISTENCY.md off, so that a test can show that the judges notice. They exist in builds with debug
 //! assertions only; in a release build every rule holds, and asking costs nothing. The table of rule, switch and what caught it is
-//! `tests/real/README.md`.
+//! `tests/mutations.md`.
 //!
 //! This is the one piece of state in `core`: set once, before anything runs, by the program that was told to misbehave.
 

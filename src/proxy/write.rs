@@ -73,6 +73,7 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
         Err(e) => {
             let (end, outcome) = match e.sent {
                 Sent::Nothing => (WriteEnd::NotSent, WriteOutcome::NotApplied),
+                Sent::Maybe if !Rule::R11.holds() => (WriteEnd::Applied, WriteOutcome::Unknown),
                 Sent::Maybe => (WriteEnd::UnknownClosed(e.closed_at), WriteOutcome::Unknown),
             };
             guard.end(end);

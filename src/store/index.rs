@@ -5,6 +5,7 @@ use crate::core::consistency::gate::{Gate, Published, TokenId, Unsettled};
 use crate::core::consistency::listed::Entry as _;
 use crate::core::consistency::write::Ended;
 use crate::core::reason::NotStored;
+use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::{EntryRef, ResourceId};
 use dashmap::DashMap;
@@ -181,6 +182,9 @@ impl Index {
     }
 
     pub(super) fn publish(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Published<EntryRef> {
+        if !(Rule::R1.holds() && Rule::R5.holds()) {
+            self.records.entry(token.resource.digest).or_default();
+        }
         let published = self.records.get_mut(&token.resource.digest).map_or(
             Published::Refused(NotStored::TokenDead),
             |mut gate| {

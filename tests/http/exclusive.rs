@@ -88,6 +88,52 @@ async fn r2_a_fill_that_began_during_a_write_is_never_a_hit() {
     assert_eq!(proxy.get("/x").await.text(), "new");
 }
 
+/// What a read brought while a write was pending is in the store; then the node applies the write, and one reader sees it under
+/// another query. Nobody may be served the old value after that: it is one resource.
+async fn nobody_sees_the_old_value_again(register: &Register, proxy: &Proxy) {
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/x").await.text(), "old");
+    }
+    register.write("/x", "new"); // applied, and not yet acknowledged
+    assert_eq!(proxy.get("/x?another=query").await.text(), "new");
+    assert_eq!(proxy.get("/x").await.text(), "new");
+}
+
+#[tokio::test]
+async fn r2_what_was_read_during_a_write_proves_nothing() {
+    let (register, _node, proxy) = in_gear().await;
+    let mut writes = register.hold("PUT", "/x", Point::Arrived);
+    let _writer = asks(&proxy, "PUT", "new").await;
+    let _pending = writes.next().await;
+    nobody_sees_the_old_value_again(&register, &proxy).await;
+}
+
+#[tokio::test]
+async fn r3_the_end_of_one_write_is_not_the_end_of_another() {
+    let (register, _node, proxy) = in_gear().await;
+    let mut writes = register.hold("PUT", "/x", Point::Arrived);
+    let _writer = asks(&proxy, "PUT", "new").await;
+    let _pending = writes.next().await;
+    let mut refused = asks(&proxy, "PUT", "no").await;
+    writes.next().await.answer(409);
+    assert_eq!(refused.answer().await.status, 409);
+    nobody_sees_the_old_value_again(&register, &proxy).await;
+}
+
+#[tokio::test]
+async fn r4_a_read_that_ends_does_not_take_the_pending_write_with_it() {
+    let (register, _node, proxy) = in_gear().await;
+    let mut writes = register.hold("PUT", "/x", Point::Arrived);
+    let _writer = asks(&proxy, "PUT", "new").await;
+    let _pending = writes.next().await;
+    // Stored by nobody: what it registered is given up, and nothing else is in the record.
+    assert_eq!(
+        proxy.get_with("/x", &[("Cache-Control", "no-store")]).await.text(),
+        "old"
+    );
+    nobody_sees_the_old_value_again(&register, &proxy).await;
+}
+
 #[tokio::test]
 async fn r11_after_an_unknown_write_every_read_is_validated_until_it_has_settled() {
     let (register, _node, proxy) = in_gear().await;

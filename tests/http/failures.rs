@@ -363,6 +363,20 @@ async fn a_write_that_provably_never_left_goes_to_another_node() {
 }
 
 #[tokio::test]
+async fn r20_a_write_without_a_body_is_not_repeated_either() {
+    let register = Register::new();
+    register.write("/x", "here");
+    let (proxy, _a, _b) = pair(&register, "consistency = \"strong\"").await;
+    let mut hold = register.hold("DELETE", "/x", Point::Applied);
+    let mut client = proxy.client().await;
+    client.ask("DELETE", "/x", &[], b"").await;
+    hold.next().await.close();
+    is_problem(&client.answer().await, 504, "unknown");
+    hold.expect_none();
+    assert_eq!(register.count("DELETE", "/x"), 1);
+}
+
+#[tokio::test]
 async fn r20_a_strong_write_whose_reply_is_lost_is_unknown_and_not_repeated() {
     let register = Register::new();
     let (proxy, _a, _b) = pair(&register, "consistency = \"strong\"").await;

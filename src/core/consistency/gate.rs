@@ -153,7 +153,11 @@ impl<E: Entry + Clone> Gate<E> {
 
     /// A 304 is a fill (R5): lists the entry made from it only if its token is alive *and* the very entry it was sent for is still listed.
     pub fn publish_validated(&mut self, token: TokenId, validated: &E, entry: E) -> Published<E> {
-        if !self.entries.contains(validated) && Rule::R5.holds() {
+        if !Rule::R5.holds() {
+            self.tokens.push(token);
+            return self.publish(token, entry);
+        }
+        if !self.entries.contains(validated) {
             self.release(token);
             return Published::Refused(NotStored::TokenDead); // R5
         }

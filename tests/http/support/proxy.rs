@@ -33,6 +33,10 @@ impl Proxy {
 
     /// The same in this world.
     pub async fn start_in(world: World, config: &str, values: &[(&str, &str)]) -> Self {
+        // tests/mutations runs a test with a rule off and wants to see it fail.
+        if let Ok(rules) = std::env::var("TIDEGATE_TEST_RULES_OFF") {
+            tidegate::core::rules::switch_off(&rules).expect("rules with switches");
+        }
         let text = complete(config, values);
         let running = aside("the proxy to start", move || {
             let loaded = tidegate::config::load::from_text(&text, "test.toml", Path::new("."), &world);
