@@ -1,7 +1,8 @@
 //! The real binary in front of an origin that does everything a network and an application can do to a write, driven by concurrent
 //! readers and writers over a few hot keys; `tidegate::verify` says whether what they saw is what one register would have shown.
 //!
-//! `judged` are the runs, a bounded one always, any by hand; `restart` are scripts for the moments that runs seldom hit.
+//! `judged` are the runs, a bounded one always, any by hand; `mutations` are runs that must fail, `restart`
+//! are scripts for the moments that runs seldom hit.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -18,6 +19,7 @@ mod actor;
 mod chance;
 mod fault;
 mod judged;
+mod mutations;
 mod restart;
 mod run;
 mod stage;
