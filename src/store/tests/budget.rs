@@ -109,9 +109,9 @@ fn the_weight_of_what_is_overtaken_never_stays_in_the_judges_sum() {
             bench.store.budget.insert(&new);
             bench.store.budget.remove(&old);
             assert_eq!(bench.store.budget.numbers(), [new.number()].into());
+            // This one goes before moka has come round to it.
             bench.store.budget.insert(&old);
-            bench.store.budget.insert(&new);
-            bench.store.budget.remove(&new);
+            bench.store.budget.remove(&old);
             assert_eq!(bench.store.budget.held(), (0, 0));
         }
     }
