@@ -4,11 +4,11 @@
 use super::error::Fault;
 use super::flights::{self, Way};
 use super::headers;
-use super::miss::{as_read, look};
+use super::miss::{as_read, is_server_error, look, stand_in};
 use super::request::Job;
 use super::{Body, Core, outbound, pass};
 use crate::core::http::validate::{self, Conditions};
-use crate::core::lookup::{self, Decision};
+use crate::core::lookup::{self, Decision, Failure};
 use crate::core::reason::{FetchReason, Outcome};
 use crate::upstream::{Call, Kind, OutBody};
 use http::{Response, StatusCode};
@@ -21,12 +21,16 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
     } else {
         let reason = reason(&core, &job).0;
         let (response, outcome) = pass::fetch(&core, &job, OutBody::Empty, None, reason).await;
-        let outcome = if outcome == Outcome::Pass {
-            Outcome::Miss
-        } else {
-            outcome
+        let failure = match outcome {
+            Outcome::Refused => Some(Failure::Unreachable),
+            _ => is_server_error(response.status()).then_some(Failure::ServerError),
         };
-        (response, outcome)
+        match failure.and_then(|failure| stand_in(&core, &job, failure)) {
+            Some(Ok(stale)) => stale,
+            Some(Err(refused)) => headers::refuse(&job.connection, refused),
+            None if outcome == Outcome::Pass => (response, Outcome::Miss),
+            None => (response, outcome),
+        }
     };
     core.account(job.asked(), Some(job.route.id), outcome, response)
 }

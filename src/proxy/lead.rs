@@ -13,7 +13,6 @@ use crate::core::http::freshness;
 use crate::core::http::stored::Meta;
 use crate::core::http::validate::{self, Conditions};
 use crate::core::lookup::{self, Decision};
-use crate::core::policy::Contract;
 use crate::core::reason::{NotStored, Refusal};
 use crate::store::entry::{Head, Identity, SharedHead};
 use crate::store::fill::{self, FillReader, FillWriter, Pushed};
@@ -119,7 +118,7 @@ impl Fetch {
                 Ok(answered) => answered,
                 Err(fault) => return self.land(Landed::Failed(fault), None),
             };
-            if !insisted && self.is_beyond_bound(&answered) {
+            if !insisted && self.job.is_beyond_bound(&answered) {
                 insisted = true; // R42: a cache below answered with something too old; the origin itself is asked
                 continue;
             }
@@ -141,7 +140,7 @@ impl Fetch {
         if let Some(old) = stored {
             self.compare(old, &answered, &token);
         }
-        if self.is_beyond_bound(&answered) && !self.job.policy.serves_beyond_bound() {
+        if self.job.is_beyond_bound(&answered) && !self.job.policy.serves_beyond_bound() {
             let refused = Fault::of_refusal(Refusal::StaleRefused);
             return self.land(Landed::Failed(refused), None);
         }
@@ -153,17 +152,6 @@ impl Fetch {
             Ok(meta) => self.store(answered, meta, token).await,
             Err(why) => self.pass(answered, why),
         }
-    }
-
-    /// R42: whether an answer was already older than the route's bound when it was asked for. How long it took does not count: it was
-    /// current at some instant since its request began.
-    fn is_beyond_bound(&self, answered: &Answered) -> bool {
-        let Contract::Eventual(_, bounded) = &self.job.policy.contract else {
-            return false;
-        };
-        let age = freshness::age_field(&answered.parts.headers);
-        let valid_as_of = freshness::valid_as_of(age, answered.sent).unwrap_or_default();
-        answered.sent.since(valid_as_of) > bounded.max_staleness
     }
 
     async fn call(&self, conditions: Conditions) -> Result<Answered, Fault> {

@@ -271,7 +271,7 @@ fn failed(core: &Core, job: &Job, fault: Fault) -> (Response<Body>, Outcome) {
 }
 
 /// Something stored in place of an answer that did not come (R42); an error when the contract forbids it.
-fn stand_in(core: &Core, job: &Job, failure: Failure) -> Option<Result<(Response<Body>, Outcome), Fault>> {
+pub(super) fn stand_in(core: &Core, job: &Job, failure: Failure) -> Option<Result<(Response<Body>, Outcome), Fault>> {
     let now = core.now();
     let found = look(core, job, now);
     let read = as_read(job, found.disturbed);

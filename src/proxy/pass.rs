@@ -8,8 +8,8 @@ use super::request::Job;
 use super::{Core, hit};
 use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::policy::Contract;
-use crate::core::reason::{FetchReason, NotStored, Outcome};
-use crate::upstream::{Answered, Call, Kind, OutBody};
+use crate::core::reason::{FetchReason, NotStored, Outcome, Refusal};
+use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
 use http::header::{CACHE_CONTROL, IF_MODIFIED_SINCE, IF_RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use std::sync::Arc;
@@ -34,11 +34,45 @@ pub(super) async fn fetch(
     watch: Option<&UploadWatch>,
     reason: FetchReason,
 ) -> (Response<Body>, Outcome) {
+    let status = CacheStatus {
+        handling: Handling::Forwarded {
+            reason,
+            status: None,
+            stored: false,
+            collapsed: false,
+        },
+        ttl: None,
+        key: None,
+        detail: None,
+    };
+    let strong = job.policy.is_strong();
+    let bodiless = matches!(body, OutBody::Empty);
+    // R42: an answer older than the bound is asked for once more, where the request can be sent again.
+    let mut asked = call(core, job, body, strong).await;
+    if bodiless && is_breach(job, &asked) {
+        drop(asked);
+        asked = call(core, job, OutBody::Empty, true).await;
+    }
+    if is_breach(job, &asked) && !job.policy.serves_beyond_bound() {
+        return headers::refuse(&job.connection, Fault::of_refusal(Refusal::StaleRefused));
+    }
+    match asked {
+        Ok(answered) => (answer(core, job, answered, status, None), Outcome::Pass),
+        Err(e) => {
+            let fault = Fault::of_call(&e, strong, false, watch.and_then(UploadWatch::fault));
+            headers::refuse(&job.connection, fault)
+        }
+    }
+}
+
+/// `insists`: whatever is below must ask as well, on strong routes the primary (R5b).
+async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<Answered, CallError> {
     let strong = job.policy.is_strong();
     let mut parts = outbound::parts(job, &*core.shared.world.entropy);
     if strong {
         undated(&mut parts.headers);
-        // R5b: whatever is below must ask the primary as well.
+    }
+    if insists {
         parts
             .headers
             .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -51,24 +85,16 @@ pub(super) async fn fetch(
         deadline: job.deadline,
         before_send: None,
     };
-    let status = CacheStatus {
-        handling: Handling::Forwarded {
-            reason,
-            status: None,
-            stored: false,
-            collapsed: false,
-        },
-        ttl: None,
-        key: None,
-        detail: None,
-    };
-    match core.pool.call(call).await {
-        Ok(answered) => (answer(core, job, answered, status, None), Outcome::Pass),
-        Err(e) => {
-            let fault = Fault::of_call(&e, strong, false, watch.and_then(UploadWatch::fault));
-            headers::refuse(&job.connection, fault)
-        }
-    }
+    core.pool.call(call).await
+}
+
+fn is_breach(job: &Job, asked: &Result<Answered, CallError>) -> bool {
+    is_read(&job.parts.method) && asked.as_ref().is_ok_and(|answered| job.is_beyond_bound(answered))
+}
+
+/// Of whose answers the contract speaks.
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) || method.as_str() == "QUERY"
 }
 
 /// R5c: on strong routes dates prove nothing.
@@ -99,7 +125,7 @@ pub(super) fn answer(
     let stall = job.connection.peer.listener.body_timeout;
     let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
     let now = core.now();
-    let reads = matches!(job.parts.method, Method::GET | Method::HEAD) || job.parts.method.as_str() == "QUERY";
+    let reads = is_read(&job.parts.method);
     let consistency = match &job.policy.contract {
         Contract::Eventual(..) if reads => {
             let age = crate::core::http::freshness::age_field(&parts.headers);

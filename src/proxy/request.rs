@@ -5,12 +5,13 @@ use super::error::Fault;
 use super::routes::{self, Question};
 use super::{Asked, ConnectionInfo, Shared};
 use crate::config::runtime::Route;
-use crate::core::http::invalidate;
+use crate::core::http::{freshness, invalidate};
 use crate::core::key;
-use crate::core::policy::{Caching, Policy};
+use crate::core::policy::{Caching, Contract, Policy};
 use crate::core::reason::FetchReason;
 use crate::core::time::{MonoTime, Span};
 use crate::store::ResourceId;
+use crate::upstream::Answered;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -239,6 +240,17 @@ impl Job {
     /// The time left until the deadline.
     pub(super) fn left(&self, now: MonoTime) -> std::time::Duration {
         self.deadline.duration_since(now)
+    }
+
+    /// R42: whether an answer was already older than the route's bound when it was asked for. How long it took does not count: it was
+    /// current at some instant since its request began.
+    pub(super) fn is_beyond_bound(&self, answered: &Answered) -> bool {
+        let Contract::Eventual(_, bounded) = &self.policy.contract else {
+            return false;
+        };
+        let age = freshness::age_field(&answered.parts.headers);
+        let valid_as_of = freshness::valid_as_of(age, answered.sent).unwrap_or_default();
+        answered.sent.since(valid_as_of) > bounded.max_staleness
     }
 }
 

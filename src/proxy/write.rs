@@ -4,7 +4,7 @@
 use super::body::{Body, Trace, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
-use super::request::Job;
+use super::request::{Job, Seen, host_name};
 use super::{Core, hit, outbound, routes};
 use crate::core::consistency::write::judge;
 use crate::core::http::cache_status::{CacheStatus, Handling};
@@ -119,15 +119,22 @@ fn end(core: &Core, job: &Job, answered: &Answered, outcome: WriteOutcome, guard
 /// R12: the resources an answer names, both as a client would ask for them and as paths of the node's own.
 fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String)> {
     let shared = &core.shared;
-    let request = RequestUrl {
-        https: job.https,
-        host: &job.authority,
-        path: job.parts.uri.path(),
-        query: job.parts.uri.query(),
-    };
+    let (status, fields) = (answered.parts.status, &answered.parts.headers);
+    // The client's origin, and the one that a trusted proxy in front says is its client's: nodes write their URLs for either.
+    let outside = Seen::of(&job.connection, &job.parts.headers).host;
+    let hosts = std::iter::once(job.authority.as_str()).chain(outside);
+    let urls = hosts.flat_map(|host| {
+        let request = RequestUrl {
+            https: job.https,
+            host,
+            path: job.parts.uri.path(),
+            query: job.parts.uri.query(),
+        };
+        invalidate::affected(status, fields, request)
+    });
+    let host = host_name(&job.authority);
     let mut found = Vec::new();
-    for url in invalidate::affected(answered.parts.status, &answered.parts.headers, request) {
-        let host = super::request::host_name(&job.authority);
+    for url in urls {
         let query = url.query.as_deref();
         found.extend(routes::resources_of_url(
             &shared.config,

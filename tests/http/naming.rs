@@ -169,6 +169,26 @@ async fn r12_a_location_in_the_scheme_that_a_trusted_proxy_names_is_of_the_same_
 }
 
 #[tokio::test]
+async fn r12_a_location_at_the_host_that_a_trusted_proxy_names_is_of_the_same_origin() {
+    for (listener, drops) in [(TRUSTED, true), ("", false)] {
+        let mut origin = Origin::start().await;
+        let proxy = before(&origin, listener, WEAK).await;
+        let mut client = proxy.client().await;
+        let outside = [("X-Forwarded-Host", "public.example"), ("X-Forwarded-Proto", "https")];
+        fetched(&mut client, &mut origin, "/x", &outside, "old").await;
+        client.ask("POST", "/w", &outside, b"").await;
+        let location = [("Location", "https://public.example/x")];
+        origin.next().await.respond(201, &location, "").await;
+        assert_eq!(client.answer().await.status, 201);
+        if drops {
+            fetched(&mut client, &mut origin, "/x", &outside, "new").await;
+        } else {
+            is_hit(&mut client, "/x", &outside, "old").await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_query_parameter_with_a_semicolon_is_always_in_the_key() {
     for rule in ["query_ignore = [\"utm_*\"]", "query = [\"page\"]"] {
         let mut origin = Origin::start().await;
