@@ -9,13 +9,14 @@ use super::lease::Lease;
 use super::link::{Broken, Link};
 use super::pool::{Refused, Tried};
 use super::{One, Place, Pool, Shared};
+use crate::core::http::hop::{self, BadFraming, Framing};
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::io;
@@ -379,19 +380,27 @@ impl Pool {
         let received = self.core.shared.world.clock.mono();
         let node = lease.node();
         let (mut parts, incoming) = response.into_parts();
-        let framing = Framing::of(&mut parts.headers)?;
+        let framing = match hop::framing(&parts.headers) {
+            Ok(framing) => Some(framing),
+            // RFC 9112 s6.3: read as chunked, and nothing after it is believed.
+            Err(BadFraming::Both) => {
+                parts.headers.remove(CONTENT_LENGTH);
+                None
+            }
+            Err(BadFraming::UnknownCoding | BadFraming::BadLength) => return Err(CallErrorKind::Garbage),
+        };
         // We never ask for an upgrade, so nobody may switch.
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(CallErrorKind::Garbage);
         }
         let took = received.duration_since(sent);
         self.core.shared.events.answered(upstream, node, took);
-        let close_delimited = matches!(framing, Framing::None) && !incoming.is_end_stream();
+        let close_delimited = framing == Some(Framing::Unsaid) && !incoming.is_end_stream();
         // An answer that came before the whole request was sent: the node may not read the rest.
         let early = !lease.link().is_some_and(Link::uploaded);
         // R11: a write that ended unknown takes its connection with it.
         let unknown = write && (parts.status.is_server_error() || parts.status == StatusCode::ACCEPTED);
-        let reusable = !early && !unknown && !matches!(framing, Framing::Ambiguous);
+        let reusable = !early && !unknown && framing.is_some();
         Ok(Answered {
             parts,
             body: NodeBody::new(incoming, lease, reusable),
@@ -406,34 +415,6 @@ impl Pool {
 
 /// One in so many parts of the time that is left is for passing on an answer that was kept.
 const TIME_TO_PASS_ON: u64 = 16;
-
-/// How a response body is delimited.
-enum Framing {
-    /// By `Content-Length`, `chunked`, or a status without a body.
-    Clear,
-    /// By neither field.
-    None,
-    /// Both `Transfer-Encoding` and `Content-Length`: read as chunked, and nothing after it is believed (RFC 9112 s6.3).
-    Ambiguous,
-}
-
-impl Framing {
-    /// Refuses transfer codings other than `chunked` (HTTP.md 11).
-    fn of(headers: &mut HeaderMap) -> Result<Self, CallErrorKind> {
-        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-        match (codings.next(), codings.next()) {
-            (None, _) if headers.contains_key(CONTENT_LENGTH) => Ok(Self::Clear),
-            (None, _) => Ok(Self::None),
-            (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-                Ok(match headers.remove(CONTENT_LENGTH) {
-                    Some(_) => Self::Ambiguous,
-                    None => Self::Clear,
-                })
-            }
-            (Some(_), _) => Err(CallErrorKind::Garbage),
-        }
-    }
-}
 
 impl Progress<'_> {
     /// An answer is kept that will do: the attempts end a little before the call's deadline, so that there is time to pass it on.
