@@ -44,7 +44,7 @@ pub struct KeyParts<'a> {
     pub https: bool,
     /// `Host` or authority, in any case, with or without port.
     pub host: &'a str,
-    /// The host that a trusted proxy says its client asked for, where that is another.
+    /// The hosts that trusted proxies name, where they are not just `host`.
     pub forwarded_host: Option<&'a str>,
     /// The client's path, normalised or not.
     pub path: &'a str,

@@ -208,7 +208,7 @@ fn write_key<'b>(
     let key = KeyParts {
         route: route.id,
         https: seen.https,
-        forwarded_host: seen.host.filter(|host| *host != authority),
+        forwarded_host: seen.named.as_deref().filter(|named| *named != authority),
         host: authority,
         path: parts.uri.path(),
         query: parts.uri.query(),

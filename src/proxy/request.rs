@@ -15,6 +15,7 @@ use crate::upstream::Answered;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
@@ -113,6 +114,9 @@ pub(super) struct Seen<'a> {
     pub(super) https: bool,
     /// The host it asked for.
     pub(super) host: Option<&'a str>,
+    /// All hosts that are named, and the schemes where they disagree, for the key: proxies append to what a client sent, and a node may
+    /// believe the last as well as the first.
+    pub(super) named: Option<Cow<'a, str>>,
 }
 
 impl<'a> Seen<'a> {
@@ -121,29 +125,52 @@ impl<'a> Seen<'a> {
             return Self {
                 https: connection.peer.tls,
                 host: None,
+                named: None,
             };
         }
-        let first = |name: &str| {
-            let line = headers.get(name)?.to_str().ok()?;
-            line.split(',')
-                .next()
-                .map(str::trim)
-                .filter(|member| !member.is_empty())
-        };
-        let parameter = |wanted: &str| {
-            first("forwarded")?.split(';').find_map(|pair| {
-                let (name, value) = pair.split_once('=')?;
-                name.trim()
-                    .eq_ignore_ascii_case(wanted)
-                    .then(|| value.trim().trim_matches('"'))
-            })
-        };
-        let proto = first("x-forwarded-proto").or_else(|| parameter("proto"));
-        Self {
-            https: proto.map_or(connection.peer.tls, |proto| proto.eq_ignore_ascii_case("https")),
-            host: first("x-forwarded-host").or_else(|| parameter("host")),
+        let mut schemes: Names<'_> = members(headers, "x-forwarded-proto")
+            .chain(parameters(headers, "proto"))
+            .collect();
+        let mut hosts: Names<'_> = members(headers, "x-forwarded-host")
+            .chain(parameters(headers, "host"))
+            .collect();
+        let https = schemes
+            .first()
+            .map_or(connection.peer.tls, |s| s.eq_ignore_ascii_case("https"));
+        let host = hosts.first().copied();
+        schemes.dedup();
+        hosts.dedup();
+        if schemes.len() > 1 {
+            hosts.extend(schemes);
         }
+        let named = match &*hosts {
+            [] => None,
+            [one] => Some(Cow::Borrowed(*one)),
+            several => Some(Cow::Owned(several.join(","))),
+        };
+        Self { https, host, named }
     }
+}
+
+type Names<'a> = SmallVec<[&'a str; 4]>;
+
+/// The members of a list field, over all its lines.
+fn members<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|member| !member.is_empty())
+}
+
+/// The values of one parameter of `Forwarded` (RFC 7239 s4), over all its members.
+fn parameters<'a>(headers: &'a HeaderMap, wanted: &'static str) -> impl Iterator<Item = &'a str> {
+    let pairs = members(headers, "forwarded").flat_map(|member| member.split(';'));
+    pairs.filter_map(move |pair| {
+        let (name, value) = pair.split_once('=')?;
+        let fits = name.trim().eq_ignore_ascii_case(wanted);
+        fits.then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// The path, normalised.

@@ -414,7 +414,7 @@ async fn r20_a_write_with_the_idempotency_header_is_repeated() {
 
 #[tokio::test]
 async fn r20_a_412_to_the_repetition_of_a_write_that_may_have_been_applied_is_unknown() {
-    for status in [404, 409, 412] {
+    for status in [404, 409, 410, 412] {
         let register = Register::new();
         let keys = "consistency = \"strong\"\nidempotency_header = \"Idempotency-Key\"";
         let (proxy, _a, _b) = pair(&register, keys).await;

@@ -116,7 +116,7 @@ async fn schemes_and_hosts_that_a_trusted_proxy_names_never_share_an_entry() {
     let mut origin = Origin::start().await;
     let proxy = before(&origin, TRUSTED, WEAK).await;
     let mut client = proxy.client().await;
-    let seen: [(Fields<'_>, &str); 6] = [
+    let seen: [(Fields<'_>, &str); 9] = [
         (&[], "as received"),
         (&[("X-Forwarded-Proto", "https")], "https"),
         (&[("X-Forwarded-Host", "a.example")], "a"),
@@ -126,6 +126,16 @@ async fn schemes_and_hosts_that_a_trusted_proxy_names_never_share_an_entry() {
             "b by https",
         ),
         (&[("Forwarded", "for=9.9.9.9;host=c.example;proto=https")], "c by https"),
+        // Proxies append to what a client sent, and a node may believe the first or the last.
+        (&[("X-Forwarded-Host", "b.example, a.example")], "b, then a"),
+        (
+            &[("X-Forwarded-Host", "b.example"), ("X-Forwarded-Host", "c.example")],
+            "b, then c",
+        ),
+        (
+            &[("Forwarded", "host=c.example;proto=https, for=9.9.9.9;host=a.example")],
+            "c by https, then a",
+        ),
     ];
     for (fields, body) in seen {
         fetched(&mut client, &mut origin, "/p", fields, body).await;

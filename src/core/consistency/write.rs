@@ -35,7 +35,8 @@ impl Ended {
 }
 
 /// What a complete final head says about the write (R11). `upload_complete`: the request body was sent in full.
-/// `repeated`: this answers a retry of an attempt that may have been applied, so that 404, 409 and 412 prove nothing (R20).
+/// `repeated`: this answers a retry of an attempt that may have been applied, so that 404, 409 and 412 prove nothing (R20); nor does
+/// 410, which says of a DELETE what 404 says.
 #[must_use]
 pub fn judge(status: StatusCode, upload_complete: bool, repeated: bool) -> WriteOutcome {
     let code = status.as_u16();
@@ -49,7 +50,7 @@ pub fn judge(status: StatusCode, upload_complete: bool, repeated: bool) -> Write
     if !upload_complete || code == 202 || !(200..500).contains(&code) {
         return WriteOutcome::Unknown;
     }
-    if repeated && matches!(code, 404 | 409 | 412) {
+    if repeated && matches!(code, 404 | 409 | 410 | 412) {
         return WriteOutcome::Unknown;
     }
     if code >= 400 {
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn r20_a_conflict_answering_a_retry_proves_nothing() {
-        for status in [404, 409, 412] {
+        for status in [404, 409, 410, 412] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(judge(status, true, true), WriteOutcome::Unknown, "{status}");
             assert_eq!(judge(status, true, false), WriteOutcome::Rejected, "{status}");
