@@ -170,11 +170,13 @@ impl Fault {
         }
         let plain = Self::plain(&error.kind);
         if write && error.sent == Sent::Nothing && plain.status == StatusCode::GATEWAY_TIMEOUT {
-            // Whatever ran out of time, nothing was sent: 503 says so.
-            return Self {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                ..plain
-            }
+            // Time ran out, but nothing was sent: 503 says so.
+            return Self::failure(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Problem::Unreachable,
+                "there was no connection to a node in time: the request was not sent",
+                "connection_timeout",
+            )
             .retry_after(1);
         }
         if strong && plain.problem == Some(Problem::Unreachable) {

@@ -130,6 +130,9 @@ impl Fetch {
                 Some(entry) if conditional && entry.is_revoked() && !entry.meta().can_be_validated(true) => {}
                 Some(entry) if conditional => {
                     if validate::confirms(entry.meta(), &answered.parts.headers, strong) {
+                        if self.is_refused(&answered) {
+                            return self.land(Landed::Failed(Fault::of_refusal(Refusal::StaleRefused)), None);
+                        }
                         return self.confirmed(&entry, &answered, token);
                     }
                 }
@@ -140,9 +143,8 @@ impl Fetch {
         if let Some(old) = stored {
             self.compare(old, &answered, &token);
         }
-        if self.job.is_beyond_bound(&answered) && !self.job.policy.serves_beyond_bound() {
-            let refused = Fault::of_refusal(Refusal::StaleRefused);
-            return self.land(Landed::Failed(refused), None);
+        if self.is_refused(&answered) {
+            return self.land(Landed::Failed(Fault::of_refusal(Refusal::StaleRefused)), None);
         }
         match self.admit(&answered) {
             // A broken origin's answer never replaces a good one, however fresh it calls itself (HTTP.md 6).
@@ -152,6 +154,11 @@ impl Fetch {
             Ok(meta) => self.store(answered, meta, token).await,
             Err(why) => self.pass(answered, why),
         }
+    }
+
+    /// R42: whether an answer is too old for the bound and the owner wants none then.
+    fn is_refused(&self, answered: &Answered) -> bool {
+        self.job.is_beyond_bound(answered) && !self.job.policy.serves_beyond_bound()
     }
 
     async fn call(&self, conditions: Conditions) -> Result<Answered, Fault> {

@@ -298,6 +298,32 @@ async fn r42_an_answer_older_than_the_bound_is_asked_for_once_more_and_then_refu
 }
 
 #[tokio::test]
+async fn r42_a_304_older_than_the_bound_confirms_nothing() {
+    for (on_unreachable, status, word) in [("error", 504, ""), ("stale", 200, "breached")] {
+        let mut origin = Origin::start().await;
+        let keys = format!("max_staleness = \"500ms\"\non_unreachable = \"{on_unreachable}\"");
+        let proxy = over(&origin.url(), &keys).await;
+        let mut client = proxy.client().await;
+        client.ask("GET", "/", &[], b"").await;
+        let headers = [("ETag", "\"1\""), ("Cache-Control", "max-age=0")];
+        origin.next().await.respond(200, &headers, "one").await;
+        assert_eq!(client.answer().await.text(), "one");
+        tokio::time::sleep(Duration::from_millis(510)).await; // what is stored ages past the bound
+        client.ask("GET", "/", &[], b"").await;
+        for insists in [None, Some("no-cache")] {
+            let exchange = origin.next().await;
+            assert_eq!(exchange.header("if-none-match"), Some("\"1\""));
+            assert_eq!(exchange.header("cache-control"), insists);
+            exchange.respond(304, &[headers[0], ("Age", "1000")], "").await;
+        }
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status, "{on_unreachable}: {}", answer.consistency());
+        assert!(answer.consistency().starts_with(word), "{}", answer.consistency());
+        origin.expect_idle().await;
+    }
+}
+
+#[tokio::test]
 async fn r42_an_answer_that_takes_longer_than_the_bound_is_not_breached() {
     for (keys, private) in [("ttl = \"10ms\"", ""), ("", "private")] {
         let mut origin = Origin::start().await;

@@ -85,7 +85,12 @@ async fn a_write_whose_time_ran_out_before_it_was_sent_is_503() {
         slow.ask("GET", "/slow", &[], b"").await;
         let held = origin.next().await;
         let answer = proxy.put("/x", "never sent").await;
-        assert_eq!(answer.status, 503, "{level}: {}", answer.text());
+        let shown = answer.text();
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (503, "unreachable"),
+            "{level}: {shown}"
+        );
         assert_eq!(answer.header("retry-after"), Some("1"), "{level}");
         held.respond(200, &[], "").await;
         assert_eq!(slow.answer().await.status, 200);
