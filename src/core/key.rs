@@ -10,7 +10,7 @@ use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
 mod path;
-pub use path::{normalise_escapes, normalise_path};
+pub use path::{NormalPath, normalise_escapes, normalise_path};
 
 /// The secret of this process under which digests are made: clients cannot aim for collisions.
 #[derive(Copy, Clone)]
@@ -46,8 +46,8 @@ pub struct KeyParts<'a> {
     pub host: &'a str,
     /// The hosts that trusted proxies name, where they are not just `host`.
     pub forwarded_host: Option<&'a str>,
-    /// The client's path, normalised or not.
-    pub path: &'a str,
+    /// The client's path.
+    pub path: &'a NormalPath<'a>,
     /// What follows `?`, when there is one.
     pub query: Option<&'a str>,
     /// The client's fields.
@@ -75,8 +75,7 @@ impl KeyBuffer {
             out.extend_from_slice(host.as_bytes());
             out.make_ascii_lowercase_from(out.len() - host.len());
         });
-        let path = normalise_path(parts.path);
-        self.part(|out| out.extend_from_slice(path.as_bytes()));
+        self.part(|out| out.extend_from_slice(parts.path.as_bytes()));
         self.part(|out| write_query(parts.query, rules, out));
         if let Some(host) = parts.forwarded_host {
             self.part(|out| out.extend_from_slice(host.as_bytes()));

@@ -11,7 +11,7 @@ use crate::config::runtime::{Action, RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
 use crate::core::http::hop;
 use crate::core::http::stored::Stored as _;
-use crate::core::key::{KeyBuffer, KeyParts};
+use crate::core::key::{KeyBuffer, KeyParts, NormalPath};
 use crate::core::lookup::{self, Decision, Read};
 use crate::core::policy::{Caching, Contract, Policy};
 use crate::core::reason::{FetchReason, Outcome};
@@ -158,7 +158,7 @@ fn answer_now(
         Handling::Read(caching) => caching,
     };
     KEY.with_borrow_mut(|buffer| {
-        let key = write_key(buffer, route, &scheme, parts, authority, caching);
+        let key = write_key(buffer, route, &scheme, parts, (authority, &path), caching);
         let digest = shared.secret.digest(key).0;
         let found = shared.store.lookup(start, resource, digest, key);
         let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed);
@@ -202,7 +202,7 @@ fn write_key<'b>(
     route: &Route,
     seen: &request::Seen<'_>,
     parts: &Parts,
-    authority: &str,
+    (authority, path): (&str, &NormalPath<'_>),
     caching: &Caching,
 ) -> &'b [u8] {
     let key = KeyParts {
@@ -210,7 +210,7 @@ fn write_key<'b>(
         https: seen.https,
         forwarded_host: seen.named.as_deref().filter(|named| *named != authority),
         host: authority,
-        path: parts.uri.path(),
+        path,
         query: parts.uri.query(),
         headers: &parts.headers,
     };

@@ -6,7 +6,7 @@ use super::routes::{self, Question};
 use super::{Asked, ConnectionInfo, Shared};
 use crate::config::runtime::Route;
 use crate::core::http::{freshness, invalidate};
-use crate::core::key;
+use crate::core::key::NormalPath;
 use crate::core::policy::{Caching, Contract, Policy};
 use crate::core::reason::FetchReason;
 use crate::core::time::{MonoTime, Span};
@@ -174,8 +174,8 @@ fn parameters<'a>(headers: &'a HeaderMap, wanted: &'static str) -> impl Iterator
 }
 
 /// The path, normalised.
-pub(super) fn path(uri: &Uri) -> Cow<'_, str> {
-    key::normalise_path(uri.path())
+pub(super) fn path(uri: &Uri) -> NormalPath<'_> {
+    NormalPath::of(uri.path())
 }
 
 /// The route that takes the request.

@@ -2,11 +2,31 @@
 //! `%2F`, `//` and a trailing slash stay. The normal form of a normal form is itself, and nothing that was no escape becomes one.
 
 use std::borrow::Cow;
+use std::ops::Deref;
+
+/// A path in its normal form: what holds one need not look again.
+#[derive(Clone, Debug)]
+pub struct NormalPath<'a>(Cow<'a, str>);
+
+impl<'a> NormalPath<'a> {
+    /// The normal form of a path.
+    #[must_use]
+    pub fn of(path: &'a str) -> Self {
+        Self(normalise_path(path))
+    }
+}
+
+impl Deref for NormalPath<'_> {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
 
 /// The normal form of a path; borrowed when nothing changes. What cannot stand in a path (RFC 3986 s3.3) becomes an escape.
 #[must_use]
 pub fn normalise_path(path: &str) -> Cow<'_, str> {
-    let path = normalise(path, is_path_byte);
+    let path = normalise(path, &PATH_BYTES);
     if !has_dot_segment(&path) {
         return path;
     }
@@ -17,11 +37,32 @@ pub fn normalise_path(path: &str) -> Cow<'_, str> {
 /// every origin takes their escapes for the same.
 #[must_use]
 pub fn normalise_escapes(text: &str) -> Cow<'_, str> {
-    normalise(text, |byte| byte.is_ascii())
+    normalise(text, &ASCII_BYTES)
 }
 
-fn normalise(text: &str, may_stand: impl Fn(u8) -> bool) -> Cow<'_, str> {
-    if text.bytes().all(|byte| byte != b'%' && may_stand(byte)) {
+/// The bytes that stay, but for the percent sign.
+type Standing = [bool; 256];
+
+/// RFC 3986 s3.3.
+static PATH_BYTES: Standing = standing(false);
+static ASCII_BYTES: Standing = standing(true);
+
+const fn standing(all_ascii: bool) -> Standing {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        #[allow(clippy::indexing_slicing, reason = "worked out by the compiler; no byte is above 255")]
+        {
+            table[byte as usize] = byte != b'%' && (all_ascii || is_path_byte(byte));
+        }
+        byte += 1;
+    }
+    table
+}
+
+fn normalise<'t>(text: &'t str, standing: &Standing) -> Cow<'t, str> {
+    let may_stand = |byte: u8| standing.get(usize::from(byte)).is_some_and(|stands| *stands);
+    if text.bytes().all(may_stand) {
         return Cow::Borrowed(text);
     }
     let mut out = Vec::with_capacity(text.len());
@@ -98,7 +139,7 @@ const fn is_unreserved(byte: u8) -> bool {
 }
 
 fn has_dot_segment(path: &str) -> bool {
-    path.contains('.') && path.starts_with('/') && path.split('/').any(|segment| matches!(segment, "." | ".."))
+    path.as_bytes().contains(&b'.') && path.starts_with('/') && path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// RFC 3986 s5.2.4, for an absolute path.

@@ -24,7 +24,7 @@ fn key(https: bool, host: &str, url: &str, fields: &str, rules: &KeyRules) -> Ve
                 route: 3,
                 https,
                 host,
-                path,
+                path: &NormalPath::of(path),
                 query,
                 headers: &headers,
             },
@@ -272,12 +272,13 @@ fn what_shares_an_entry_and_what_does_not() {
 #[test]
 fn two_routes_share_nothing_and_a_buffer_can_be_used_again() {
     let headers = HeaderMap::new();
+    let path = NormalPath::of("/p");
     let parts = KeyParts {
         forwarded_host: None,
         route: 1,
         https: false,
         host: "a",
-        path: "/p",
+        path: &path,
         query: None,
         headers: &headers,
     };
@@ -400,7 +401,7 @@ proptest! {
         let write = |(first, second): (usize, usize)| {
             let headers = HeaderMap::new();
             let (host, path, query) = (&text[..first], &text[first..second], Some(&text[second..]));
-            let parts = KeyParts { forwarded_host: None, route: 1, https: false, host, path, query, headers: &headers };
+            let parts = KeyParts { forwarded_host: None, route: 1, https: false, host, path: &NormalPath::of(path), query, headers: &headers };
             KeyBuffer::new().write(parts, &rules()).to_vec()
         };
         let (one, other) = (cut(one), cut(other));
@@ -428,7 +429,7 @@ proptest! {
                 lines.push_str(&format!("Cookie: c={cookie}\n"));
             }
             let headers = headers(&lines);
-            let parts = KeyParts { forwarded_host: None, route: 1, https: false, host, path, query: query.as_deref(), headers: &headers };
+            let parts = KeyParts { forwarded_host: None, route: 1, https: false, host, path: &NormalPath::of(path), query: query.as_deref(), headers: &headers };
             let text = KeyBuffer::new().write(parts, &rules).to_vec();
             let normal = (
                 without_default_port(host, false).to_owned(),
