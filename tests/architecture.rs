@@ -28,6 +28,7 @@ const PURE: &[&str] = &[
     "bytes",
     "core",
     "httpdate",
+    "itoa",
     "smallvec",
     "siphasher",
     "foldhash",

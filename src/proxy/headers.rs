@@ -7,6 +7,7 @@ use super::error::Fault;
 use super::outbound;
 use crate::config::runtime::Route;
 use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::line::{self, Line};
 use crate::core::http::{hop, strong};
 use crate::core::policy::{Contract, Policy};
 use crate::core::reason::Outcome;
@@ -16,6 +17,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 static TIDEGATE_CONSISTENCY: HeaderName = HeaderName::from_static("tidegate-consistency");
+
+// A value from a static text is checked byte by byte; a copy of one is not.
+static STRONG: HeaderValue = HeaderValue::from_static("strong");
+static STRONG_VALIDATED: HeaderValue = HeaderValue::from_static("strong;proof=validated");
+static STRONG_EXCLUSIVE: HeaderValue = HeaderValue::from_static("strong;proof=exclusive");
 
 /// What the contract says of an answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -51,33 +57,10 @@ impl Consistency {
         match self {
             Self::Silent => None,
             Self::Bounded(staleness) => bounded(staleness),
-            Self::Validated => Some(HeaderValue::from_static("strong;proof=validated")),
-            Self::Exclusive => Some(HeaderValue::from_static("strong;proof=exclusive")),
-            Self::Write => Some(HeaderValue::from_static("strong")),
+            Self::Validated => Some(STRONG_VALIDATED.clone()),
+            Self::Exclusive => Some(STRONG_EXCLUSIVE.clone()),
+            Self::Write => Some(STRONG.clone()),
         }
-    }
-}
-
-/// A field value put together without the formatting machinery: it is on every hit.
-struct Line(smallvec::SmallVec<[u8; 96]>);
-
-impl Line {
-    fn new() -> Self {
-        Self(smallvec::SmallVec::new())
-    }
-
-    fn text(&mut self, text: &str) -> &mut Self {
-        self.0.extend_from_slice(text.as_bytes());
-        self
-    }
-
-    fn number(&mut self, number: u64) -> &mut Self {
-        self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        self
-    }
-
-    fn value(&self) -> Option<HeaderValue> {
-        HeaderValue::from_bytes(&self.0).ok()
     }
 }
 
@@ -105,7 +88,7 @@ pub(super) fn finish(
         strong::strong_response_headers(headers); // R16
     }
     if let Some(age) = told.age {
-        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+        headers.insert(AGE, line::number(age.as_secs()));
     }
     if let Some(value) = told.consistency.value(policy) {
         headers.insert(TIDEGATE_CONSISTENCY.clone(), value);

@@ -1,6 +1,7 @@
 //! The value of `Cache-Status` (RFC 9211) under the name `tidegate`: what became of the request, in the order hit, fwd, fwd-status,
 //! ttl, stored, collapsed, key, detail. Built in a buffer on the stack.
 
+use crate::core::http::line::Line;
 use crate::core::reason::FetchReason;
 use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
@@ -66,6 +67,11 @@ impl CacheStatus<'_> {
     /// The field value.
     #[must_use]
     pub fn value(&self) -> HeaderValue {
+        if let (Handling::Hit, Some(ttl), None, None) = (self.handling, self.ttl, self.key, self.detail)
+            && let Some(value) = Line::new().text("tidegate; hit; ttl=").number(ttl).value()
+        {
+            return value;
+        }
         let mut out = Buffer::default();
         // Writing into the buffer cannot fail, and it holds visible ASCII only.
         let _ = self.write(&mut out);
@@ -102,7 +108,8 @@ impl CacheStatus<'_> {
             }
         }
         if let Some(ttl) = self.ttl {
-            write!(out, "; ttl={ttl}")?;
+            out.write_str("; ttl=")?;
+            out.write_str(itoa::Buffer::new().format(ttl))?;
         }
         if let Some(key) = self.key {
             out.write_str("; key=")?;

@@ -8,6 +8,7 @@ pub mod etag;
 pub mod freshness;
 pub mod hop;
 pub mod invalidate;
+pub mod line;
 pub mod range;
 pub mod storable;
 pub mod stored;
