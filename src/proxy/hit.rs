@@ -3,6 +3,7 @@
 use super::body::Body;
 use crate::core::http::range::{self, Selection};
 use crate::core::http::stored::Meta;
+pub(super) use crate::core::http::stored::has_no_body;
 use crate::core::http::validate::{self, Precondition};
 use crate::store::EntryRef;
 use bytes::Bytes;
@@ -30,7 +31,7 @@ pub(super) fn answer(method: &Method, request: &HeaderMap, entry: &EntryRef, str
     )
 }
 
-/// The answer to one reader from a head and a body of `length` (none: not yet known, so ranges are not cut). `body` makes the body,
+/// The answer to one reader from a head and a body of `length`, which the head tells too (none: not yet known, so ranges are not cut). `body` makes the body,
 /// or a part of it given by start and length; it is not called when the answer has none.
 pub(super) fn shaped(
     method: &Method,
@@ -54,9 +55,6 @@ pub(super) fn shaped(
             let mut response = Response::new(if head_only { Body::empty() } else { body(None) });
             *response.status_mut() = meta.status;
             *response.headers_mut() = headers.clone();
-            if let (Some(length), false) = (length, has_no_body(meta.status)) {
-                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-            }
             response
         }
         Selection::Part { start, end } => {
@@ -119,11 +117,6 @@ pub(super) fn to_not_modified(whole: &Response<Body>) -> Response<Body> {
         }
     }
     response
-}
-
-/// RFC 9110 s6.4.1.
-pub(super) fn has_no_body(status: StatusCode) -> bool {
-    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 fn slice(whole: &Bytes, start: u64, length: u64) -> Bytes {

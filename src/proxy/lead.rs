@@ -10,7 +10,7 @@ use super::outbound;
 use super::request::Job;
 use crate::core::admit::{self, Admission, Answer};
 use crate::core::http::freshness;
-use crate::core::http::stored::Meta;
+use crate::core::http::stored::{Meta, has_no_body};
 use crate::core::http::validate::{self, Conditions};
 use crate::core::lookup::{self, Decision};
 use crate::core::reason::{NotStored, Refusal};
@@ -295,10 +295,14 @@ impl Fetch {
     }
 
     /// Carries the body to everybody, and stores it at its end.
-    async fn store(&mut self, answered: Answered, mut meta: Meta, token: Token) {
+    async fn store(&mut self, mut answered: Answered, mut meta: Meta, token: Token) {
         meta.proven = token.is_provable();
         let shared = Arc::clone(&self.core.shared);
         let length = content_length(&answered.parts.headers);
+        if let (Some(length), false) = (length, has_no_body(meta.status)) {
+            // Once, and as one number, for everybody it is sent to.
+            answered.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         let head: SharedHead = Arc::new(Head {
             meta,
             headers: answered.parts.headers,

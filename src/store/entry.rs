@@ -2,10 +2,11 @@
 //! once: `revoked` takes it out of service, `softened` ends its freshness. A mark lives as long as the entry it covers.
 
 use crate::core::consistency::listed;
-use crate::core::http::stored::{Meta, Stored, Vary};
+use crate::core::http::stored::{Meta, Stored, Vary, has_no_body};
 use crate::core::time::MonoTime;
 use crate::store::ResourceId;
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
@@ -34,7 +35,7 @@ pub type SharedHead = Arc<Head>;
 pub struct Head {
     /// The facts a lookup reads.
     pub meta: Meta,
-    /// The fields as received, hop-by-hop fields removed.
+    /// The fields as received, hop-by-hop fields removed. In an entry, with `Content-Length`.
     pub headers: HeaderMap,
 }
 
@@ -65,7 +66,11 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn new(id: u64, identity: Identity, head: SharedHead, body: Bytes) -> Self {
-        let head = Arc::new(detached(Arc::unwrap_or_clone(head)));
+        let mut head = Arc::unwrap_or_clone(head);
+        if !has_no_body(head.meta.status) {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        let head = Arc::new(detached(head));
         let fields: usize = head
             .headers
             .iter()

@@ -148,3 +148,9 @@ pub enum Vary {
     /// Requests whose normalised values of these fields equal the stored ones; none: the field was absent.
     Fields(Box<[(HeaderName, Option<Box<str>>)]>),
 }
+
+/// RFC 9110 s6.4.1.
+#[must_use]
+pub fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
