@@ -40,7 +40,7 @@ use http::{HeaderValue, Request, Response};
 use request::Job;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -302,6 +302,8 @@ struct ConnectionInfo {
     peer: Peer,
     /// The peer's address as text.
     address: String,
+    /// The same as a member of `Forwarded` begins: `for=...` (RFC 7239 s6).
+    forwarded_node: String,
     /// Its `Forwarded` and `X-Forwarded-*` are believed.
     trusted: bool,
     /// It sees Cache-Status `key` and `detail`.
@@ -313,6 +315,10 @@ impl ConnectionInfo {
         let address = peer.address.ip().to_canonical();
         Self {
             address: address.to_string(),
+            forwarded_node: match address {
+                IpAddr::V4(address) => format!("for={address}"),
+                IpAddr::V6(address) => format!("for=\"[{address}]\""),
+            },
             trusted: peer.listener.trusted_proxies.iter().any(|n| n.contains(address)),
             debug: peer.listener.debug_from.iter().any(|n| n.contains(address)),
             peer,

@@ -14,6 +14,9 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// How many fields are added at most, beside the route's own.
+const OURS: usize = 7;
+
 /// The head of the request to a node. Conditions are the client's; a flight puts its own in their place (R5c).
 pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     let mut out = Request::new(()).into_parts().0;
@@ -22,16 +25,18 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     out.version = Version::HTTP_11;
     out.headers = job.parts.headers.clone();
     let headers = &mut out.headers;
+    headers.reserve(OURS);
     hop::strip(headers);
-    if let Ok(host) = HeaderValue::from_str(&job.authority) {
-        headers.insert(HOST, host);
+    let host = HeaderValue::from_str(&job.authority).ok();
+    if let Some(host) = &host {
+        headers.insert(HOST, host.clone());
     }
     hop::append_via(headers, job.parts.version);
-    trail(headers, &job.connection, &job.authority);
+    trail(headers, &job.connection, &job.authority, host);
     if !headers.contains_key(&X_REQUEST_ID) {
         let id = job.request_id.get_or_init(|| {
-            let id = format!("{:016x}{:016x}", entropy.next_u64(), entropy.next_u64());
-            HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-")) // hexadecimal digits are a value
+            let id = hex(u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64()));
+            HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-")) // hexadecimal digits are a value
         });
         headers.insert(X_REQUEST_ID.clone(), id.clone());
     }
@@ -39,9 +44,29 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     out
 }
 
+/// 32 digits.
+fn hex(number: u128) -> [u8; 32] {
+    let mut digits = [b'0'; 32];
+    let mut rest = number;
+    for place in digits.iter_mut().rev() {
+        *place = match u8::try_from(rest & 15).unwrap_or_default() {
+            digit @ 0..=9 => b'0' + digit,
+            digit => b'a' - 10 + digit,
+        };
+        rest >>= 4;
+    }
+    digits
+}
+
 /// Who asked, over what, for which host. What the peer says of others is believed only from `trusted_proxies`.
-fn trail(headers: &mut HeaderMap, connection: &ConnectionInfo, authority: &str) {
-    let proto = if connection.peer.tls { "https" } else { "http" };
+fn trail(headers: &mut HeaderMap, connection: &ConnectionInfo, authority: &str, host: Option<HeaderValue>) {
+    static HTTP: HeaderValue = HeaderValue::from_static("http");
+    static HTTPS: HeaderValue = HeaderValue::from_static("https");
+    let (proto, proto_value) = if connection.peer.tls {
+        ("https", &HTTPS)
+    } else {
+        ("http", &HTTP)
+    };
     if !connection.trusted {
         // Not only those we set: frameworks believe -Prefix, -Port and others as well.
         let claims = |name: &&HeaderName| *name == FORWARDED || name.as_str().starts_with("x-forwarded-");
@@ -52,24 +77,14 @@ fn trail(headers: &mut HeaderMap, connection: &ConnectionInfo, authority: &str) 
     }
     append(headers, &X_FORWARDED_FOR, &connection.address);
     if !headers.contains_key(&X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(proto));
+        headers.insert(X_FORWARDED_PROTO.clone(), proto_value.clone());
     }
-    if let (false, Ok(host)) = (
-        headers.contains_key(&X_FORWARDED_HOST),
-        HeaderValue::from_str(authority),
-    ) {
+    if let (false, Some(host)) = (headers.contains_key(&X_FORWARDED_HOST), host) {
         headers.insert(X_FORWARDED_HOST.clone(), host);
     }
-    let node = if connection.address.contains(':') {
-        format!("\"[{}]\"", connection.address)
-    } else {
-        connection.address.clone()
-    };
-    append(
-        headers,
-        &FORWARDED,
-        &format!("for={node};host=\"{authority}\";proto={proto}"),
-    );
+    let node = &connection.forwarded_node;
+    let member = [node.as_str(), ";host=\"", authority, "\";proto=", proto].concat();
+    append(headers, &FORWARDED, &member);
 }
 
 /// Adds a member to a list field, as one line.
@@ -79,8 +94,13 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, member: &str) {
         line.push_str(&String::from_utf8_lossy(value.as_bytes()));
         line.push_str(", ");
     }
-    line.push_str(member);
-    if let Ok(value) = HeaderValue::from_str(&line) {
+    let value = if line.is_empty() {
+        HeaderValue::from_str(member)
+    } else {
+        line.push_str(member);
+        HeaderValue::from_str(&line)
+    };
+    if let Ok(value) = value {
         headers.insert(name.clone(), value);
     }
 }

@@ -51,7 +51,10 @@ const fn standing(all_ascii: bool) -> Standing {
     let mut table = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {
-        #[allow(clippy::indexing_slicing, reason = "worked out by the compiler; no byte is above 255")]
+        #[allow(
+            clippy::indexing_slicing,
+            reason = "worked out by the compiler; no byte is above 255"
+        )]
         {
             table[byte as usize] = byte != b'%' && (all_ascii || is_path_byte(byte));
         }
@@ -139,7 +142,9 @@ const fn is_unreserved(byte: u8) -> bool {
 }
 
 fn has_dot_segment(path: &str) -> bool {
-    path.as_bytes().contains(&b'.') && path.starts_with('/') && path.split('/').any(|segment| matches!(segment, "." | ".."))
+    path.as_bytes().contains(&b'.')
+        && path.starts_with('/')
+        && path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// RFC 3986 s5.2.4, for an absolute path.
