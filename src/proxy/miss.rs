@@ -28,7 +28,7 @@ const ROUNDS: usize = 3;
 /// Answers a read.
 pub(super) async fn read(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
     if job.parts.method == Method::HEAD {
-        return head::run(core, job).await;
+        return Box::pin(head::run(core, job)).await;
     }
     let left = job.left(core.now());
     let (response, outcome) = match tokio::time::timeout(left, share(&core, &job)).await {
@@ -179,7 +179,8 @@ fn flight_key(core: &Core, job: &Job, found: &Found) -> u128 {
 
 async fn fetch(core: &Arc<Core>, job: &Arc<Job>, role: lead::Role, token: Token) -> Led {
     let (tell, told) = oneshot::channel();
-    let work = lead::run(Arc::clone(core), Arc::clone(job), role, token, tell);
+    // Boxed: every future and task that holds it is moved, and would move all of it.
+    let work = Box::pin(lead::run(Arc::clone(core), Arc::clone(job), role, token, tell));
     let led = core.detach(work, told).await;
     led.unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None))
 }
@@ -241,7 +242,7 @@ async fn passed(
     if why == NotStored::TooLarge && job.parts.headers.contains_key(RANGE) {
         // Too large to keep: the origin cuts the range itself.
         drop(answered);
-        return pass::fetch(core, job, OutBody::Empty, None, way.reason).await;
+        return Box::pin(pass::fetch(core, job, OutBody::Empty, None, way.reason)).await;
     }
     // R5c: the flight carried no conditions; the requester's own are applied to what came.
     let (request, strong) = (&job.parts, job.policy.is_strong());
