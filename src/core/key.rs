@@ -6,8 +6,8 @@
 use crate::core::policy::KeyRules;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
-use siphasher::sip128::SipHasher13;
-use smallvec::SmallVec;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
 
 mod path;
 pub use path::{NormalPath, normalise_escapes, normalise_path};
@@ -54,9 +54,9 @@ pub struct KeyParts<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// A buffer for a key's text, used again from request to request. Ordinary keys need no heap.
+/// A buffer for a key's text, used again from request to request: it grows to the longest, which a request head bounds.
 #[derive(Clone, Debug, Default)]
-pub struct KeyBuffer(SmallVec<[u8; 256]>);
+pub struct KeyBuffer(Vec<u8>);
 
 impl KeyBuffer {
     /// An empty buffer.
@@ -96,7 +96,7 @@ impl KeyBuffer {
     }
 
     /// Writes one part behind its length.
-    fn part(&mut self, write: impl FnOnce(&mut SmallVec<[u8; 256]>)) {
+    fn part(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let at = self.0.len();
         self.0.extend_from_slice(&[0; 4]);
         write(&mut self.0);
@@ -144,8 +144,8 @@ fn cut_part(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// What counts of a query under a route's rules, as keys hold it.
 #[must_use]
-pub fn query_text(query: Option<&str>, rules: &KeyRules) -> SmallVec<[u8; 256]> {
-    let mut out = SmallVec::new();
+pub fn query_text(query: Option<&str>, rules: &KeyRules) -> Vec<u8> {
+    let mut out = Vec::new();
     write_query(query, rules, &mut out);
     out
 }
@@ -155,7 +155,7 @@ trait LowerFrom {
     fn make_ascii_lowercase_from(&mut self, at: usize);
 }
 
-impl LowerFrom for SmallVec<[u8; 256]> {
+impl LowerFrom for Vec<u8> {
     fn make_ascii_lowercase_from(&mut self, at: usize) {
         if let Some(tail) = self.get_mut(at..) {
             tail.make_ascii_lowercase();
@@ -184,7 +184,7 @@ pub fn has_unkeyed_credentials(headers: &HeaderMap, rules: &KeyRules) -> bool {
 
 /// The query by the route's rules: all of it, or the parameters that count, in their order. A first byte tells an absent query from
 /// an empty one; where parameters are chosen, both mean "none of them".
-fn write_query(query: Option<&str>, rules: &KeyRules, out: &mut SmallVec<[u8; 256]>) {
+fn write_query(query: Option<&str>, rules: &KeyRules, out: &mut Vec<u8>) {
     let Some(query) = query else {
         return;
     };
@@ -217,7 +217,7 @@ fn ignores(pattern: &str, name: &str) -> bool {
 }
 
 /// A field's lines joined; nothing at all when it is absent.
-fn write_header(headers: &HeaderMap, name: &HeaderName, out: &mut SmallVec<[u8; 256]>) {
+fn write_header(headers: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) {
     if let Some(value) = crate::core::http::vary::normal(headers, name) {
         out.push(b'=');
         out.extend_from_slice(&value);
@@ -225,7 +225,7 @@ fn write_header(headers: &HeaderMap, name: &HeaderName, out: &mut SmallVec<[u8; 
 }
 
 /// Every value of a cookie, in order: which of two an origin takes is its own business.
-fn write_cookie(headers: &HeaderMap, name: &str, out: &mut SmallVec<[u8; 256]>) {
+fn write_cookie(headers: &HeaderMap, name: &str, out: &mut Vec<u8>) {
     for (_, value) in cookies(headers).filter(|(other, _)| *other == name.as_bytes()) {
         // A `;` ends a cookie, so it cannot be part of a value.
         out.push(b';');
@@ -255,15 +255,17 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// upstream says `gate = "url"`.
 #[must_use]
 pub fn resource_digest(secret: KeySecret, upstream: usize, path: &str, query: Option<&str>) -> KeyDigest {
-    let path = normalise_path(path);
-    let mut text = KeyBuffer::new();
-    text.0.extend_from_slice(&(upstream as u64).to_le_bytes());
-    text.part(|out| out.extend_from_slice(path.as_bytes()));
+    let mut hasher = SipHasher13::new_with_keys(secret.0, secret.1);
+    hasher.write(&(upstream as u64).to_le_bytes());
+    let mut part = |text: &str| {
+        hasher.write(&(text.len() as u64).to_le_bytes());
+        hasher.write(text.as_bytes());
+    };
+    part(&normalise_path(path));
     if let Some(query) = query {
-        let query = normalise_escapes(query);
-        text.part(|out| out.extend_from_slice(query.as_bytes()));
+        part(&normalise_escapes(query));
     }
-    secret.digest(text.text())
+    KeyDigest(hasher.finish128().as_u128())
 }
 
 #[cfg(test)]

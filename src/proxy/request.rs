@@ -46,14 +46,45 @@ fn is_authority(host: &str) -> bool {
             !name.is_empty()
                 && name
                     .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&b))
+                    .all(|b| HOST_BYTES.get(usize::from(b)).is_some_and(|stands| *stands))
         }
     };
     name_fits && port.is_none_or(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// RFC 3986 s3.2.2 reg-name, escapes unread.
+static HOST_BYTES: [bool; 128] = {
+    let mut table = [false; 128];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        #[allow(clippy::indexing_slicing, reason = "worked out by the compiler")]
+        {
+            table[byte as usize] = byte.is_ascii_alphanumeric()
+                || matches!(
+                    byte,
+                    b'-' | b'.'
+                        | b'_'
+                        | b'~'
+                        | b'!'
+                        | b'$'
+                        | b'&'
+                        | b'\''
+                        | b'('
+                        | b')'
+                        | b'*'
+                        | b'+'
+                        | b';'
+                        | b'='
+                        | b'%'
+                );
+        }
+        byte += 1;
+    }
+    table
+};
+
 fn split_port(host: &str) -> (&str, Option<&str>) {
-    match host.rfind(':') {
+    match host.bytes().rposition(|b| b == b':') {
         Some(at) if !host.ends_with(']') => (host.get(..at).unwrap_or(host), host.get(at + 1..)),
         _ => (host, None),
     }
