@@ -189,9 +189,18 @@ impl Fetch {
         let (store, node) = (Arc::clone(&self.core.shared.store), answered.node);
         let mut fields = answered.parts.headers.clone();
         headers::from_node(&mut fields);
-        // A cookie on a 304 is for who asked: it is passed on, and changes nothing that is stored.
-        let cookies: Vec<HeaderValue> = fields.get_all(SET_COOKIE).iter().cloned().collect();
-        fields.remove(SET_COOKIE);
+        // A cookie on a 304 is for who asked: it is passed on, and changes nothing that is stored. Where cookies are stored it is a
+        // field as any other, and takes the place of the stored one (RFC 9111 s3.2).
+        let mut cookies: Vec<HeaderValue> = Vec::new();
+        if !self
+            .job
+            .policy
+            .caching()
+            .is_some_and(|caching| caching.store_set_cookie)
+        {
+            cookies.extend(fields.get_all(SET_COOKIE).iter().cloned());
+            fields.remove(SET_COOKIE);
+        }
         let mut merged = old.headers().clone();
         validate::merge_304(&mut merged, &fields);
         let answer = self.answer(answered, &fields);

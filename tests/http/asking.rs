@@ -77,6 +77,22 @@ async fn a_cookie_on_a_304_reaches_its_requester_only_and_the_entry_stays() {
 }
 
 #[tokio::test]
+async fn rfc9111_s3_2_a_cookie_on_a_304_replaces_the_stored_one_where_cookies_are_stored() {
+    for level in ["\"weak\"", "\"eventual\"\nmax_staleness = \"2h\""] {
+        let keys = format!("consistency = {level}\nttl = \"1h\"\nstore_set_cookie = true");
+        let (mut origin, _proxy, mut client) = two_queries(&keys, &[V1, ("Set-Cookie", "a=b")]).await;
+        let new = [V1, ("Set-Cookie", "a=c")];
+        let answer = fetched(&mut client, &mut origin, "/x?a", &[INSISTS], (304, &new, "")).await;
+        assert_eq!((answer.status, answer.text()), (200, "old"), "{level}");
+        assert_eq!(answer.headers.all("set-cookie"), ["a=c"], "{level}");
+        let hit = is_hit(&mut client, "/x?a", "old").await;
+        assert_eq!(hit.headers.all("set-cookie"), ["a=c"], "{level}");
+        let other = is_hit(&mut client, "/x?b", "old").await;
+        assert_eq!(other.headers.all("set-cookie"), ["a=b"], "{level}");
+    }
+}
+
+#[tokio::test]
 async fn a_304_that_forbids_storing_ends_the_entry_and_still_answers_its_requester() {
     for forbids in ["private", "no-store"] {
         let (mut origin, _proxy, mut client) = two_queries(WEAK, &[V1]).await;
