@@ -138,6 +138,65 @@ async fn what_the_origin_says_decides_what_is_reused() {
 }
 
 #[tokio::test]
+async fn rfc9213_a_targeted_field_decides_in_place_of_cache_control_and_expires() {
+    let cases: &[(bool, Fields<'_>)] = &[
+        (true, &[("CDN-Cache-Control", "max-age=60")]),
+        (
+            true,
+            &[("CDN-Cache-Control", "max-age=60"), ("Cache-Control", "no-store")],
+        ),
+        (true, &[("CDN-Cache-Control", "max-age=60"), ("Expires", "0")]),
+        (
+            false,
+            &[("CDN-Cache-Control", "no-store"), ("Cache-Control", "max-age=60")],
+        ),
+        (
+            false,
+            &[("CDN-Cache-Control", "private"), ("Cache-Control", "max-age=60")],
+        ),
+        (
+            false,
+            &[("CDN-Cache-Control", "max-age=0"), ("Cache-Control", "max-age=60")],
+        ),
+        (false, &[("CDN-Cache-Control", "max-age=\"60\"")]),
+        (
+            false,
+            &[("CDN-Cache-Control", "max-age=60, "), ("Cache-Control", "no-store")],
+        ),
+        (
+            true,
+            &[("CDN-Cache-Control", "no-store, "), ("Cache-Control", "max-age=60")],
+        ),
+        (
+            true,
+            &[
+                ("CDN-Cache-Control", "no-store"),
+                ("Tidegate-Cache-Control", "max-age=60"),
+            ],
+        ),
+        (
+            false,
+            &[
+                ("CDN-Cache-Control", "max-age=60"),
+                ("Tidegate-Cache-Control", "no-store"),
+            ],
+        ),
+        // Named by Connection it would be dropped, and the answer published.
+        (
+            false,
+            &[
+                ("CDN-Cache-Control", "private"),
+                ("Cache-Control", "max-age=60"),
+                ("Connection", "CDN-Cache-Control"),
+            ],
+        ),
+    ];
+    for (reused, headers) in cases {
+        assert_eq!(is_reused(HONEST, &[], (200, headers)).await, *reused, "{headers:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_routes_ttl_fills_in_and_rules_only_where_it_says_so() {
     let ignore = "consistency = \"weak\"\nttl = \"1h\"\norigin_ttl = \"ignore\"";
     let cases: &[(bool, &str, Fields<'_>)] = &[

@@ -1,11 +1,12 @@
-//! `Cache-Control` (RFC 9111 s5.2): quoted strings, any case, repeated lines, duplicates (the strictest wins), saturating numbers.
+//! `Cache-Control` (RFC 9111 s5.2), or the targeted field that stands in for it (RFC 9213): quoted strings, any case, repeated lines, duplicates (the strictest wins), saturating numbers.
 //! A number that does not parse counts as zero where a longer one would loosen, and is as good as absent where it would tighten.
 //! What is not known is skipped. Neither allocates nor fails.
 
-use crate::core::http::syntax::{all_members, argument, delta_seconds, trim_ows};
+use crate::core::http::syntax::{MAX_SECONDS, all_members, argument, delta_seconds, trim_ows};
+use crate::core::http::targeted::{self, Value};
 use crate::core::time::Ttl;
+use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
-use http::{HeaderMap, HeaderName};
 
 /// The request directives of RFC 9111 s5.2.1 and RFC 5861 s4.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct ResponseDirectives {
     pub must_understand: bool,
     /// `no-transform`.
     pub no_transform: bool,
+    /// A targeted field governs: `Cache-Control` was not read, and `Expires` must not be (RFC 9213 s2.2).
+    pub targeted: bool,
 }
 
 impl RequestDirectives {
@@ -100,11 +103,22 @@ impl RequestDirectives {
 }
 
 impl ResponseDirectives {
-    /// Reads an answer's fields.
+    /// Reads an answer's fields: the targeted one that governs us, else `Cache-Control`.
     #[must_use]
     pub fn parse(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
-        for member in all_members(headers, &governing_field(headers)) {
+        if targeted::read(headers, |name, value| found.take_targeted(name, value)) {
+            found.targeted = true;
+            return found;
+        }
+        Self::of_cache_control(headers)
+    }
+
+    /// Reads `Cache-Control` alone: what caches that are no target of ours go by.
+    #[must_use]
+    pub fn of_cache_control(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for member in all_members(headers, &CACHE_CONTROL) {
             found.take(member);
         }
         found
@@ -154,12 +168,32 @@ impl ResponseDirectives {
             self.no_transform = true;
         }
     }
-}
 
-/// The field whose directives govern us. The one seam for targeted fields (RFC 9213): `Tidegate-Cache-Control` and
-/// `CDN-Cache-Control` will be looked for here, before `Cache-Control`.
-fn governing_field(_headers: &HeaderMap) -> HeaderName {
-    CACHE_CONTROL
+    /// A member of a targeted field. The later of two counts (RFC 9651 s4.2.2). A value of the wrong type gives no freshness, restricts
+    /// as the right one would, and permits nothing (RFC 9213 s2.1).
+    fn take_targeted(&mut self, name: &str, value: Value) {
+        let seconds = || match value {
+            Value::Integer(n) => Ttl::from_secs(u64::try_from(n).unwrap_or(0).min(MAX_SECONDS)),
+            Value::True | Value::False | Value::Other => Ttl::ZERO,
+        };
+        let (restricts, permits) = (value != Value::False, value == Value::True);
+        match name {
+            "max-age" => self.max_age = Some(seconds()),
+            "s-maxage" => self.s_maxage = Some(seconds()),
+            "stale-while-revalidate" => self.stale_while_revalidate = Some(seconds()),
+            "stale-if-error" => self.stale_if_error = Some(seconds()),
+            "no-store" => self.no_store = restricts,
+            "no-cache" => self.no_cache = restricts,
+            "private" => self.private = restricts,
+            "must-revalidate" => self.must_revalidate = restricts,
+            "proxy-revalidate" => self.proxy_revalidate = restricts,
+            "no-transform" => self.no_transform = restricts,
+            "public" => self.public = permits,
+            "immutable" => self.immutable = permits,
+            "must-understand" => self.must_understand = permits,
+            _ => {}
+        }
+    }
 }
 
 /// A lifetime; zero when it is no number (RFC 9111 s4.2.1: treat invalid freshness as stale).

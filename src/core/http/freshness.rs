@@ -35,7 +35,12 @@ pub fn origin_lifetime(
     if let Some(seconds) = directives.s_maxage.or(directives.max_age) {
         return OriginLifetime::Explicit(seconds);
     }
-    match dates::field(headers, &EXPIRES) {
+    let expires = if directives.targeted {
+        DateField::Absent // RFC 9213 s2.2
+    } else {
+        dates::field(headers, &EXPIRES)
+    };
+    match expires {
         DateField::At(expires) => return OriginLifetime::Explicit(expires.since(date)),
         DateField::Invalid => return OriginLifetime::Explicit(Ttl::ZERO),
         DateField::Absent => {}

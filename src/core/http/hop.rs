@@ -2,6 +2,7 @@
 //! forwarded, `Via` is added, and a message's framing is read once and judged (RFC 9112 s6).
 
 use crate::core::http::syntax::{Single, all_members, digits, members};
+use crate::core::http::targeted;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
@@ -39,7 +40,7 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     matches!(
         *name,
         AUTHORIZATION | CACHE_CONTROL | CONTENT_LENGTH | COOKIE | HOST | SET_COOKIE | VARY
-    )
+    ) || targeted::is_target(name)
 }
 
 /// Drops every field of this connection, in either direction. Cheap when there is none.

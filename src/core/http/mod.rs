@@ -14,6 +14,7 @@ pub mod storable;
 pub mod stored;
 pub mod strong;
 mod syntax;
+mod targeted;
 pub mod validate;
 pub mod vary;
 

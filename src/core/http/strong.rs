@@ -10,7 +10,17 @@ static SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-contro
 /// R16: `Cache-Control: no-cache`, with the origin's `no-store`, `private` and `no-transform`; without `Expires`, `Pragma`,
 /// `Surrogate-Control` and every targeted field (RFC 9213 names them `*-cache-control`). The ETag stays.
 pub fn strong_response_headers(headers: &mut HeaderMap) {
-    let value = cache_control(&ResponseDirectives::parse(headers));
+    // What either field forbids stays forbidden below, where only this one is left.
+    let (governing, plain) = (
+        ResponseDirectives::parse(headers),
+        ResponseDirectives::of_cache_control(headers),
+    );
+    let value = cache_control(&ResponseDirectives {
+        no_store: governing.no_store || plain.no_store,
+        private: governing.private || plain.private,
+        no_transform: governing.no_transform || plain.no_transform,
+        ..ResponseDirectives::default()
+    });
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
     headers.remove(EXPIRES);
     headers.remove(PRAGMA);
@@ -40,6 +50,8 @@ fn cache_control(directives: &ResponseDirectives) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -88,6 +100,33 @@ mod tests {
             let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
             left.sort_unstable();
             assert_eq!(left, ["cache-control", "etag", "x-other"], "{name}");
+        }
+    }
+    #[test]
+    fn r16_what_either_field_forbids_stays_forbidden() {
+        let cases: &[(&str, &str, &str, &str)] = &[
+            (
+                "the targeted field",
+                "max-age=60",
+                "private, max-age=60",
+                "no-cache, private",
+            ),
+            ("cache-control", "no-store", "max-age=60", "no-cache, no-store"),
+            (
+                "one each",
+                "no-transform",
+                "no-store",
+                "no-cache, no-store, no-transform",
+            ),
+            ("neither", "max-age=60", "max-age=60", "no-cache"),
+        ];
+        for (name, plain, targeted, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static(plain));
+            headers.insert("cdn-cache-control", HeaderValue::from_static(targeted));
+            strong_response_headers(&mut headers);
+            assert_eq!(headers.get(CACHE_CONTROL).unwrap(), expected, "{name}");
+            assert_eq!(headers.len(), 1, "{name}");
         }
     }
 }

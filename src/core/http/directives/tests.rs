@@ -109,6 +109,7 @@ fn rfc9111_s5_2_2_every_response_directive_is_known() {
         immutable: true,
         must_understand: true,
         no_transform: true,
+        targeted: false,
     };
     assert_eq!(response(all), expected);
     assert_eq!(response(&all.to_uppercase()), expected);
@@ -187,6 +188,135 @@ fn rfc9111_s5_4_pragma_counts_only_without_cache_control() {
     assert!(request("Pragma: x, No-Cache").no_cache);
     assert!(!request("Pragma: other").no_cache);
     assert!(!request("Pragma: no-cache\nCache-Control: max-age=5").no_cache);
+}
+
+/// What of an answer's directives a targeted field can change.
+fn told(d: &ResponseDirectives) -> String {
+    let mut said = Vec::new();
+    let ages = [
+        ("max-age", d.max_age),
+        ("s-maxage", d.s_maxage),
+        ("stale-while-revalidate", d.stale_while_revalidate),
+        ("stale-if-error", d.stale_if_error),
+    ];
+    for (name, value) in ages {
+        said.extend(value.map(|value| format!("{name}={}", value.as_secs())));
+    }
+    let flags = [
+        ("no-store", d.no_store),
+        ("no-cache", d.no_cache),
+        ("private", d.private),
+        ("public", d.public),
+        ("must-revalidate", d.must_revalidate),
+        ("proxy-revalidate", d.proxy_revalidate),
+        ("must-understand", d.must_understand),
+        ("no-transform", d.no_transform),
+        ("immutable", d.immutable),
+        ("targeted", d.targeted),
+    ];
+    said.extend(flags.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()));
+    said.join(" ")
+}
+
+#[test]
+fn rfc9213_s2_2_a_targeted_field_stands_in_for_cache_control() {
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "without one",
+            "Cache-Control: max-age=9, no-store",
+            "max-age=9 no-store",
+        ),
+        (
+            "a lifetime beats no-store beside it",
+            "Cache-Control: no-store\nCDN-Cache-Control: max-age=60",
+            "max-age=60 targeted",
+        ),
+        (
+            "no-store beats a lifetime beside it",
+            "Cache-Control: max-age=60, public\nCDN-Cache-Control: no-store",
+            "no-store targeted",
+        ),
+        (
+            "ours before the cdn's",
+            "CDN-Cache-Control: max-age=60\nTidegate-Cache-Control: private",
+            "private targeted",
+        ),
+        (
+            "s2.1 a mistake: ignored whole",
+            "Cache-Control: max-age=9\nCDN-Cache-Control: no-store, max-age =60",
+            "max-age=9",
+        ),
+        (
+            "rfc9651 a name in capitals is a mistake",
+            "Cache-Control: max-age=9\nCDN-Cache-Control: Max-Age=60",
+            "max-age=9",
+        ),
+        (
+            "every directive",
+            "CDN-Cache-Control: max-age=1, s-maxage=2, stale-while-revalidate=3, stale-if-error=4, no-store, no-cache, private, public, \
+             must-revalidate, proxy-revalidate, must-understand, no-transform, immutable",
+            "max-age=1 s-maxage=2 stale-while-revalidate=3 stale-if-error=4 no-store no-cache private public must-revalidate \
+             proxy-revalidate must-understand no-transform immutable targeted",
+        ),
+        (
+            "parameters change nothing",
+            "CDN-Cache-Control: max-age=60;x=1, no-cache;y",
+            "max-age=60 no-cache targeted",
+        ),
+        (
+            "unknown ones change nothing",
+            "CDN-Cache-Control: foo=(1 2), max-age=60",
+            "max-age=60 targeted",
+        ),
+        (
+            "rfc9651 s4.2.2 the later of two counts",
+            "CDN-Cache-Control: max-age=1, no-store, max-age=60, no-store=?0",
+            "max-age=60 targeted",
+        ),
+        (
+            "rfc9111 s1.2.2 overflow",
+            "CDN-Cache-Control: max-age=99999999999",
+            "max-age=2147483648 targeted",
+        ),
+        (
+            "a string is no lifetime",
+            "CDN-Cache-Control: max-age=\"60\"",
+            "max-age=0 targeted",
+        ),
+        (
+            "a decimal is none",
+            "CDN-Cache-Control: max-age=60.5",
+            "max-age=0 targeted",
+        ),
+        (
+            "a bare name is none",
+            "CDN-Cache-Control: max-age",
+            "max-age=0 targeted",
+        ),
+        (
+            "a negative one is none",
+            "CDN-Cache-Control: max-age=-60",
+            "max-age=0 targeted",
+        ),
+        (
+            "the wrong type restricts all the same",
+            "CDN-Cache-Control: no-store=1, no-cache=\"x\", private=(a), must-revalidate=a",
+            "no-store no-cache private must-revalidate targeted",
+        ),
+        (
+            "and permits nothing",
+            "CDN-Cache-Control: public=1, must-understand=\"x\", immutable=a",
+            "targeted",
+        ),
+        (
+            "?0 takes it back",
+            "CDN-Cache-Control: no-store=?0, public=?0",
+            "targeted",
+        ),
+    ];
+    for (name, fields, expected) in cases {
+        assert_eq!(told(&response(fields)), *expected, "{name}");
+    }
 }
 
 proptest! {

@@ -35,6 +35,24 @@ fn rfc9111_s4_2_1_order_of_lifetimes() {
             Explicit(secs(60)),
         ),
         (
+            "rfc9213 s2.2 a targeted lifetime before all",
+            200,
+            "Cache-Control: s-maxage=60\nCDN-Cache-Control: max-age=5\nExpires: Sun, 06 Nov 1994 09:49:37 GMT",
+            Explicit(secs(5)),
+        ),
+        (
+            "rfc9213 s2.2 a targeted field without one leaves no Expires",
+            200,
+            "CDN-Cache-Control: public\nExpires: Sun, 06 Nov 1994 09:49:37 GMT",
+            Heuristic(Option::None),
+        ),
+        (
+            "rfc9213 s2.1 one that does not parse leaves it",
+            200,
+            "CDN-Cache-Control: public,\nExpires: Sun, 06 Nov 1994 08:50:37 GMT",
+            Explicit(secs(60)),
+        ),
+        (
             "then Expires minus Date",
             200,
             "Expires: Sun, 06 Nov 1994 08:50:37 GMT",

@@ -23,17 +23,20 @@ fn rfc9110_s7_6_1_connection_fields_are_dropped() {
 #[test]
 fn rfc9110_s7_6_1_fields_that_decide_cannot_be_declared_of_the_connection() {
     let mut fields = headers(
-        "Connection: Cache-Control, Vary, Set-Cookie, Content-Length, Host, Cookie, Authorization, X-One
-        Cache-Control: private\nVary: x\nSet-Cookie: x\nContent-Length: 1\nHost: h\nCookie: c\nAuthorization: a\nX-One: 1",
+        "Connection: Cache-Control, Vary, Set-Cookie, Content-Length, Host, Cookie, Authorization, CDN-Cache-Control, \
+         Tidegate-Cache-Control, X-One
+        Cache-Control: private\nCDN-Cache-Control: private\nTidegate-Cache-Control: private\nVary: x\nSet-Cookie: x\nContent-Length: 1\nHost: h\nCookie: c\nAuthorization: a\nX-One: 1",
     );
     strip(&mut fields);
     let kept = [
         "authorization",
         "cache-control",
+        "cdn-cache-control",
         "content-length",
         "cookie",
         "host",
         "set-cookie",
+        "tidegate-cache-control",
         "vary",
     ];
     assert_eq!(names(&fields), kept);
