@@ -72,7 +72,7 @@ pub struct Answered {
     pub received: MonoTime,
     /// The body ends with the connection: a truncation cannot be told from its end (R16b).
     pub close_delimited: bool,
-    /// An earlier attempt wrote bytes and may have been applied: a 404, 409 or 412 to this one proves nothing (R20).
+    /// An earlier attempt wrote bytes and may have been applied: a refusal of this one proves nothing (R20).
     pub after_maybe_applied: bool,
 }
 

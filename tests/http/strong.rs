@@ -215,7 +215,9 @@ async fn r8_validated_reads_join_only_a_flight_that_is_not_yet_sent() {
     let register = Register::new();
     register.write("/x", "one");
     let node = register.node("a").await;
-    let proxy = Proxy::start(&one_route(STRONG), &[("origin", &node.url())]).await;
+    // One thread, so that an answer to a later request says that an earlier one has been looked at.
+    let config = one_route(STRONG) + "\n[server]\nthreads = 1\n";
+    let proxy = Proxy::start(&config, &[("origin", &node.url())]).await;
     proxy.get("/x").await;
     let mut hold = register.hold("GET", "/x", Point::Applied);
     let mut early = proxy.client().await;
@@ -225,6 +227,9 @@ async fn r8_validated_reads_join_only_a_flight_that_is_not_yet_sent() {
     register.write("/x", "two");
     let mut late = proxy.client().await;
     late.ask("GET", "/x", &[], b"").await;
+    for _ in 0..3 {
+        proxy.get("/other").await;
+    }
     sent.release();
     assert_eq!(early.answer().await.text(), "one");
     let own = hold.next().await;

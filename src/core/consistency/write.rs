@@ -35,8 +35,7 @@ impl Ended {
 }
 
 /// What a complete final head says about the write (R11). `upload_complete`: the request body was sent in full.
-/// `repeated`: this answers a retry of an attempt that may have been applied, so that 404, 409 and 412 prove nothing (R20); nor does
-/// 410, which says of a DELETE what 404 says.
+/// `repeated`: this answers a retry of an attempt that may have been applied, so that a refusal of it proves nothing of the first (R20).
 #[must_use]
 pub fn judge(status: StatusCode, upload_complete: bool, repeated: bool) -> WriteOutcome {
     let code = status.as_u16();
@@ -50,8 +49,8 @@ pub fn judge(status: StatusCode, upload_complete: bool, repeated: bool) -> Write
     if !upload_complete || code == 202 || !(200..500).contains(&code) {
         return WriteOutcome::Unknown;
     }
-    if repeated && matches!(code, 404 | 409 | 410 | 412) {
-        return WriteOutcome::Unknown;
+    if repeated && code >= 400 {
+        return WriteOutcome::Unknown; // R20: the attempt before it may have been applied, or may be yet
     }
     if code >= 400 {
         WriteOutcome::Rejected
@@ -95,13 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn r20_a_conflict_answering_a_retry_proves_nothing() {
-        for status in [404, 409, 410, 412] {
+    fn r20_a_refusal_of_a_retry_proves_nothing() {
+        for status in [400, 403, 404, 409, 410, 412, 422, 423] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(judge(status, true, true), WriteOutcome::Unknown, "{status}");
             assert_eq!(judge(status, true, false), WriteOutcome::Rejected, "{status}");
         }
         assert_eq!(judge(StatusCode::OK, true, true), WriteOutcome::Applied);
-        assert_eq!(judge(StatusCode::BAD_REQUEST, true, true), WriteOutcome::Rejected);
     }
 }
