@@ -12,6 +12,8 @@ use smallvec::SmallVec;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// RFC 9111 s3.1: for the proxy that logged in, and never stored.
+static PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// Whether a field is always of one connection only.
 #[must_use]
@@ -21,6 +23,7 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
         CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION
     ) || *name == KEEP_ALIVE
         || *name == PROXY_CONNECTION
+        || *name == PROXY_AUTHENTICATION_INFO
 }
 
 /// The fields that `Connection` declares to be of this connection only. Fields on which framing, routing, identity or storing depend

@@ -21,6 +21,23 @@ fn rfc9110_s7_6_1_connection_fields_are_dropped() {
 }
 
 #[test]
+fn rfc9111_s3_1_what_a_proxy_is_told_of_itself_is_neither_stored_nor_passed_on() {
+    let mut fields = headers(
+        "Proxy-Authenticate: Basic\nProxy-Authentication-Info: nextnonce=\"x\"\nProxy-Authorization: Basic eA==
+        Authentication-Info: nextnonce=\"y\"",
+    );
+    for name in fields.keys() {
+        assert_eq!(
+            is_hop_by_hop(name),
+            *name != "authentication-info",
+            "a 304 changes none of them: {name}"
+        );
+    }
+    strip(&mut fields);
+    assert_eq!(names(&fields), ["authentication-info"]);
+}
+
+#[test]
 fn rfc9110_s7_6_1_fields_that_decide_cannot_be_declared_of_the_connection() {
     let mut fields = headers(
         "Connection: Cache-Control, Vary, Set-Cookie, Content-Length, Host, Cookie, Authorization, CDN-Cache-Control, \
