@@ -38,6 +38,14 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The state directory cannot be made, or another process works with it.
+    #[error("state_dir {path}: {why}")]
+    StateDir {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// No thread, or no runtime on it.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -72,7 +80,7 @@ impl App {
     /// When an address cannot be bound.
     pub async fn serve_here(self) -> Result<Running, StartError> {
         let rooms = self.rooms;
-        past::recall(&rooms);
+        past::recall(&rooms)?;
         let sockets = rooms.open()?;
         let (admin, socket) = rooms.open_admin()?;
         // Dropping this ends the tasks, should this future be dropped while it waits.

@@ -4,6 +4,7 @@
 //!
 //! The marker holds how long each upstream's writes were given to settle: a longer time asked for now cannot be vouched for by it.
 
+use super::StartError;
 use super::rooms::Rooms;
 use crate::config::runtime::{Action, Config};
 use crate::core::policy::Contract;
@@ -15,7 +16,22 @@ use std::path::PathBuf;
 const MARKER: &str = "clean-stop";
 
 /// Decides what exclusive routes may trust, and says what strong routes rely on.
-pub(super) fn recall(rooms: &Rooms) {
+///
+/// # Errors
+/// When another process works with the same `state_dir`: its marker would vouch for writes of ours.
+pub(super) fn recall(rooms: &Rooms) -> Result<(), StartError> {
+    if let Some(path) = rooms.config.server.state_dir.clone() {
+        match rooms.world.disk.claim(&path) {
+            Ok(claim) => rooms.own(claim),
+            Err(error) => {
+                let why = match error.kind() {
+                    io::ErrorKind::WouldBlock => "another process works with it".to_owned(),
+                    _ => error.to_string(),
+                };
+                return Err(StartError::StateDir { path, why });
+            }
+        }
+    }
     assume(&rooms.config);
     let vouched = take_marker(rooms);
     let trusted = vouched.is_some_and(|times| {
@@ -26,13 +42,19 @@ pub(super) fn recall(rooms: &Rooms) {
     if !trusted {
         rooms.store.distrust_the_past(rooms.world.clock.mono());
     }
+    Ok(())
 }
 
 /// Leaves the marker, if there is nothing the next process would have to fear.
 pub(super) fn remember(rooms: &Rooms) {
     let Some(path) = marker(&rooms.config) else { return };
+    if !rooms.owns() {
+        return; // it never got so far
+    }
     if !rooms.store.is_quiet() {
-        tracing::warn!("writes are pending or unsettled: the next start will validate until they are settled");
+        tracing::warn!(
+            "writes are pending or unsettled, or those before this start may be: the next start will validate until they are settled"
+        );
         return;
     }
     let text = serde_json::json!(settling_times(&rooms.config)).to_string();

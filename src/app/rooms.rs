@@ -44,6 +44,8 @@ pub(super) struct Rooms {
     doors: OnceLock<Vec<Arc<Door>>>,
     /// The first round of probes is over.
     probed: CancellationToken,
+    /// The claim on the state directory, for the life of the process.
+    owned: OnceLock<Box<dyn Send + Sync>>,
 }
 
 impl std::fmt::Debug for Rooms {
@@ -93,11 +95,23 @@ impl Rooms {
             logged: CancellationToken::new(),
             doors: OnceLock::new(),
             probed: CancellationToken::new(),
+            owned: OnceLock::new(),
         })
     }
 
     pub(super) fn drain(&self) -> &Arc<Drain> {
         &self.drain
+    }
+
+    /// Keeps the claim on the state directory.
+    pub(super) fn own(&self, claim: Box<dyn Send + Sync>) {
+        // Claimed once: a second claim would have failed.
+        let _first = self.owned.set(claim);
+    }
+
+    /// Whether the state directory is ours.
+    pub(super) fn owns(&self) -> bool {
+        self.owned.get().is_some()
     }
 
     /// Asks the background to leave.

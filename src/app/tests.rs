@@ -163,8 +163,8 @@ fn a_drain_serves_on_for_its_delay_then_closes() {
         .build()
         .unwrap();
     runtime.block_on(async { tokio::time::timeout(PATIENCE, running.ended()).await.unwrap() });
-    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
     assert!(running.stop());
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
 }
 
 #[test]

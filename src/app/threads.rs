@@ -18,7 +18,7 @@ const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// Starts everything and waits until it is ready.
 pub(super) fn start(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
-    past::recall(rooms);
+    past::recall(rooms)?;
     // Should anything fail below, dropping this ends the threads that run already.
     let mut running = Running::new(Arc::clone(rooms), rooms.config.admin.address, Vec::new());
     for core in 0..rooms.config.server.threads {

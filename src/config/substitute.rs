@@ -35,6 +35,10 @@ impl Disk for Nothing {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn claim(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn remove(&self, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -104,6 +108,10 @@ mod tests {
     }
     impl Disk for Fake {
         fn replace(&self, _: &Path, _: &str) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn claim(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

@@ -7,6 +7,7 @@ use crate::core::key::has_unkeyed_credentials;
 use crate::core::policy::{Bounded, Caching, Contract, OnUnreachable, Policy};
 use crate::core::reason::{FetchReason, Refusal};
 use crate::core::time::{Age, MonoTime, Ttl};
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, Method};
 
 /// R42: how long past its lifetime a stale answer stands in for an unreachable origin where `on_unreachable = "stale"` and nobody says.
@@ -23,6 +24,8 @@ pub struct Read<'a> {
     pub directives: RequestDirectives,
     /// Whether it carries `Authorization` or `Cookie` that the key does not hold (R14).
     pub credentials: bool,
+    /// Whether it carries `Authorization` or `Cookie` at all: on strong routes that takes validate gear, keyed or not (R14).
+    pub identified: bool,
     /// Whether a write to the resource is pending or unsettled (R2, R8).
     pub unsettled: bool,
 }
@@ -38,6 +41,7 @@ impl<'a> Read<'a> {
             credentials: policy
                 .caching()
                 .is_some_and(|caching| has_unkeyed_credentials(headers, &caching.key)),
+            identified: policy.is_strong() && (headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)),
             unsettled,
         }
     }
@@ -255,7 +259,7 @@ fn prove<V: Stored>(
     let age = meta.current_age(now);
     let proven = meta.proven && stored.softened().is_none();
     let by_gate = exclusive && proven && !meta.no_cache && *read.method == Method::GET;
-    if by_gate && (!read.credentials || caching.shared_auth) && caching.ttl.is_none_or(|limit| age < limit) {
+    if by_gate && (!read.identified || caching.shared_auth) && caching.ttl.is_none_or(|limit| age < limit) {
         let insists = asks.no_cache || asks.max_age.is_some_and(|limit| age > limit);
         if !insists {
             return Decision::Serve { index, age };

@@ -144,7 +144,7 @@ fn wish(core: &Core, job: &Job, now: MonoTime, read: &Read<'_>, reason: FetchRea
     let policy = &job.policy;
     // R14: credentials use validate gear, unless they may share.
     let gated = core.shared.store.is_exclusive(now, job.resource.upstream, policy)
-        && (!read.credentials || policy.caching().is_some_and(|c| c.shared_auth));
+        && (!read.identified || policy.caching().is_some_and(|c| c.shared_auth));
     let within = match &policy.contract {
         Contract::Eventual(_, bounded) => Some(bounded.max_staleness), // R42
         Contract::Off | Contract::Weak(_) | Contract::Strong(..) => None,

@@ -5,8 +5,10 @@ use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::outbound;
 use super::request::Job;
-use super::{Core, hit};
+use super::{Core, hit, miss};
 use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::validate;
+use crate::core::lookup;
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome, Refusal};
 use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
@@ -105,6 +107,16 @@ fn undated(headers: &mut HeaderMap) {
     }
 }
 
+/// R12b: an answer that differs from what is stored takes every variant out of service before it is passed on.
+fn compare(core: &Core, job: &Job, answer: &http::response::Parts) {
+    let found = miss::look(core, job, core.now());
+    let read = miss::as_read(job, found.disturbed);
+    let newest = lookup::newest(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
+    if newest.is_some_and(|old| validate::differs(old.meta(), answer.status, &answer.headers)) {
+        core.shared.store.differs(job.resource, None);
+    }
+}
+
 /// A node's answer as its requester gets it. `why` it was not stored, where it could have been.
 pub(super) fn answer(
     core: &Arc<Core>,
@@ -122,6 +134,9 @@ pub(super) fn answer(
         ..
     } = answered;
     headers::from_node(&mut parts.headers);
+    if job.policy.is_strong() && matches!(job.parts.method, Method::GET | Method::HEAD) {
+        compare(core, job, &parts);
+    }
     let stall = job.connection.peer.listener.body_timeout;
     let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
     let now = core.now();

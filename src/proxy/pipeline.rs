@@ -154,7 +154,17 @@ fn answer_now(
     };
     let caching = match request::handling(parts, policy, !no_body) {
         Handling::Write => return go(Next::Write, 0, Arc::default()),
-        Handling::Pass(reason) => return go(Next::Pass(reason), 0, Arc::default()),
+        Handling::Pass(reason) => {
+            // R12b: on strong routes what passes is compared with what is stored.
+            let Some(caching) = policy.caching().filter(|_| policy.is_strong()) else {
+                return go(Next::Pass(reason), 0, Arc::default());
+            };
+            return KEY.with_borrow_mut(|buffer| {
+                let key = write_key(buffer, route, &scheme, parts, (authority, &path), caching);
+                let digest = shared.secret.digest(key).0;
+                go(Next::Pass(reason), digest, Arc::from(key))
+            });
+        }
         Handling::Read(caching) => caching,
     };
     KEY.with_borrow_mut(|buffer| {

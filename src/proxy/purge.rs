@@ -3,7 +3,7 @@
 
 use super::Shared;
 use super::routes;
-use crate::config::runtime::{Action, Route};
+use crate::config::runtime::{Action, GateBy, Route};
 use crate::core::key::{self, Named};
 use crate::store::{Entry, Purge, Purged};
 
@@ -74,6 +74,15 @@ impl Shared {
         let covers = |named: &Named<'_>| {
             is_on(host.as_deref(), named) && named.path == path.as_bytes() && self.query_fits(query.as_deref(), named)
         };
+        // Where the query is part of what a resource is, a URL without one names resources nobody can list: all records are looked at.
+        let by_url = self
+            .config
+            .upstreams
+            .iter()
+            .any(|upstream| upstream.gate == GateBy::Url);
+        if query.is_none() && by_url {
+            return Ok(self.store.purge_everywhere(how, |entry| is_named(entry, covers)));
+        }
         Ok(self.store.purge(how, &resources, |entry| is_named(entry, covers)))
     }
 

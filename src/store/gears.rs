@@ -49,10 +49,10 @@ impl Gears {
         }
     }
 
-    /// Whether no upstream with an exclusive route is still waiting.
+    /// Whether no upstream is still waiting. Those without an exclusive route count too: the next process may have one there.
     pub(super) fn is_quiet(&self, now: MonoTime) -> bool {
         self.0
             .iter()
-            .all(|gear| !gear.exclusive || now.as_micros() >= gear.proves_from.load(Ordering::Acquire))
+            .all(|gear| now.as_micros() >= gear.proves_from.load(Ordering::Acquire))
     }
 }

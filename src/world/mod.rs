@@ -105,6 +105,8 @@ pub trait Disk: Send + Sync {
     fn read_to_string(&self, path: &Path) -> io::Result<String>;
     /// Puts `text` in place of what the file held, durably: after a crash it holds one or the other.
     fn replace(&self, path: &Path, text: &str) -> io::Result<()>;
+    /// Makes the folder if need be and claims it for this process until the guard is dropped; `WouldBlock` when another process holds it.
+    fn claim(&self, folder: &Path) -> io::Result<Box<dyn Send + Sync>>;
     /// Removes the file durably: once this returns, no crash brings it back. `NotFound` when there is none.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }

@@ -145,6 +145,13 @@ impl Disk for RealDisk {
         sync_folder(path)
     }
 
+    fn claim(&self, folder: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        std::fs::create_dir_all(folder)?;
+        let file = std::fs::File::create(folder.join("lock"))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(file))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)?;
         sync_folder(path)

@@ -24,6 +24,10 @@ impl Disk for Fake {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn claim(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn remove(&self, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

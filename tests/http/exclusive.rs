@@ -205,3 +205,84 @@ async fn a_clean_stop_vouches_for_the_next_start_once_and_a_kill_for_none() {
         tidegate.ended().await;
     }
 }
+
+#[tokio::test]
+async fn r12b_what_passes_is_compared_with_what_is_proven() {
+    let (register, _node, proxy) = in_gear().await;
+    register.write("/x", "behind our back");
+    let passed = proxy.get_with("/x", &[("If-Match", "*")]).await;
+    assert_eq!(passed.text(), "behind our back");
+    assert_eq!(
+        proxy.get("/x").await.text(),
+        "behind our back",
+        "nobody sees the old value after that"
+    );
+}
+
+#[tokio::test]
+async fn r14_a_token_in_the_key_still_takes_validate_gear() {
+    let register = Register::new();
+    register.write("/x", "mine");
+    let node = register.node("a").await;
+    let config = one_route(&format!("{EXCLUSIVE}\nkey = {{ headers = [\"authorization\"] }}"));
+    let proxy = Proxy::start(&config, &[("origin", &node.url())]).await;
+    until_proven(&proxy).await;
+    for _ in 0..3 {
+        let read = proxy.get_with("/x", &[("Authorization", "Bearer x")]).await;
+        assert_eq!((read.text(), read.consistency()), ("mine", "strong;proof=validated"));
+    }
+}
+
+/// A configuration whose process leaves its word in `state`.
+fn with_state(state: &tempfile::TempDir, keys: &str) -> String {
+    format!(
+        "[server]\nstate_dir = \"{}\"\n{}",
+        state.path().display(),
+        one_route(keys)
+    )
+}
+
+#[tokio::test]
+async fn one_process_at_a_time_works_with_a_state_dir() {
+    let node = Register::new().node("a").await;
+    let (state, url) = (tempfile::tempdir().unwrap(), node.url());
+    let config = with_state(&state, EXCLUSIVE);
+    let mut first = Binary::run(&config, &[("origin", &url)]);
+    first.ready();
+    let mut second = Binary::run(&config, &[("origin", &url)]);
+    let ended = second.ended().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("another process works with it"),
+        "{}",
+        ended.stderr
+    );
+    first.signal(Signal::TERM);
+    first.ended().await;
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_know_the_past_vouches_for_nothing() {
+    let register = Register::new();
+    register.write("/x", "old");
+    let node = register.node("a").await;
+    let (state, url) = (tempfile::tempdir().unwrap(), node.url());
+    // It stops long before what its predecessor may have abandoned is settled, and has no exclusive route of its own.
+    let external = with_state(&state, "consistency = \"strong\"\nsettle_after = \"1h\"");
+    let mut short = Binary::run(&external, &[("origin", &url)]);
+    short.ready();
+    short.signal(Signal::TERM);
+    short.ended().await;
+    let exclusive = with_state(
+        &state,
+        "consistency = \"strong\"\nwriters = \"exclusive\"\nsettle_after = \"1h\"",
+    );
+    let mut next = Binary::run(&exclusive, &[("origin", &url)]);
+    let (address, _) = next.ready();
+    let mut client = Client::connect(address).await;
+    for _ in 0..3 {
+        assert_eq!(client.get("/x").await.consistency(), "strong;proof=validated");
+    }
+    next.signal(Signal::KILL);
+    next.ended().await;
+}

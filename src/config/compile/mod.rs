@@ -49,7 +49,7 @@ pub(super) fn compile(mut root: Table, sink: &mut Sink) -> Config {
     );
     warn::unused(&root, policies.as_ref(), raw_routes.as_ref(), sink);
     warn::shadowed(&compiled.routes, &compiled.places, sink);
-    warn::shared_nodes(&compiled.upstreams, &root, sink);
+    warn::shared_nodes(&compiled, &root, sink);
 
     if let Some(node) = raw_routes {
         root.push(

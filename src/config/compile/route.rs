@@ -5,7 +5,7 @@ use super::{fields, plain_name, span};
 use crate::config::catalogue::POLICY;
 use crate::config::diagnostic::{Place, Sink, did_you_mean};
 use crate::config::effective::{Node, Table, Value};
-use crate::config::runtime::{Action, Match, RedirectTo, Rewrite, Route, Upstream};
+use crate::config::runtime::{Action, GateBy, Match, RedirectTo, Rewrite, Route, Upstream};
 use crate::core::policy::{Contract, Policy};
 use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
@@ -117,6 +117,20 @@ impl Compiled {
             sink.warn(
                 &table.place_of("timeout"),
                 "shorter than the upstream's response_timeout, which is never reached",
+            );
+        }
+        if let Action::Proxy { upstream, policy, .. } = &action
+            && upstream.gate == GateBy::Url
+            && policy
+                .caching()
+                .is_some_and(|c| c.key.query.is_some() || !c.key.query_ignore.is_empty())
+        {
+            sink.error(
+                &table.place_of("key"),
+                format!(
+                    "leaves out parts of the query, and upstream \"{}\" has gate = \"url\": a write with one query would not reach what is stored under it by another",
+                    upstream.name
+                ),
             );
         }
         let max_in_flight = table.count("max_in_flight");

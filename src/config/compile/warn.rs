@@ -1,9 +1,10 @@
 //! What is legal and probably not meant.
 
 use super::policy::{self, Sources};
+use super::route::Compiled;
 use crate::config::diagnostic::{Place, Sink};
 use crate::config::effective::{Node, Table, Value};
-use crate::config::runtime::{Match, Route, Upstream};
+use crate::config::runtime::{Action, Match, Route};
 use http::Method;
 use std::sync::Arc;
 
@@ -91,7 +92,13 @@ fn covers(a: &Match, b: &Match) -> bool {
 }
 
 /// Two upstreams over one node: a resource then has two gates (CONSISTENCY.md, Words), and a write through one is not seen by the other.
-pub(super) fn shared_nodes(upstreams: &[Arc<Upstream>], root: &Table, sink: &mut Sink) {
+pub(super) fn shared_nodes(compiled: &Compiled, root: &Table, sink: &mut Sink) {
+    let upstreams = &compiled.upstreams;
+    let exclusive = |id: usize| {
+        compiled.routes.iter().any(|route| {
+            matches!(&route.action, Action::Proxy { upstream, policy, .. } if upstream.id == id && policy.is_exclusive())
+        })
+    };
     for (i, upstream) in upstreams.iter().enumerate() {
         for other in upstreams.iter().take(i) {
             let shared = upstream
@@ -103,7 +110,15 @@ pub(super) fn shared_nodes(upstreams: &[Arc<Upstream>], root: &Table, sink: &mut
                     "shares {} with upstream \"{}\": writes through one do not invalidate what the other stores",
                     node.url, other.name
                 );
-                sink.warn(&table.place_of("nodes"), message);
+                if exclusive(upstream.id) || exclusive(other.id) {
+                    // The one promise of an exclusive route that this breaks is the one it serves by.
+                    sink.error(
+                        &table.place_of("nodes"),
+                        format!("{message}, and one of them has a route with writers = \"exclusive\""),
+                    );
+                } else {
+                    sink.warn(&table.place_of("nodes"), message);
+                }
             }
         }
     }
