@@ -249,7 +249,7 @@ async fn one_process_at_a_time_works_with_a_state_dir() {
     let config = with_state(&state, EXCLUSIVE);
     let mut first = Binary::run(&config, &[("origin", &url)]);
     first.ready();
-    let mut second = Binary::run(&config, &[("origin", &url)]);
+    let second = Binary::run(&config, &[("origin", &url)]);
     let ended = second.ended().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(
