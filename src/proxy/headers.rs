@@ -6,7 +6,7 @@ use super::body::Body;
 use super::error::Fault;
 use super::outbound;
 use crate::config::runtime::Route;
-use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::line::{self, Line};
 use crate::core::http::{hop, strong};
 use crate::core::policy::{Contract, Policy};
@@ -116,12 +116,7 @@ pub(super) fn stamp(headers: &mut HeaderMap, connection: &ConnectionInfo, status
 /// An answer made here in place of an origin's.
 pub(super) fn refuse(connection: &ConnectionInfo, fault: Fault) -> (Response<Body>, Outcome) {
     let mut response = fault.response();
-    let status = CacheStatus {
-        handling: Handling::Generated,
-        ttl: None,
-        key: None,
-        detail: Some("refused"),
-    };
+    let status = CacheStatus::generated("refused");
     stamp(response.headers_mut(), connection, status);
     (response, Outcome::Refused)
 }

@@ -36,17 +36,7 @@ pub(super) async fn fetch(
     watch: Option<&UploadWatch>,
     reason: FetchReason,
 ) -> (Response<Body>, Outcome) {
-    let status = CacheStatus {
-        handling: Handling::Forwarded {
-            reason,
-            status: None,
-            stored: false,
-            collapsed: false,
-        },
-        ttl: None,
-        key: None,
-        detail: None,
-    };
+    let status = CacheStatus::forwarded(reason);
     let strong = job.policy.is_strong();
     let bodiless = matches!(body, OutBody::Empty);
     // R42: an answer older than the bound is asked for once more, where the request can be sent again.

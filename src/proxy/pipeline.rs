@@ -395,10 +395,5 @@ fn respond(status: StatusCode, body: &Bytes, method: &Method) -> Response<Body> 
 /// What Cache-Status says of an answer made here: nothing was forwarded and nothing was stored.
 fn refused_status(route: Option<usize>) -> CacheStatus<'static> {
     let detail = if route.is_some() { "refused" } else { "not-proxied" };
-    CacheStatus {
-        handling: cache_status::Handling::Generated,
-        ttl: None,
-        key: None,
-        detail: Some(detail),
-    }
+    CacheStatus::generated(detail)
 }

@@ -7,7 +7,7 @@ use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
 use super::{Core, hit, outbound, routes};
 use crate::core::consistency::write::judge;
-use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::reason::{FetchReason, Outcome, WriteOutcome};
 use crate::core::retry::Sent;
@@ -177,18 +177,7 @@ fn answer(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Response<Bo
     let mut response = Response::from_parts(parts, body);
     response.body_mut().trace = Trace::forwarded(FetchReason::Method, None, node);
     response.extensions_mut().clear();
-    let handling = Handling::Forwarded {
-        reason: FetchReason::Method,
-        status: None,
-        stored: false,
-        collapsed: false,
-    };
-    let status = CacheStatus {
-        handling,
-        ttl: None,
-        key: None,
-        detail: None,
-    };
+    let status = CacheStatus::forwarded(FetchReason::Method);
     let consistency = if job.policy.is_strong() && !unknown {
         Consistency::Write
     } else {

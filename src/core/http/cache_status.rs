@@ -63,6 +63,35 @@ pub fn hit(ttl: i64) -> HeaderValue {
     .value()
 }
 
+impl CacheStatus<'static> {
+    /// Sent on for `reason`, for this request alone, and not stored.
+    #[must_use]
+    pub const fn forwarded(reason: FetchReason) -> Self {
+        Self {
+            handling: Handling::Forwarded {
+                reason,
+                status: None,
+                stored: false,
+                collapsed: false,
+            },
+            ttl: None,
+            key: None,
+            detail: None,
+        }
+    }
+
+    /// Made here.
+    #[must_use]
+    pub const fn generated(detail: &'static str) -> Self {
+        Self {
+            handling: Handling::Generated,
+            ttl: None,
+            key: None,
+            detail: Some(detail),
+        }
+    }
+}
+
 impl CacheStatus<'_> {
     /// The field value.
     #[must_use]
