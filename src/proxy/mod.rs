@@ -382,6 +382,7 @@ impl Future for Answering {
 }
 
 /// A request counted against its route's `max_in_flight`, until it is dropped.
+#[derive(Debug)]
 struct InFlight {
     shared: Arc<Shared>,
     route: usize,

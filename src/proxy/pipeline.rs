@@ -78,7 +78,7 @@ enum Step {
 struct Go {
     route: Arc<Route>,
     policy: Arc<Policy>,
-    guard: Option<InFlight>,
+    guard: Option<Arc<InFlight>>,
     https: bool,
     target: Uri,
     authority: String,
@@ -133,9 +133,9 @@ fn answer_now(
         // Counted only where a request has to wait: what is in memory costs nobody anything.
         let guard = match (&next, route.max_in_flight) {
             (Next::Refresh(_), _) | (_, None) => None,
-            (Next::Read | Next::Pass(_) | Next::Write, Some(max)) => {
-                Some(InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?)
-            }
+            (Next::Read | Next::Pass(_) | Next::Write, Some(max)) => Some(Arc::new(
+                InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?,
+            )),
         };
         Ok(Step::Go(Box::new(Go {
             route: Arc::clone(route),
@@ -300,6 +300,7 @@ where
         start,
         deadline,
         request_id: OnceLock::new(),
+        _in_flight: guard.clone(),
     };
     let (core, job) = (Arc::clone(core), Arc::new(job));
     match next {
@@ -351,7 +352,7 @@ where
 }
 
 /// Counts the request as in flight until its body has ended.
-fn guarded(guard: Option<InFlight>, response: Response<Body>) -> Response<Body> {
+fn guarded(guard: Option<Arc<InFlight>>, response: Response<Body>) -> Response<Body> {
     match guard {
         None => response,
         Some(guard) => response.map(|body| body.at_end(move |_| drop(guard))),

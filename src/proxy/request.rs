@@ -3,7 +3,7 @@
 
 use super::error::Fault;
 use super::routes::{self, Question};
-use super::{Asked, ConnectionInfo, Shared};
+use super::{Asked, ConnectionInfo, InFlight, Shared};
 use crate::config::runtime::Route;
 use crate::core::http::{freshness, invalidate};
 use crate::core::key::NormalPath;
@@ -282,6 +282,8 @@ pub(super) struct Job {
     pub(super) deadline: MonoTime,
     /// The `X-Request-Id` made for it, once, when a node was first to be asked and the client had sent none.
     pub(super) request_id: OnceLock<HeaderValue>,
+    /// Its place among the route's `max_in_flight`: detached work keeps it when its client has left.
+    pub(super) _in_flight: Option<Arc<InFlight>>,
 }
 
 impl Job {

@@ -1,6 +1,7 @@
 //! INTERFACE.md "Failures of the upstream", R11 and R20 as clients see them: what is said, and what is repeated.
 
 use super::support::client::Answer;
+use super::support::eventually;
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, one_route};
 use super::support::register::{Point, Register};
@@ -218,6 +219,22 @@ async fn a_route_at_max_in_flight_sheds_at_once() {
     is_problem(&proxy.get("/").await, 503, "overloaded");
     held.respond(200, &[], "").await;
     assert_eq!(first.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_write_whose_client_has_left_keeps_its_place_in_flight() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, "max_in_flight = 1").await;
+    let mut first = proxy.client().await;
+    first.ask("PUT", "/", &[], b"x").await;
+    let held = origin.next().await;
+    first.abort();
+    eventually("the client to be gone", || async {
+        proxy.metric("tidegate_connections", &[("listener", "main")]).await == 0.0
+    })
+    .await;
+    is_problem(&proxy.put("/", "y").await, 503, "overloaded");
+    held.respond(204, &[], "").await;
 }
 
 #[tokio::test]
