@@ -171,7 +171,11 @@ async fn still_distrusted(house: &House) {
 async fn a_second_process_on_the_same_address_exits_with_1() {
     let house = House::new("60s").await;
     let (_first, address) = house.open_trusted().await;
-    let config = house.config() + &format!("\n[listeners.main]\naddress = \"{address}\"\n");
+    // In a state directory of its own: only the address is taken.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let own = house.marker().parent().unwrap().display().to_string();
+    let config = house.config().replace(&own, &elsewhere.path().display().to_string());
+    let config = config + &format!("\n[listeners.main]\naddress = \"{address}\"\n");
     let (_dir, path) = config_file(&config, &[]);
     let second = run_to_end(&["run", "-c", &path]).await;
     assert_eq!(second.code, Some(1), "{second:?}");
