@@ -4,6 +4,7 @@
 //! must not lose a write runs the call in a task of its own (R21).
 
 use super::body::{NodeBody, OutBody};
+use super::call::{Answered, Call, Kind};
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
 use super::link::{Broken, Link};
@@ -23,67 +24,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A request to an upstream.
-pub struct Call {
-    /// Which upstream.
-    pub upstream: usize,
-    /// Method; origin-form URI as the node shall see it; all fields, hop-by-hop and framing fields removed (a valid `Content-Length`
-    /// may stay), `Host` set to the client's. Version and extensions are ignored.
-    pub parts: Parts,
-    /// The body.
-    pub body: OutBody,
-    /// What it is.
-    pub kind: Kind,
-    /// When the response head must be there at the latest.
-    pub deadline: MonoTime,
-    /// Runs once, before the first byte could reach any connection, and never again for a retry (R8). Dropped unrun when nothing was
-    /// ever about to be sent.
-    pub before_send: Option<Box<dyn FnOnce() + Send>>,
-}
-
-/// What a request is, which decides where it may go and whether it may be repeated.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A safe request.
-    Read {
-        /// Only the primary may answer. With `shared` replication every node in service is as good (CONSISTENCY.md section 4).
-        primary: bool,
-    },
-    /// An unsafe one.
-    Write {
-        /// It carries the policy's idempotency header (R20).
-        repeatable: bool,
-    },
-}
-
-/// A response head and the body that follows.
-#[derive(Debug)]
-pub struct Answered {
-    /// Status and fields as the node sent them. `Transfer-Encoding` is `chunked` or absent; with it `Content-Length` is removed.
-    pub parts: http::response::Parts,
-    /// The body, with its connection.
-    pub body: NodeBody,
-    /// Who answered.
-    pub node: usize,
-    /// When the successful attempt was sent, before its first byte (R42).
-    pub sent: MonoTime,
-    /// When its response head was complete.
-    pub received: MonoTime,
-    /// The body ends with the connection: a truncation cannot be told from its end (R16b).
-    pub close_delimited: bool,
-    /// An earlier attempt wrote bytes and may have been applied: a refusal of this one proves nothing (R20).
-    pub after_maybe_applied: bool,
-}
-
-impl Answered {
-    /// Whether the request body has been sent in full by now. When not, polling the body, or [`NodeBody::finish_upload`], goes on with
-    /// it.
-    #[must_use]
-    pub fn upload_complete(&self) -> bool {
-        self.body.upload_complete()
-    }
-}
 
 /// What one attempt came to.
 enum Outcome {

@@ -10,6 +10,7 @@
 
 mod attempt;
 mod body;
+mod call;
 mod error;
 mod lease;
 mod link;
@@ -20,8 +21,8 @@ mod signal;
 #[cfg(test)]
 mod tests;
 
-pub use attempt::{Answered, Call, Kind};
 pub use body::{BoxBody, NodeBody, OutBody};
+pub use call::{Answered, Call, Kind};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};
 
 use crate::config::runtime::{Balance, Config, HostHeader, Mode, Upstream};
