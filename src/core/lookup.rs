@@ -1,6 +1,7 @@
 //! What to do with a read: serve what is stored, validate it, fetch, or refuse. RFC 9111 s4 under a route's contract.
 //! A read of one fresh variant costs a few comparisons and no allocation.
 
+use crate::core::ground::Ground;
 use crate::core::http::directives::RequestDirectives;
 use crate::core::http::stored::{Meta, Stored};
 use crate::core::key::has_unkeyed_credentials;
@@ -106,28 +107,35 @@ pub enum Failure {
 #[must_use]
 #[inline]
 pub fn decide<V: Stored>(now: MonoTime, read: &Read<'_>, variants: &[V], policy: &Policy) -> Decision {
+    decide_why(now, read, variants, policy).0
+}
+
+/// The same with the rule that decided, for `explain`.
+#[must_use]
+#[inline]
+pub fn decide_why<V: Stored>(now: MonoTime, read: &Read<'_>, variants: &[V], policy: &Policy) -> (Decision, Ground) {
     let (caching, contract) = match &policy.contract {
-        Contract::Off => return Decision::Fetch(FetchReason::Bypass),
+        Contract::Off => return (Decision::Fetch(FetchReason::Bypass), Ground::RouteOff),
         Contract::Weak(caching) => (caching, Level::Weak),
         Contract::Eventual(caching, bounded) => (caching, Level::Eventual(bounded)),
         Contract::Strong(caching, _) => (caching, Level::Strong),
     };
     if !matches!(*read.method, Method::GET | Method::HEAD) {
-        return Decision::Fetch(FetchReason::Method);
+        return (Decision::Fetch(FetchReason::Method), Ground::Method);
     }
     let choice = match (choose(read, variants, caching), contract) {
-        (Err(reason), Level::Strong) if read.unsettled => Decision::Fetch(settled(read, reason)),
-        (Err(reason), _) => Decision::Fetch(reason),
+        (Err(_), Level::Strong) if read.unsettled => (Decision::Fetch(FetchReason::Unsettled), Ground::Unsettled),
+        (Err((reason, ground)), _) => (Decision::Fetch(reason), ground),
         (Ok((index, stored)), Level::Strong) => prove(now, read, index, stored, caching, policy.is_exclusive()),
         (Ok((index, stored)), Level::Weak) => judge(now, read, index, stored, None),
         (Ok((index, stored)), Level::Eventual(bounded)) => judge(now, read, index, stored, Some(bounded)),
     };
-    match choice {
+    match choice.0 {
         // RFC 9111 s5.2.1.7, R15: whatever would ask the origin is refused.
         Decision::Revalidate { .. } | Decision::Fetch(_) if read.directives.only_if_cached => {
-            Decision::Refuse(Refusal::OnlyIfCached)
+            (Decision::Refuse(Refusal::OnlyIfCached), Ground::OnlyIfCached)
         }
-        other => other,
+        _ => choice,
     }
 }
 
@@ -220,7 +228,11 @@ fn may_share(read: &Read<'_>, meta: &Meta, caching: &Caching) -> bool {
 
 /// The newest variant that fits, by when its request was sent.
 #[inline]
-fn choose<'v, V: Stored>(read: &Read<'_>, variants: &'v [V], caching: &Caching) -> Result<(usize, &'v V), FetchReason> {
+fn choose<'v, V: Stored>(
+    read: &Read<'_>,
+    variants: &'v [V],
+    caching: &Caching,
+) -> Result<(usize, &'v V), (FetchReason, Ground)> {
     let mut newest: Option<(usize, &V)> = None;
     let mut refused = false;
     for (index, variant) in variants.iter().enumerate() {
@@ -236,9 +248,9 @@ fn choose<'v, V: Stored>(read: &Read<'_>, variants: &'v [V], caching: &Caching) 
     }
     match newest {
         Some(found) => Ok(found),
-        None if refused => Err(FetchReason::Request), // R14
-        None if variants.is_empty() => Err(FetchReason::UriMiss),
-        None => Err(FetchReason::VaryMiss),
+        None if refused => Err((FetchReason::Request, Ground::Credentials)), // R14
+        None if variants.is_empty() => Err((FetchReason::UriMiss, Ground::NothingStored)),
+        None => Err((FetchReason::VaryMiss, Ground::NoVariantFits)),
     }
 }
 
@@ -253,7 +265,7 @@ fn prove<V: Stored>(
     stored: &V,
     caching: &Caching,
     exclusive: bool,
-) -> Decision {
+) -> (Decision, Ground) {
     let asks = &read.directives;
     let meta = stored.meta();
     let age = meta.current_age(now);
@@ -262,33 +274,55 @@ fn prove<V: Stored>(
     if by_gate && (!read.identified || caching.shared_auth) && caching.ttl.is_none_or(|limit| age < limit) {
         let insists = asks.no_cache || asks.max_age.is_some_and(|limit| age > limit);
         if !insists {
-            return Decision::Serve { index, age };
+            return (Decision::Serve { index, age }, Ground::Proven);
         }
-        return Decision::Revalidate {
-            index,
-            reason: FetchReason::Request,
-        };
+        let reason = FetchReason::Request;
+        return (Decision::Revalidate { index, reason }, asked_for(asks));
     }
-    let reason = settled(read, FetchReason::Stale);
+    let ground = match read {
+        _ if !exclusive => Ground::ValidateGear,
+        _ if *read.method != Method::GET => Ground::Head,
+        _ if read.identified && !caching.shared_auth => Ground::Identified,
+        _ if stored.softened().is_some() => Ground::Purged,
+        _ if !meta.proven => Ground::Unproven,
+        _ if meta.no_cache => Ground::AnswerNoCache,
+        _ => Ground::TtlLimit,
+    };
+    let (reason, ground) = settled(read, FetchReason::Stale, ground);
     if meta.can_be_validated(true) {
-        Decision::Revalidate { index, reason }
+        (Decision::Revalidate { index, reason }, ground)
     } else {
-        Decision::Fetch(reason)
+        (Decision::Fetch(reason), ground)
     }
 }
 
 /// R2, R8: while a write is pending or unsettled, that is the reason.
-const fn settled(read: &Read<'_>, otherwise: FetchReason) -> FetchReason {
+const fn settled(read: &Read<'_>, otherwise: FetchReason, ground: Ground) -> (FetchReason, Ground) {
     if read.unsettled {
-        FetchReason::Unsettled
+        (FetchReason::Unsettled, Ground::Unsettled)
     } else {
-        otherwise
+        (otherwise, ground)
+    }
+}
+
+/// Which of the client's directives insists on the origin.
+const fn asked_for(asks: &RequestDirectives) -> Ground {
+    if asks.no_cache {
+        Ground::RequestNoCache
+    } else {
+        Ground::RequestMaxAge
     }
 }
 
 /// RFC 9111 s4.2 and s5.2.1 within the contract of a weak or eventual route.
 #[inline]
-fn judge<V: Stored>(now: MonoTime, read: &Read<'_>, index: usize, stored: &V, bounded: Option<&Bounded>) -> Decision {
+fn judge<V: Stored>(
+    now: MonoTime,
+    read: &Read<'_>,
+    index: usize,
+    stored: &V,
+    bounded: Option<&Bounded>,
+) -> (Decision, Ground) {
     let (meta, lifetime) = (stored.meta(), stored.lifetime());
     let age = meta.current_age(now);
     // R42: beyond the bound nothing is served, whatever its lifetime or the client says.
@@ -296,37 +330,43 @@ fn judge<V: Stored>(now: MonoTime, read: &Read<'_>, index: usize, stored: &V, bo
     let is_fresh = age < lifetime;
     let asks = &read.directives;
     if asks.no_cache || asks.max_age.is_some_and(|limit| age > limit) {
-        return ask_origin(index, meta, FetchReason::Request);
+        return ask_origin(index, meta, FetchReason::Request, asked_for(asks));
     }
-    if meta.no_cache || !in_bound {
-        return ask_origin(index, meta, FetchReason::Stale);
+    if meta.no_cache {
+        return ask_origin(index, meta, FetchReason::Stale, Ground::AnswerNoCache);
+    }
+    if !in_bound {
+        return ask_origin(index, meta, FetchReason::Stale, Ground::BeyondBound);
     }
     if is_fresh {
         let stays_fresh = asks.min_fresh.is_none_or(|least| lifetime.minus(age) >= least);
         return if stays_fresh {
-            Decision::Serve { index, age }
+            (Decision::Serve { index, age }, Ground::Fresh)
         } else {
-            ask_origin(index, meta, FetchReason::Request)
+            ask_origin(index, meta, FetchReason::Request, Ground::RequestMinFresh)
         };
     }
-    if meta.must_revalidate || asks.min_fresh.is_some() {
-        return ask_origin(index, meta, FetchReason::Stale);
+    if meta.must_revalidate {
+        return ask_origin(index, meta, FetchReason::Stale, Ground::MustRevalidate);
+    }
+    if asks.min_fresh.is_some() {
+        return ask_origin(index, meta, FetchReason::Stale, Ground::RequestMinFresh);
     }
     if asks.max_stale.is_some_and(|limit| age.minus(lifetime) <= limit) {
-        return Decision::Serve { index, age };
+        return (Decision::Serve { index, age }, Ground::RequestMaxStale);
     }
     // RFC 9111 s5.2.1.1: a client that names max-age and no max-stale takes nothing stale.
     if asks.max_age.is_none() && age < lifetime.plus(meta.stale_while_revalidate) {
-        return Decision::ServeAndRefresh { index, age };
+        return (Decision::ServeAndRefresh { index, age }, Ground::StaleWindow);
     }
-    ask_origin(index, meta, FetchReason::Stale)
+    ask_origin(index, meta, FetchReason::Stale, Ground::Stale)
 }
 
-fn ask_origin(index: usize, meta: &Meta, reason: FetchReason) -> Decision {
+fn ask_origin(index: usize, meta: &Meta, reason: FetchReason, ground: Ground) -> (Decision, Ground) {
     if meta.can_be_validated(false) {
-        Decision::Revalidate { index, reason }
+        (Decision::Revalidate { index, reason }, ground)
     } else {
-        Decision::Fetch(reason)
+        (Decision::Fetch(reason), ground)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod admit;
 pub mod balance;
 pub mod consistency;
 pub mod failover;
+pub mod ground;
 pub mod http;
 pub mod key;
 pub mod lookup;

@@ -1,6 +1,6 @@
 //! The request path: from a client's request to an answer, with every decision taken in `core` and every act in an adapter.
 //!
-//! A request is a walk (ARCHITECTURE.md): [`request`] names it, [`pipeline`] branches once into a read, a pass or a write, a read is
+//! A request is a walk (ARCHITECTURE.md): [`request`] names it, [`plan`] says what it comes to, [`pipeline`] branches once into a read, a pass or a write, a read is
 //! answered by [`hit`] or fetched by [`miss`] and [`lead`], and every answer leaves through [`headers`]. A hit is answered
 //! synchronously, without a task, a box or a lock held; everything else is a boxed future.
 
@@ -15,6 +15,7 @@ mod miss;
 mod outbound;
 mod pass;
 mod pipeline;
+mod plan;
 mod purge;
 mod request;
 mod routes;

@@ -4,22 +4,21 @@
 use super::body::{Body, BoxError, Upload, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
-use super::request::{self, Handling, Job};
-use super::routes;
+use super::plan::{Course, Plan, Refused, Toward, admit, plan};
+use super::request::{self, Job};
 use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, miss, pass, write};
-use crate::config::runtime::{Action, RedirectTo, Route};
+use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
-use crate::core::http::hop;
 use crate::core::http::stored::Stored as _;
-use crate::core::key::{KeyBuffer, KeyParts, NormalPath};
-use crate::core::lookup::{self, Decision, Read};
-use crate::core::policy::{Caching, Contract, Policy};
+use crate::core::key::KeyBuffer;
+use crate::core::lookup::Decision;
+use crate::core::policy::{Contract, Policy};
 use crate::core::reason::{FetchReason, Outcome};
 use crate::core::time::{Age, MonoTime};
 use crate::store::{EntryRef, ResourceId};
 use crate::upstream::OutBody;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION};
+use http::header::{CONTENT_LENGTH, LOCATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -39,12 +38,7 @@ where
 {
     let start = core.now();
     let (mut parts, body) = request.into_parts();
-    let checked = request::check(&parts, connection);
-    // Before anything is read: the node must see the request that key, Vary and conditions were taken from (RFC 9110 s7.6.1).
-    if parts.headers.contains_key(CONNECTION) {
-        hop::strip(&mut parts.headers);
-    }
-    let step = checked
+    let step = admit(&mut parts, connection)
         .map_err(|fault| (None, fault))
         .and_then(|()| answer_now(core, connection, &parts, body.is_end_stream(), start));
     let request_id = OnceLock::new();
@@ -99,8 +93,6 @@ enum Next {
     Write,
 }
 
-type Refused = (Option<usize>, Fault);
-
 fn answer_now(
     core: &Arc<Core>,
     connection: &ConnectionInfo,
@@ -108,28 +100,23 @@ fn answer_now(
     no_body: bool,
     start: MonoTime,
 ) -> Result<Step, Refused> {
-    let shared = &core.shared;
-    let authority = request::authority(&parts.uri, &parts.headers).map_err(|f| (None, f))?;
     let path = request::path(&parts.uri);
-    let route = request::route(shared, parts, &request::host_name(authority), &path).map_err(|f| (None, f))?;
-    let own = |mut response: Response<Body>| {
-        super::outbound::set(response.headers_mut(), &route.set_response_headers);
-        headers::stamp(response.headers_mut(), connection, refused_status(None));
-        Ok(Step::Ready(Some(route.id), Outcome::Pass, response))
-    };
-    let (upstream, policy, rewrite) = match &route.action {
-        Action::Proxy {
-            upstream,
-            policy,
-            rewrite,
-        } => (upstream, policy, rewrite),
-        Action::Redirect { to, status } => return own(redirect(to, *status, parts, authority)),
-        Action::Respond { status, body } => return own(respond(*status, body, &parts.method)),
-    };
-    let scheme = request::Seen::of(connection, &parts.headers);
-    let sent = routes::sent_path(&route.matches, rewrite.as_ref(), &path);
-    let resource = routes::resource(shared.secret, upstream, &sent, parts.uri.query());
-    let go = |next, digest, key| {
+    KEY.with_borrow_mut(|buffer| {
+        let plan = plan(&core.shared, connection, (parts, &path, no_body), start, buffer)?;
+        act(core, connection, parts, start, plan, buffer)
+    })
+}
+
+fn act(
+    core: &Arc<Core>,
+    connection: &ConnectionInfo,
+    parts: &Parts,
+    start: MonoTime,
+    plan: Plan<'_>,
+    buffer: &KeyBuffer,
+) -> Result<Step, Refused> {
+    let (shared, route, authority) = (&core.shared, plan.route, plan.authority);
+    let go = |next, toward: Toward<'_>, key: Arc<[u8]>| {
         // Counted only where a request has to wait: what is in memory costs nobody anything.
         let guard = match (&next, route.max_in_flight) {
             (Next::Refresh(_), _) | (_, None) => None,
@@ -139,63 +126,63 @@ fn answer_now(
         };
         Ok(Step::Go(Box::new(Go {
             route: Arc::clone(route),
-            policy: Arc::clone(policy),
+            policy: Arc::clone(toward.policy),
             guard,
-            https: scheme.https,
-            target: target(&sent, parts.uri.query()).ok_or((Some(route.id), Fault::too_long()))?,
+            https: toward.https,
+            target: target(&toward.sent, parts.uri.query()).ok_or((Some(route.id), Fault::too_long()))?,
             authority: authority.to_owned(),
-            sent: sent.into_owned(),
-            resource,
-            digest,
+            sent: toward.sent.into_owned(),
+            resource: toward.resource,
+            digest: toward.digest,
             key,
             start,
             next,
         })))
     };
-    let caching = match request::handling(parts, policy, !no_body) {
-        Handling::Write => return go(Next::Write, 0, Arc::default()),
-        Handling::Pass(reason) => {
-            // R12b: on strong routes what passes is compared with what is stored.
-            let Some(caching) = policy.caching().filter(|_| policy.is_strong()) else {
-                return go(Next::Pass(reason), 0, Arc::default());
+    let (toward, found, decision) = match plan.course {
+        Course::Redirect(to, status) => return Ok(own(connection, route, redirect(to, status, parts, authority))),
+        Course::Respond(status, body) => return Ok(own(connection, route, respond(status, body, &parts.method))),
+        Course::Write(toward) => return go(Next::Write, toward, Arc::default()),
+        Course::Pass(toward, reason) => {
+            let key = if toward.policy.is_strong() {
+                Arc::from(buffer.text())
+            } else {
+                Arc::default()
             };
-            return KEY.with_borrow_mut(|buffer| {
-                let key = write_key(buffer, route, &scheme, parts, (authority, &path), caching);
-                let digest = shared.secret.digest(key).0;
-                go(Next::Pass(reason), digest, Arc::from(key))
-            });
+            return go(Next::Pass(reason), toward, key);
         }
-        Handling::Read(caching) => caching,
+        Course::Read(toward, found, decision) => (toward, found, decision),
     };
-    KEY.with_borrow_mut(|buffer| {
-        let key = write_key(buffer, route, &scheme, parts, (authority, &path), caching);
-        let digest = shared.secret.digest(key).0;
-        let found = shared.store.lookup(start, resource, digest, key);
-        let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed);
-        let decision = lookup::decide(start, &read, &found.variants, policy);
-        match decision {
-            Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => {
-                let Some(entry) = found.variants.get(index).filter(|e| !e.is_revoked()) else {
-                    // R23: taken out of service since the look; whoever did it has not been answered yet.
-                    return go(Next::Read, digest, Arc::from(key));
-                };
-                shared.store.touched(entry);
-                shared.metrics.served_age(route.id, age);
-                let response = stored(connection, route, policy, parts, entry, age, start);
-                if matches!(decision, Decision::ServeAndRefresh { .. }) {
-                    return go(Next::Refresh(Box::new(response)), digest, Arc::from(key));
-                }
-                let outcome = if policy.is_strong() || age < entry.lifetime() {
-                    Outcome::Hit
-                } else {
-                    Outcome::Stale
-                };
-                Ok(Step::Ready(Some(route.id), outcome, response))
+    match decision {
+        Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => {
+            let Some(entry) = found.variants.get(index).filter(|e| !e.is_revoked()) else {
+                // R23: taken out of service since the look; whoever did it has not been answered yet.
+                return go(Next::Read, toward, Arc::from(buffer.text()));
+            };
+            let policy = toward.policy;
+            shared.store.touched(entry);
+            shared.metrics.served_age(route.id, age);
+            let response = stored(connection, route, policy, parts, entry, age, start);
+            if matches!(decision, Decision::ServeAndRefresh { .. }) {
+                return go(Next::Refresh(Box::new(response)), toward, Arc::from(buffer.text()));
             }
-            Decision::Refuse(refusal) => Err((Some(route.id), Fault::of_refusal(refusal))),
-            Decision::Revalidate { .. } | Decision::Fetch(_) => go(Next::Read, digest, Arc::from(key)),
+            let outcome = if policy.is_strong() || age < entry.lifetime() {
+                Outcome::Hit
+            } else {
+                Outcome::Stale
+            };
+            Ok(Step::Ready(Some(route.id), outcome, response))
         }
-    })
+        Decision::Refuse(refusal) => Err((Some(route.id), Fault::of_refusal(refusal))),
+        Decision::Revalidate { .. } | Decision::Fetch(_) => go(Next::Read, toward, Arc::from(buffer.text())),
+    }
+}
+
+/// The answer of a route that asks no node.
+fn own(connection: &ConnectionInfo, route: &Route, mut response: Response<Body>) -> Step {
+    super::outbound::set(response.headers_mut(), &route.set_response_headers);
+    headers::stamp(response.headers_mut(), connection, refused_status(None));
+    Step::Ready(Some(route.id), Outcome::Pass, response)
 }
 
 /// Origin-form, as the node gets it; none when it is longer than a request target can be.
@@ -205,26 +192,6 @@ fn target(path: &str, query: Option<&str>) -> Option<Uri> {
         None => PathAndQuery::try_from(path),
     };
     target.ok().map(Uri::from)
-}
-
-fn write_key<'b>(
-    buffer: &'b mut KeyBuffer,
-    route: &Route,
-    seen: &request::Seen<'_>,
-    parts: &Parts,
-    (authority, path): (&str, &NormalPath<'_>),
-    caching: &Caching,
-) -> &'b [u8] {
-    let key = KeyParts {
-        route: route.id,
-        https: seen.https,
-        forwarded_host: seen.named.as_deref().filter(|named| *named != authority),
-        host: authority,
-        path,
-        query: parts.uri.query(),
-        headers: &parts.headers,
-    };
-    buffer.write(key, &caching.key)
 }
 
 /// A stored answer, as it leaves: a hit, fresh or stale.

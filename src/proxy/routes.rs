@@ -4,7 +4,7 @@
 use crate::config::runtime::{Action, Config, GateBy, Match, Rewrite, Route};
 use crate::core::key::{self, KeySecret};
 use crate::store::ResourceId;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -24,12 +24,43 @@ pub(super) fn find<'a>(config: &'a Config, question: &Question<'_>) -> Option<&'
 }
 
 fn takes(matches: &Match, question: &Question<'_>) -> bool {
-    takes_url(matches, Some(question.host), question.path)
-        && (matches.methods.is_empty() || matches.methods.iter().any(|m| method_fits(m, question.method)))
-        && matches
-            .headers
-            .iter()
-            .all(|(name, value)| question.headers.get_all(name).iter().any(|line| line == value))
+    passed_over(matches, question).is_none()
+}
+
+/// Why a route does not take a request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum PassedOver<'a> {
+    /// Its `match.host` is another.
+    Host,
+    /// Its `match.path` does not match.
+    Path,
+    /// The method is not among its `match.methods`.
+    Method,
+    /// No line of this field equals what `match.headers` wants.
+    Header(&'a HeaderName),
+}
+
+/// Why a route does not take a request; none when it does.
+pub(super) fn passed_over<'a>(matches: &'a Match, question: &Question<'_>) -> Option<PassedOver<'a>> {
+    let (host, path) = (matches.host.as_ref(), matches.path.as_ref());
+    if host.is_some_and(|pattern| !pattern.matches(question.host)) {
+        return Some(PassedOver::Host);
+    }
+    if path.is_some_and(|pattern| pattern.matches(question.path).is_none()) {
+        return Some(PassedOver::Path);
+    }
+    if !(matches.methods.is_empty() || matches.methods.iter().any(|m| method_fits(m, question.method))) {
+        return Some(PassedOver::Method);
+    }
+    let missing = |(name, value): &&(HeaderName, HeaderValue)| {
+        let mut lines = question.headers.get_all(name).iter();
+        !lines.any(|line| line == value)
+    };
+    matches
+        .headers
+        .iter()
+        .find(missing)
+        .map(|(name, _)| PassedOver::Header(name))
 }
 
 fn takes_url(matches: &Match, host: Option<&str>, path: &str) -> bool {

@@ -1,0 +1,145 @@
+//! What a request comes to, before anything is done about it: refused, answered by its route, passed, written, or read with the
+//! core's decision. The request path ([`super::pipeline`]) acts on it and `explain` tells it, so that what is told is what happens.
+//! Changes nothing, and on the way to a hit allocates nothing.
+
+use super::error::Fault;
+use super::request::{self, Handling};
+use super::{ConnectionInfo, Shared, routes};
+use crate::config::runtime::{Action, RedirectTo, Route};
+use crate::core::http::hop;
+use crate::core::key::{KeyBuffer, KeyParts, NormalPath};
+use crate::core::lookup::{self, Decision, Read};
+use crate::core::policy::{Caching, Policy};
+use crate::core::reason::FetchReason;
+use crate::core::time::MonoTime;
+use crate::store::{Found, ResourceId};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::CONNECTION;
+use http::request::Parts;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A refusal, and the route that refuses.
+pub(super) type Refused = (Option<usize>, Fault);
+
+/// The first step of every request: what no route may see is refused, or taken off.
+pub(super) fn admit(parts: &mut Parts, connection: &ConnectionInfo) -> Result<(), Fault> {
+    let checked = request::check(parts, connection);
+    // Before anything is read: the node must see the request that key, Vary and conditions were taken from (RFC 9110 s7.6.1).
+    if parts.headers.contains_key(CONNECTION) {
+        hop::strip(&mut parts.headers);
+    }
+    checked
+}
+
+/// What a request comes to, before anything is done about it. The request path acts on it; `explain` tells it.
+pub(super) struct Plan<'a> {
+    pub(super) authority: &'a str,
+    pub(super) route: &'a Arc<Route>,
+    pub(super) course: Course<'a>,
+}
+
+/// The courses of a request that is not refused.
+pub(super) enum Course<'a> {
+    /// The route answers by itself: the client is sent elsewhere.
+    Redirect(&'a RedirectTo, StatusCode),
+    /// The route answers by itself: as the configuration says.
+    Respond(StatusCode, &'a Bytes),
+    /// To a node and back.
+    Pass(Toward<'a>, FetchReason),
+    /// The gate first.
+    Write(Toward<'a>),
+    /// From the store, if the core so decides.
+    Read(Toward<'a>, Found, Decision),
+}
+
+/// A request on a proxying route.
+pub(super) struct Toward<'a> {
+    pub(super) policy: &'a Arc<Policy>,
+    pub(super) https: bool,
+    /// The path as sent to the node.
+    pub(super) sent: Cow<'a, str>,
+    pub(super) resource: ResourceId,
+    /// Of the key, which is in the buffer; zero where the request has none.
+    pub(super) digest: u128,
+}
+
+/// What a request comes to: its route, its names, and what the core decides of what is stored. Nothing is changed by it.
+#[inline]
+pub(super) fn plan<'a>(
+    shared: &'a Shared,
+    connection: &ConnectionInfo,
+    (parts, path, no_body): (&'a Parts, &'a NormalPath<'a>, bool),
+    now: MonoTime,
+    buffer: &mut KeyBuffer,
+) -> Result<Plan<'a>, Refused> {
+    let authority = request::authority(&parts.uri, &parts.headers).map_err(|f| (None, f))?;
+    let route = request::route(shared, parts, &request::host_name(authority), path).map_err(|f| (None, f))?;
+    let planned = |course| {
+        Ok(Plan {
+            authority,
+            route,
+            course,
+        })
+    };
+    let (upstream, policy, rewrite) = match &route.action {
+        Action::Proxy {
+            upstream,
+            policy,
+            rewrite,
+        } => (upstream, policy, rewrite),
+        Action::Redirect { to, status } => return planned(Course::Redirect(to, *status)),
+        Action::Respond { status, body } => return planned(Course::Respond(*status, body)),
+    };
+    let seen = request::Seen::of(connection, &parts.headers);
+    let sent = routes::sent_path(&route.matches, rewrite.as_ref(), path);
+    let resource = routes::resource(shared.secret, upstream, &sent, parts.uri.query());
+    let mut toward = Toward {
+        policy,
+        https: seen.https,
+        sent,
+        resource,
+        digest: 0,
+    };
+    let client = (authority, path);
+    match request::handling(parts, policy, !no_body) {
+        Handling::Write => planned(Course::Write(toward)),
+        Handling::Pass(reason) => {
+            // R12b: on strong routes what passes is compared with what is stored.
+            if let Some(caching) = policy.caching().filter(|_| policy.is_strong()) {
+                let key = write_key(buffer, route, &seen, parts, client, caching);
+                toward.digest = shared.secret.digest(key).0;
+            }
+            planned(Course::Pass(toward, reason))
+        }
+        Handling::Read(caching) => {
+            let key = write_key(buffer, route, &seen, parts, client, caching);
+            toward.digest = shared.secret.digest(key).0;
+            let found = shared.store.lookup(now, resource, toward.digest, key);
+            let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed);
+            let decision = lookup::decide(now, &read, &found.variants, policy);
+            planned(Course::Read(toward, found, decision))
+        }
+    }
+}
+
+fn write_key<'b>(
+    buffer: &'b mut KeyBuffer,
+    route: &Route,
+    seen: &request::Seen<'_>,
+    parts: &Parts,
+    (authority, path): (&str, &NormalPath<'_>),
+    caching: &Caching,
+) -> &'b [u8] {
+    let key = KeyParts {
+        route: route.id,
+        https: seen.https,
+        forwarded_host: seen.named.as_deref().filter(|named| *named != authority),
+        host: authority,
+        path,
+        query: parts.uri.query(),
+        headers: &parts.headers,
+    };
+    buffer.write(key, &caching.key)
+}
