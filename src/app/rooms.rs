@@ -184,12 +184,13 @@ impl Rooms {
         let mut accepting = JoinSet::new();
         for (door, socket) in sockets {
             let (proxy, at) = (proxy.clone(), Arc::clone(&door));
-            let service = move |peer| {
+            let service = move |peer, interim| {
                 proxy.for_connection(proxy::Peer {
                     address: peer,
                     local: at.address(),
                     listener: Arc::clone(at.listener()),
                     tls: false,
+                    interim: Some(interim),
                 })
             };
             accepting.spawn(accept(door, socket, shared.clone(), service));

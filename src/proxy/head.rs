@@ -66,6 +66,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
             kind: Kind::Read { primary: true },
             deadline: job.deadline,
             before_send: None,
+            on_interim: job.on_interim(),
         };
         let mut answered = match core.pool.call(call).await {
             Ok(answered) => answered,

@@ -176,6 +176,7 @@ impl Fetch {
             },
             deadline: job.deadline.max(core.now().after(MIN_REFRESH)),
             before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
+            on_interim: job.on_interim(),
         };
         core.pool
             .call(call)

@@ -10,6 +10,7 @@ mod flights;
 mod head;
 mod headers;
 mod hit;
+mod interim;
 mod lead;
 mod miss;
 mod outbound;
@@ -22,6 +23,7 @@ mod routes;
 mod write;
 
 pub use body::{AnswerError, Body, BoxError};
+pub use interim::Interim;
 pub use purge::{PurgeError, PurgeTarget};
 
 use crate::config::runtime::{Config, Listener};
@@ -295,6 +297,8 @@ pub struct Peer {
     pub listener: Arc<Listener>,
     /// Whether it came over TLS.
     pub tls: bool,
+    /// Where interim heads for it are left; none: nobody writes them.
+    pub interim: Option<Arc<Interim>>,
 }
 
 /// What is worked out once per connection.

@@ -76,6 +76,7 @@ async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<An
         kind: Kind::Read { primary: strong },
         deadline: job.deadline,
         before_send: None,
+        on_interim: job.on_interim(),
     };
     core.pool.call(call).await
 }

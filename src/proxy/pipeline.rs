@@ -251,6 +251,10 @@ where
         parts.method = Method::GET; // HEAD is served from it, but refreshes nothing
     }
     let connection = Arc::clone(connection);
+    // A refresh is nobody's request any more.
+    let speaks_1xx = parts.version == Version::HTTP_11 && !matches!(next, Next::Refresh(_));
+    let interim = connection.peer.interim.as_ref().filter(|_| speaks_1xx);
+    let interim = interim.map(|interim| interim.turn());
     let (max, stall) = (connection.peer.listener.max_body, connection.peer.listener.body_timeout);
     let job = Job {
         connection,
@@ -267,6 +271,7 @@ where
         start,
         deadline,
         request_id: OnceLock::new(),
+        interim,
         _in_flight: guard.clone(),
     };
     let (core, job) = (Arc::clone(core), Arc::new(job));

@@ -2,6 +2,7 @@
 //! resource and its key. Whoever comes later reads, and parses nothing again.
 
 use super::error::Fault;
+use super::interim::Turn;
 use super::routes::{self, Question};
 use super::{Asked, ConnectionInfo, InFlight, Shared};
 use crate::config::runtime::Route;
@@ -11,7 +12,7 @@ use crate::core::policy::{Caching, Contract, Policy};
 use crate::core::reason::FetchReason;
 use crate::core::time::{MonoTime, Span};
 use crate::store::ResourceId;
-use crate::upstream::Answered;
+use crate::upstream::{Answered, OnInterim};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -282,6 +283,8 @@ pub(super) struct Job {
     pub(super) deadline: MonoTime,
     /// The `X-Request-Id` made for it, once, when a node was first to be asked and the client had sent none.
     pub(super) request_id: OnceLock<HeaderValue>,
+    /// The right to send its client interim heads; none on HTTP/1.0 (RFC 9110 s15.2).
+    pub(super) interim: Option<Turn>,
     /// Its place among the route's `max_in_flight`: detached work keeps it when its client has left.
     pub(super) _in_flight: Option<Arc<InFlight>>,
 }
@@ -295,6 +298,12 @@ impl Job {
             start: self.start,
             request_id: &self.request_id,
         }
+    }
+
+    /// What becomes of a node's interim heads.
+    pub(super) fn on_interim(&self) -> Option<OnInterim> {
+        let turn = self.interim.clone()?;
+        Some(Arc::new(move |status, fields| turn.pass_on(status, fields)))
     }
 
     /// The time left until the deadline.

@@ -68,6 +68,7 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
         kind: Kind::Write { repeatable },
         deadline: job.deadline,
         before_send: None,
+        on_interim: job.on_interim(),
     };
     let told = match core.pool.call(call).await {
         Err(e) => {

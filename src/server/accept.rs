@@ -4,6 +4,7 @@
 use super::connection::{self, Shared};
 use super::drain::Phase;
 use crate::config::runtime::{Bind, Listener};
+use crate::proxy::Interim;
 use crate::world::{BindOptions, Listener as Socket, Net, Stream};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -162,10 +163,10 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 }
 
 /// Accepts on one socket until the drain closes it, and serves each connection in a task of its own on the current runtime.
-/// `service` makes the service of a connection from its peer's address.
+/// `service` makes the service of a connection from its peer's address and the place where it leaves interim heads.
 pub async fn accept<M, S, B>(door: Arc<Door>, mut socket: Box<dyn Socket>, shared: Shared, service: M)
 where
-    M: Fn(SocketAddr) -> S,
+    M: Fn(SocketAddr, Arc<Interim>) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
@@ -179,9 +180,11 @@ where
             tracing::debug!(listener = %door.listener.name, %peer, "refused: max_connections are open");
             return;
         };
-        let (builder, shared, service) = (builder.clone(), shared.clone(), service(peer));
+        let interim = Arc::new(Interim::default());
+        let service = service(peer, Arc::clone(&interim));
+        let (builder, shared) = (builder.clone(), shared.clone());
         shared.drain.clone().connections().spawn(async move {
-            connection::serve(stream, &builder, &place.0.listener, &shared, service).await;
+            connection::serve(stream, &builder, &place.0.listener, &shared, interim, service).await;
         });
     };
     // Leaving waits for this loop too: the last connections are spawned after the phase has changed.

@@ -5,10 +5,12 @@
 //! sending. Requests and their bodies' own limits belong to the service.
 
 use super::drain::{Drain, Phase};
+use super::informational::Informing;
 use super::watch::{Marks, Stage, Watch, Watched};
 use crate::config::runtime::Listener;
 use crate::core::reason::Outcome;
 use crate::core::time::MonoTime;
+use crate::proxy::Interim;
 use crate::telemetry::metrics::Metrics;
 use crate::world::{Clock, Stream};
 use bytes::Bytes;
@@ -92,20 +94,26 @@ enum End {
     Over,
 }
 
-/// Serves one connection to its end. Dropping the future closes it at once.
-pub async fn serve<S, B>(io: Stream, builder: &http1::Builder, listener: &Listener, shared: &Shared, service: S)
-where
+/// Serves one connection to its end; what the service leaves in `interim` is written before its final heads. Dropping the future closes it at once.
+pub async fn serve<S, B>(
+    io: Stream,
+    builder: &http1::Builder,
+    listener: &Listener,
+    shared: &Shared,
+    interim: Arc<Interim>,
+    service: S,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Watch::new(Arc::clone(&interim)));
     let answering = Answering {
         service: RefCell::new(service),
         watch: Arc::clone(&watch),
         drain: Arc::clone(&shared.drain),
     };
-    let io = TokioIo::new(Watched::new(io, Arc::clone(&watch)));
+    let io = TokioIo::new(Informing::new(Watched::new(io, Arc::clone(&watch)), interim));
     let mut connection = builder.serve_connection(io, answering);
     let end = drive(&mut connection, &watch, listener, shared).await;
     let marks = watch.marks();
@@ -113,7 +121,7 @@ where
         count_failure(error, &shared.metrics);
     }
     tracing::debug!(listener = %listener.name, ?end, "connection ended");
-    let mut io = connection.into_parts().io.into_inner().into_inner();
+    let mut io = connection.into_parts().io.into_inner().into_inner().into_inner();
     match end {
         End::Closed | End::Failed(_) if !marks.has_ended() => linger(&mut io).await,
         End::HeadTimedOut if marks.stage() == Stage::Head => {
@@ -130,7 +138,7 @@ where
 
 /// Polls the connection until it ends, times out, or is told to.
 async fn drive<S, B>(
-    connection: &mut http1::Connection<TokioIo<Watched<Stream>>, Answering<S>>,
+    connection: &mut http1::Connection<TokioIo<Informing<Watched<Stream>>>, Answering<S>>,
     watch: &Watch,
     listener: &Listener,
     shared: &Shared,
@@ -348,6 +356,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.inner.poll(cx));
+        this.watch.answered();
         if this.drain.is_draining() {
             response
                 .headers_mut()

@@ -7,4 +7,5 @@
 pub mod accept;
 pub mod connection;
 pub mod drain;
+mod informational;
 mod watch;

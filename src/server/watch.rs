@@ -4,6 +4,7 @@
 //!
 //! All of it happens inside one task; the atomic is there because the pieces must be `Send`, and every access is relaxed.
 
+use crate::proxy::Interim;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,7 +34,11 @@ const EPOCH: u32 = 0b1_0000;
 
 /// The marks of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Watch(AtomicU32);
+pub(super) struct Watch {
+    marks: AtomicU32,
+    /// Where the service leaves interim heads for the request it works on.
+    interim: Arc<Interim>,
+}
 
 /// The marks at one moment. Different marks mean that something happened in between.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -59,17 +64,31 @@ impl Marks {
 }
 
 impl Watch {
+    pub(super) fn new(interim: Arc<Interim>) -> Self {
+        Self {
+            marks: AtomicU32::default(),
+            interim,
+        }
+    }
+
     pub(super) fn marks(&self) -> Marks {
-        Marks(self.0.load(Ordering::Relaxed))
+        Marks(self.marks.load(Ordering::Relaxed))
     }
 
     fn change(&self, change: impl FnOnce(u32) -> u32) {
-        self.0.store(change(self.0.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.marks
+            .store(change(self.marks.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// A head is complete and its request is being answered.
     pub(super) fn busy(&self) {
         self.change(|marks| marks | STAGE);
+        self.interim.begin();
+    }
+
+    /// The service has answered.
+    pub(super) fn answered(&self) {
+        self.interim.answered();
     }
 
     /// The answer's body was handed over to the end, or given up. The epoch tells this idle time from the one before.

@@ -4,7 +4,7 @@
 //! must not lose a write runs the call in a task of its own (R21).
 
 use super::body::{NodeBody, OutBody};
-use super::call::{Answered, Call, Kind};
+use super::call::{Answered, Call, Kind, OnInterim};
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
 use super::link::{Broken, Link};
@@ -46,6 +46,7 @@ struct Progress<'a> {
     nature: Nature,
     deadline: MonoTime,
     before_send: Option<Box<dyn FnOnce() + Send>>,
+    on_interim: Option<OnInterim>,
     /// The request; none while an attempt has it, and for good when it cannot be sent again.
     request: Option<Request<OutBody>>,
     tried: Tried,
@@ -74,6 +75,7 @@ impl Pool {
             },
             deadline: call.deadline,
             before_send: call.before_send,
+            on_interim: call.on_interim,
             request: Some(request(call.parts, call.body)),
             tried: Tried::new(),
             made: 0,
@@ -194,6 +196,9 @@ impl Pool {
             }
             if let Some(host) = progress.one.host(node) {
                 request.headers_mut().insert(HOST, host.clone());
+            }
+            if let Some(told) = progress.on_interim.clone() {
+                hyper::ext::on_informational(&mut request, move |head| told(head.status(), head.headers()));
             }
             if let Some(before_send) = progress.before_send.take() {
                 before_send();

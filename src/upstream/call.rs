@@ -3,6 +3,11 @@
 use super::body::{NodeBody, OutBody};
 use crate::core::time::MonoTime;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use std::sync::Arc;
+
+/// Is told every interim head (1xx) of a node before the final one, of every attempt. Must not wait.
+pub type OnInterim = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
 /// A request to an upstream.
 pub struct Call {
@@ -20,6 +25,8 @@ pub struct Call {
     /// Runs once, before the first byte could reach any connection, and never again for a retry (R8). Dropped unrun when nothing was
     /// ever about to be sent.
     pub before_send: Option<Box<dyn FnOnce() + Send>>,
+    /// Who is told interim heads.
+    pub on_interim: Option<OnInterim>,
 }
 
 /// What a request is, which decides where it may go and whether it may be repeated.

@@ -22,7 +22,7 @@ mod signal;
 mod tests;
 
 pub use body::{BoxBody, NodeBody, OutBody};
-pub use call::{Answered, Call, Kind};
+pub use call::{Answered, Call, Kind, OnInterim};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};
 
 use crate::config::runtime::{Balance, Config, HostHeader, Mode, Upstream};

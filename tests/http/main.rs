@@ -21,6 +21,7 @@ mod failover;
 mod failures;
 mod gate;
 mod harness;
+mod interim;
 mod matching;
 mod naming;
 mod operations;

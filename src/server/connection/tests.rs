@@ -128,7 +128,15 @@ impl Client {
         });
         let served = drain.connections().spawn(async move {
             let listener = listener();
-            serve(Box::new(far), &protocol(&listener), &listener, &shared, service).await;
+            serve(
+                Box::new(far),
+                &protocol(&listener),
+                &listener,
+                &shared,
+                Arc::default(),
+                service,
+            )
+            .await;
         });
         Self {
             io,

@@ -367,6 +367,7 @@ impl Rig {
             kind,
             deadline: self.now().after(Span::from_secs(60)),
             before_send: None,
+            on_interim: None,
         }
     }
 

@@ -1,0 +1,278 @@
+//! Interim answers (1xx, RFC 9110 s15.2) on their way to a client: 102 and 103 of a node reach the HTTP/1.1 client whose request they
+//! belong to, before its final head. They are hints: never stored, never shared with followers, dropped rather than waited for.
+//!
+//! hyper's server cannot send them. So a node's interim heads are left here, encoded, and the connection's I/O wrapper
+//! (`server/informational`) writes them when that is safe. Whoever leaves one never waits: what a slow client has not taken is bounded, and the rest
+//! is dropped.
+//!
+//! Invariant: a head that was left for one request is never written for another. Every request of a connection is a *turn* with a number
+//! of its own; the writer discards what was left for a turn that is over.
+
+use super::headers;
+use crate::core::http::hop;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode, Version};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+
+/// The most interim heads that one request's client is sent: a job that reports its progress every quarter of a minute does so for a
+/// quarter of an hour.
+const MAX_HEADS: usize = 64;
+
+/// The most bytes that wait for a client: one head at the limit of common servers.
+const MAX_WAITING_BYTES: usize = 16 * 1024;
+
+/// Where one connection's interim heads wait to be written. One side is the service, which leaves them; the other its I/O wrapper.
+#[derive(Debug, Default)]
+pub struct Interim {
+    /// The turn's number, and in the lowest bit whether its final answer is still awaited. Changed by the connection's task only.
+    turn: AtomicU64,
+    /// Something waits; a hint for the writer, so that an answer without interim heads takes no lock.
+    waits: AtomicBool,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Whose heads these are.
+    turn: u64,
+    /// How many were taken in for it.
+    heads: usize,
+    /// Those that are not written yet.
+    bytes: Vec<u8>,
+    /// The connection's task, while it waits for the final answer.
+    task: Option<Waker>,
+}
+
+const AWAITED: u64 = 1;
+
+impl Interim {
+    /// A request's head is in, and its answer awaited. For the connection's task.
+    pub fn begin(&self) {
+        let next = (self.turn.load(Ordering::Relaxed) | AWAITED).wrapping_add(AWAITED) | AWAITED;
+        self.turn.store(next, Ordering::Release);
+    }
+
+    /// Its final answer is about to be written: nothing may be left for it any more. For the connection's task.
+    pub fn answered(&self) {
+        self.turn
+            .store(self.turn.load(Ordering::Relaxed) & !AWAITED, Ordering::Release);
+    }
+
+    /// Whether the final answer is awaited.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.turn.load(Ordering::Relaxed) & AWAITED != 0
+    }
+
+    /// The number of the current turn, never 0.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed) | AWAITED
+    }
+
+    /// Whether something waits to be written.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+
+    /// Moves what waits for the current turn behind `out`, and discards what waits for another. With `task`, it is woken for the next.
+    pub fn take(&self, out: &mut Vec<u8>, task: Option<&Waker>) {
+        let mut waiting = self.waiting.lock();
+        self.waits.store(false, Ordering::Relaxed);
+        if waiting.turn == self.number() {
+            out.append(&mut waiting.bytes);
+        }
+        waiting.bytes.clear();
+        if let Some(task) = task
+            && !waiting.task.as_ref().is_some_and(|known| known.will_wake(task))
+        {
+            waiting.task = Some(task.clone());
+        }
+    }
+
+    /// The right to leave heads for the request at hand.
+    pub(crate) fn turn(self: &Arc<Self>) -> Turn {
+        Turn {
+            interim: Arc::clone(self),
+            number: self.number(),
+        }
+    }
+
+    fn leave(&self, turn: u64, status: StatusCode, fields: &HeaderMap) {
+        let mut waiting = self.waiting.lock();
+        if self.turn.load(Ordering::Acquire) != turn {
+            return;
+        }
+        if waiting.turn != turn {
+            waiting.turn = turn;
+            waiting.heads = 0;
+            waiting.bytes.clear();
+        }
+        let before = waiting.bytes.len();
+        if waiting.heads >= MAX_HEADS {
+            return;
+        }
+        encode(status, fields, &mut waiting.bytes);
+        if waiting.bytes.len() > MAX_WAITING_BYTES {
+            waiting.bytes.truncate(before);
+            return;
+        }
+        waiting.heads += 1;
+        self.waits.store(true, Ordering::Release);
+        let task = waiting.task.take();
+        drop(waiting);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+/// One request's right to have interim heads sent to its client. It ends with the final answer, and outlives the connection harmlessly.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    interim: Arc<Interim>,
+    number: u64,
+}
+
+impl Turn {
+    /// Passes on a node's interim head, unless it is one of those that concern us alone: `100 Continue` (our own server asks for the
+    /// body) and `101 Switching Protocols` (which we never ask for). Never waits.
+    pub(crate) fn pass_on(&self, status: StatusCode, fields: &HeaderMap) {
+        if !status.is_informational() || matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+            return;
+        }
+        let mut fields = fields.clone();
+        headers::from_node(&mut fields);
+        fields.remove(CONTENT_LENGTH); // RFC 9110 s8.6: there is none in a 1xx
+        hop::append_via(&mut fields, Version::HTTP_11);
+        self.interim.leave(self.number, status, &fields);
+    }
+}
+
+fn encode(status: StatusCode, fields: &HeaderMap, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in fields {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use http::HeaderValue;
+
+    const HINTS: StatusCode = StatusCode::EARLY_HINTS;
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn taken(interim: &Interim) -> String {
+        let mut out = Vec::new();
+        interim.take(&mut out, None);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn rfc9110_s15_2_a_head_is_passed_on_without_what_belongs_to_the_nodes_connection() {
+        let interim = Arc::new(Interim::default());
+        interim.begin();
+        let lines = [
+            ("link", "</a.css>; rel=preload"),
+            ("link", "</b.js>; rel=preload"),
+            ("connection", "x-private"),
+            ("x-private", "1"),
+            ("content-length", "4"),
+            ("transfer-encoding", "chunked"),
+            ("tidegate-consistency", "strong;proof=validated"),
+        ];
+        interim.turn().pass_on(HINTS, &fields(&lines));
+        assert!(interim.has_waiting());
+        assert_eq!(
+            taken(&interim),
+            "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nlink: </b.js>; rel=preload\r\nvia: 1.1 tidegate\r\n\r\n"
+        );
+        assert!(!interim.has_waiting());
+        interim
+            .turn()
+            .pass_on(StatusCode::from_u16(199).unwrap(), &HeaderMap::new());
+        assert_eq!(taken(&interim), "HTTP/1.1 199 \r\nvia: 1.1 tidegate\r\n\r\n");
+    }
+
+    #[test]
+    fn what_concerns_us_alone_and_what_is_final_is_not_passed_on() {
+        let interim = Arc::new(Interim::default());
+        interim.begin();
+        for status in [StatusCode::CONTINUE, StatusCode::SWITCHING_PROTOCOLS, StatusCode::OK] {
+            interim.turn().pass_on(status, &HeaderMap::new());
+            assert!(!interim.has_waiting(), "{status}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_for_a_request_that_was_answered_or_not_begun() {
+        let interim = Arc::new(Interim::default());
+        interim.turn().pass_on(HINTS, &HeaderMap::new());
+        assert!(!interim.has_waiting(), "no request yet");
+        interim.begin();
+        let turn = interim.turn();
+        interim.answered();
+        turn.pass_on(HINTS, &HeaderMap::new());
+        interim.begin();
+        turn.pass_on(HINTS, &HeaderMap::new());
+        assert!(!interim.has_waiting(), "its request is over");
+    }
+
+    #[test]
+    fn what_was_left_for_one_request_is_never_taken_for_another() {
+        let interim = Arc::new(Interim::default());
+        interim.begin();
+        interim.turn().pass_on(HINTS, &fields(&[("x-of", "one")]));
+        interim.answered();
+        assert!(interim.has_waiting(), "its final head may still follow it");
+        interim.begin();
+        assert_eq!(taken(&interim), "");
+        interim.turn().pass_on(HINTS, &fields(&[("x-of", "two")]));
+        interim.answered();
+        assert!(taken(&interim).contains("x-of: two"), "before its own final head");
+    }
+
+    #[test]
+    fn heads_and_the_bytes_that_wait_are_bounded() {
+        let interim = Arc::new(Interim::default());
+        interim.begin();
+        let large = "x".repeat(MAX_WAITING_BYTES - 200);
+        interim.turn().pass_on(HINTS, &fields(&[("x-large", &large)]));
+        interim.turn().pass_on(HINTS, &fields(&[("x-larger", &large)]));
+        interim.turn().pass_on(HINTS, &fields(&[("x-small", "1")]));
+        let out = taken(&interim);
+        assert!(out.contains("x-large:") && !out.contains("x-larger:") && out.contains("x-small:"));
+        let mut came = 2;
+        for _ in 0..2 * MAX_HEADS {
+            interim.turn().pass_on(HINTS, &HeaderMap::new());
+            came += taken(&interim).matches("103").count();
+        }
+        assert_eq!(came, MAX_HEADS);
+        interim.begin();
+        interim.turn().pass_on(HINTS, &HeaderMap::new());
+        assert!(interim.has_waiting(), "the next request starts anew");
+    }
+}
