@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// Longer spans are refused: no timer or age means anything beyond it, and sums stay far from overflow.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Longer spans are refused: sums stay far from overflow. A bound must be able to cover the largest `Age` there is, 2^31 s.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
-/// A span of time such as `250ms`, `30s`, `1h 30m`, as the humantime crate reads it, at most ten years.
+/// A span of time such as `250ms`, `30s`, `1h 30m`, as the humantime crate reads it, at most a hundred years.
 ///
 /// # Errors
 /// A sentence that says what is wrong and what a duration looks like.
@@ -18,7 +18,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text)
         .map_err(|_| format!("expected a duration like \"250ms\", \"30s\" or \"1h\", found \"{text}\""))?;
     if span > LONGEST {
-        return Err(format!("\"{text}\" is longer than ten years"));
+        return Err(format!("\"{text}\" is longer than a hundred years"));
     }
     Ok(span)
 }
@@ -141,7 +141,7 @@ mod tests {
             (duration("soon").unwrap_err(), "expected a duration"),
             (duration("-1s").unwrap_err(), "expected a duration"),
             (duration("99999999999999999999s").unwrap_err(), "expected a duration"),
-            (duration("11years").unwrap_err(), "ten years"),
+            (duration("101years").unwrap_err(), "a hundred years"),
             (size("64MB").unwrap_err(), "did you mean \"64MiB\""),
             (size("64").unwrap_err(), "\"64B\""),
             (size("big").unwrap_err(), "expected a size"),

@@ -171,7 +171,8 @@ pub fn without_default_port(host: &str, https: bool) -> &str {
         .unwrap_or(host)
 }
 
-/// Whether a request carries credentials that its key does not hold (R14): `Authorization`, or a cookie that is not in the key.
+/// Whether a request carries credentials that its key does not hold (R14): `Authorization`, or a cookie that is neither in the key nor
+/// one that the route's owner says does not count.
 #[must_use]
 pub fn has_unkeyed_credentials(headers: &HeaderMap, rules: &KeyRules) -> bool {
     if headers.contains_key(AUTHORIZATION) && !rules.headers.contains(&AUTHORIZATION) {
@@ -179,7 +180,10 @@ pub fn has_unkeyed_credentials(headers: &HeaderMap, rules: &KeyRules) -> bool {
     }
     headers.contains_key(COOKIE)
         && !rules.headers.contains(&COOKIE)
-        && cookies(headers).any(|(name, _)| !rules.cookies.iter().any(|keyed| keyed.as_bytes() == name))
+        && cookies(headers).any(|(name, _)| {
+            !rules.cookies.iter().any(|keyed| keyed.as_bytes() == name)
+                && !rules.cookies_ignore.iter().any(|pattern| ignores(pattern, name))
+        })
 }
 
 /// The query by the route's rules: all of it, or the parameters that count, in their order. A first byte tells an absent query from
@@ -202,18 +206,25 @@ fn write_query(query: Option<&str>, rules: &KeyRules, out: &mut Vec<u8>) {
             .query
             .as_ref()
             .is_none_or(|only| only.iter().any(|other| other == name));
-        if opaque || chosen && !rules.query_ignore.iter().any(|pattern| ignores(pattern, name)) {
+        if opaque
+            || chosen
+                && !rules
+                    .query_ignore
+                    .iter()
+                    .any(|pattern| ignores(pattern, name.as_bytes()))
+        {
             out.push(b'&');
             out.extend_from_slice(parameter.as_bytes());
         }
     }
 }
 
-/// Whether a pattern of `query_ignore` covers a parameter; a trailing `*` covers any ending.
-fn ignores(pattern: &str, name: &str) -> bool {
-    pattern
-        .strip_suffix('*')
-        .map_or_else(|| pattern == name, |prefix| name.starts_with(prefix))
+/// Whether a pattern of `query_ignore` or `cookies_ignore` covers a name; a trailing `*` covers any ending.
+fn ignores(pattern: &str, name: &[u8]) -> bool {
+    pattern.strip_suffix('*').map_or_else(
+        || pattern.as_bytes() == name,
+        |prefix| name.starts_with(prefix.as_bytes()),
+    )
 }
 
 /// A field's lines joined; nothing at all when it is absent.

@@ -107,6 +107,9 @@ pub struct KeyRules {
     pub headers: Vec<HeaderName>,
     /// Cookies in the key, by name.
     pub cookies: Vec<String>,
+    /// Cookies that the owner says do not change an answer: not in the key, and no credentials (R14). A trailing `*` matches any
+    /// ending; what `cookies` names is in the key all the same.
+    pub cookies_ignore: Vec<String>,
 }
 
 impl Policy {

@@ -6,7 +6,7 @@ use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
 use super::{Core, hit, outbound, routes};
-use crate::core::consistency::write::judge;
+use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::reason::{FetchReason, Outcome, WriteOutcome};
@@ -92,7 +92,8 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
                 guard.end(WriteEnd::Applied);
                 return;
             }
-            let open = end(&core, &job, &answered, outcome, guard);
+            let failed = is_failure(answered.parts.status, complete, answered.after_maybe_applied);
+            let open = end(&core, &job, &answered, (outcome, failed), guard);
             Ok((answered, open))
         }
     };
@@ -101,7 +102,14 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
 }
 
 /// Ends the write at the gate, before its answer goes anywhere. Returns what still has to happen when its connection closes.
-fn end(core: &Core, job: &Job, answered: &Answered, outcome: WriteOutcome, guard: WriteGuard) -> Option<OpenWrite> {
+/// `ended`: how, and whether an unknown outcome is the node's own failure.
+fn end(
+    core: &Core,
+    job: &Job,
+    answered: &Answered,
+    ended: (WriteOutcome, bool),
+    guard: WriteGuard,
+) -> Option<OpenWrite> {
     let store = &core.shared.store;
     if Rule::R12.holds() {
         // After any 2xx or 3xx, a 202 too: whatever it made may be there already.
@@ -109,10 +117,11 @@ fn end(core: &Core, job: &Job, answered: &Answered, outcome: WriteOutcome, guard
             store.drop_resource(resource); // R12
         }
     }
-    match outcome {
+    match ended.0 {
         WriteOutcome::Applied => guard.end(WriteEnd::Applied),
         WriteOutcome::Rejected => guard.end(WriteEnd::Rejected),
         WriteOutcome::NotApplied => guard.end(WriteEnd::NotSent),
+        WriteOutcome::Unknown if ended.1 => guard.end(WriteEnd::Failed),
         WriteOutcome::Unknown => guard.end(WriteEnd::UnknownOpen), // R11
     }
 }

@@ -310,7 +310,7 @@ impl Store {
         }
     }
 
-    /// The connection of a write that ended as [`WriteEnd::UnknownOpen`] has closed.
+    /// The connection of a write that ended with it open has closed.
     fn write_closed(&self, resources: &[(ResourceId, String)], at: MonoTime) {
         for (resource, _) in resources {
             let settled_at = self.unsettled.settled_at(resource.upstream, at);
@@ -327,7 +327,8 @@ impl Store {
                 WriteEnd::Applied => Ended::Applied,
                 WriteEnd::Rejected => Ended::Rejected,
                 WriteEnd::NotSent => Ended::NotSent,
-                WriteEnd::UnknownOpen if unsettles => Ended::UnknownOpen,
+                WriteEnd::UnknownOpen | WriteEnd::Failed if unsettles => Ended::UnknownOpen,
+                WriteEnd::Failed => Ended::Failed,
                 WriteEnd::UnknownOpen => Ended::Unknown {
                     settled_at: MonoTime::default(),
                 },
@@ -340,7 +341,12 @@ impl Store {
             } else {
                 ended
             };
-            if !unsettles && matches!(end, WriteEnd::UnknownOpen | WriteEnd::UnknownClosed(_)) {
+            if !unsettles
+                && matches!(
+                    end,
+                    WriteEnd::UnknownOpen | WriteEnd::UnknownClosed(_) | WriteEnd::Failed
+                )
+            {
                 self.untracked.store(true, Ordering::Release);
             }
             let gone = self.index.end(now, resource.digest, ended);

@@ -46,7 +46,7 @@ impl UnsettledList {
             Ended::Unknown { settled_at } => settled_at,
             // The record is disturbed until the close is told, however late; for the others this is a floor.
             Ended::UnknownOpen => self.settled_at(resource.upstream, now),
-            Ended::Applied | Ended::Rejected | Ended::NotSent => return ended,
+            Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::Failed => return ended,
         };
         let mut listed = self.listed.lock();
         if listed.len() < self.max || listed.contains_key(&resource) {
@@ -59,7 +59,7 @@ impl UnsettledList {
             Ended::Unknown { .. } => Ended::Unknown {
                 settled_at: MonoTime::default(),
             },
-            Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::UnknownOpen => ended,
+            Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::Failed | Ended::UnknownOpen => ended,
         }
     }
 

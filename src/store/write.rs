@@ -14,6 +14,9 @@ pub enum WriteEnd {
     Rejected,
     /// It never reached an application.
     NotSent,
+    /// The node's own 5xx to the whole of it, and its connection is still open. Where strong routes can read the resource this is
+    /// [`WriteEnd::UnknownOpen`]; elsewhere what is stored stays.
+    Failed,
     /// Unknown, and its connection closed at this instant.
     UnknownClosed(MonoTime),
     /// Unknown, and its connection is still open; its [`OpenWrite`] says when it closes.
@@ -50,12 +53,12 @@ impl WriteGuard {
         &self.resources
     }
 
-    /// Ends the write, before its final status line goes out (R10). After [`WriteEnd::UnknownOpen`], and only then, there is an
-    /// [`OpenWrite`] to hold until its connection has closed.
+    /// Ends the write, before its final status line goes out (R10). After [`WriteEnd::UnknownOpen`] and [`WriteEnd::Failed`], and only
+    /// then, there is an [`OpenWrite`] to hold until its connection has closed.
     pub fn end(mut self, end: WriteEnd) -> Option<OpenWrite> {
         self.ended = true;
         self.store.end_write(&self.resources, end);
-        (end == WriteEnd::UnknownOpen).then(|| OpenWrite {
+        matches!(end, WriteEnd::UnknownOpen | WriteEnd::Failed).then(|| OpenWrite {
             store: Arc::clone(&self.store),
             resources: std::mem::take(&mut self.resources),
         })

@@ -99,6 +99,7 @@ fn conformance_honours_the_origin_and_nothing_else() {
     };
     assert_eq!((caching.ttl, caching.origin_ttl), (None, OriginTtl::Honor));
     assert!(caching.store_set_cookie && !caching.shared_auth);
+    assert_eq!(caching.key.cookies_ignore, ["*"]);
     assert!(
         bounded.max_staleness.as_secs() >= 7 * 86_400,
         "longer than any lifetime in the suite"

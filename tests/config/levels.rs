@@ -162,11 +162,12 @@ fn r19_an_upstream_settles_after_the_longest_of_its_strong_routes() {
 fn key_rules_and_switches_reach_the_contract() {
     let text = inline(
         "weak",
-        "key = { query_ignore = [\"utm_*\", \"*\"], query = [\"page\"], headers = [\"Accept-Language\"], cookies = [\"lang\"] }\nstore_set_cookie = true\nshared_auth = true\nmax_object = \"1KiB\"\nidempotency_header = \"Idempotency-Key\"",
+        "key = { query_ignore = [\"utm_*\", \"*\"], query = [\"page\"], headers = [\"Accept-Language\"], cookies = [\"lang\"], cookies_ignore = [\"_ga*\", \"*\"] }\nstore_set_cookie = true\nshared_auth = true\nmax_object = \"1KiB\"\nidempotency_header = \"Idempotency-Key\"",
     );
     let policy = policy(&text);
     let caching = policy.caching().unwrap();
     assert_eq!(caching.key.query_ignore, ["utm_*", "*"]);
+    assert_eq!(caching.key.cookies_ignore, ["_ga*", "*"]);
     assert_eq!(caching.key.query.as_deref(), Some(&["page".to_owned()][..]));
     assert_eq!(caching.key.headers, ["accept-language"]);
     assert_eq!(caching.key.cookies, ["lang"]);

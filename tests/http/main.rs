@@ -17,6 +17,7 @@ mod asking;
 mod collapse;
 mod eventual;
 mod exclusive;
+mod failed_writes;
 mod failover;
 mod failures;
 mod gate;

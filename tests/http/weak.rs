@@ -242,6 +242,19 @@ async fn r14_credentials_share_only_what_the_origin_permits() {
 }
 
 #[tokio::test]
+async fn r14_cookies_that_do_not_count_are_no_credentials() {
+    let ignoring = "consistency = \"weak\"\nttl = \"1h\"\nkey = { cookies_ignore = [\"_ga*\"] }";
+    for (reused, credentials) in [
+        (true, ("Cookie", "_ga=1; _ga_2=x")),
+        (false, ("Cookie", "_ga=1; sid=7")),
+        (false, ("Authorization", "Basic eA==")),
+    ] {
+        let got = is_reused(ignoring, &[credentials], (200, &[])).await;
+        assert_eq!(got, reused, "{credentials:?}");
+    }
+}
+
+#[tokio::test]
 async fn r14_an_answer_stored_for_one_is_not_served_to_one_with_credentials() {
     let mut origin = Origin::start().await;
     let proxy = before(&origin, WEAK).await;

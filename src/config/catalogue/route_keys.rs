@@ -108,6 +108,12 @@ const KEY: &[Key] = &[
     bare("query", TEXTS, "When set, only these query parameters."),
     key("headers", TEXTS, "[]", "Request fields to add."),
     key("cookies", TEXTS, "[]", "Cookies to add, by name."),
+    key(
+        "cookies_ignore",
+        TEXTS,
+        "[]",
+        "Cookies that do not change an answer: their requests share. A trailing `*` matches any ending.",
+    ),
 ];
 
 pub(super) const ROUTE: &[Key] = &[

@@ -325,6 +325,7 @@ fn key_rules(table: &Table, sink: &mut Sink) -> KeyRules {
     let query_ignore = names("query_ignore", true);
     let query = names("query", false);
     let cookies = names("cookies", false);
+    let cookies_ignore = names("cookies_ignore", true);
     let query = key.get("query").is_some().then_some(query);
     if query.is_some() && !query_ignore.is_empty() {
         sink.warn(
@@ -337,6 +338,7 @@ fn key_rules(table: &Table, sink: &mut Sink) -> KeyRules {
         query,
         headers,
         cookies,
+        cookies_ignore,
     }
 }
 

@@ -183,7 +183,7 @@ impl<E: Entry + Clone> Gate<E> {
         match ended {
             Ended::Unknown { settled_at } => self.unsettled_until = self.unsettled_until.max(settled_at), // R11
             Ended::UnknownOpen => self.open += 1,
-            Ended::Applied | Ended::Rejected | Ended::NotSent => {}
+            Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::Failed => {}
         }
         self.kill(); // R3: a fill that began during the write may have read the old value
         self.writers = if Rule::R3.holds() {

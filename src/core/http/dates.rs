@@ -1,9 +1,10 @@
-//! Dates of HTTP (RFC 9110 s5.6.7): IMF-fixdate, RFC 850, asctime; the wrong case is tolerated, any other zone or shape is not a date.
+//! Dates of HTTP (RFC 9110 s5.6.7): IMF-fixdate, RFC 850, asctime; the wrong case and the name of another weekday are tolerated, any
+//! other zone or shape is not a date.
 
 use crate::core::http::syntax::{Single, single, trim_ows};
 use crate::core::time::WallTime;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The last second of the year 9999, the end of what the formats can say.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -50,7 +51,10 @@ pub fn parse(value: &[u8]) -> Option<WallTime> {
     text.copy_from_slice(value);
     fix_case(text);
     let text = std::str::from_utf8(text).ok()?;
-    let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let at = httpdate::parse_http_date(text)
+        .ok()
+        .or_else(|| of_its_own_weekday(text))?;
+    let since = at.duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok().map(WallTime::from_millis)
 }
 
@@ -60,6 +64,28 @@ pub fn format(at: WallTime) -> HeaderValue {
     let seconds = u64::try_from(at.as_millis()).unwrap_or(0) / 1000;
     let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND)));
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+}
+
+/// The weekday says nothing that the rest does not: a date under the name of another weekday is read as if it had its own.
+fn of_its_own_weekday(text: &str) -> Option<SystemTime> {
+    const SHORT: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    const LONG: [&str; 7] = [
+        "Monday",
+        "Tuesday",
+        "Wednesday",
+        "Thursday",
+        "Friday",
+        "Saturday",
+        "Sunday",
+    ];
+    let (name, rest) = text.split_at_checked(text.find([',', ' '])?)?;
+    let names = if name.len() == 3 { SHORT } else { LONG };
+    if !names.contains(&name) {
+        return None;
+    }
+    names
+        .iter()
+        .find_map(|name| httpdate::parse_http_date(&format!("{name}{rest}")).ok())
 }
 
 /// Every word as the formats spell it: a capital and small letters, but `GMT`.
@@ -113,7 +139,24 @@ mod tests {
             ("two spaces", "Sun, 06  Nov 1994 08:49:37 GMT", None),
             ("periods in the time", "Sun, 06 Nov 1994 08.49.37 GMT", None),
             ("an hour of one digit", "Sun, 06 Nov 1994 8:49:37 GMT", None),
-            ("the wrong weekday", "Mon, 06 Nov 1994 08:49:37 GMT", None),
+            (
+                "the name of another weekday",
+                "Mon, 06 Nov 1994 08:49:37 GMT",
+                Some(SUNDAY),
+            ),
+            (
+                "another weekday in RFC 850",
+                "Friday, 06-Nov-94 08:49:37 GMT",
+                Some(SUNDAY),
+            ),
+            ("another weekday in asctime", "Thu Nov  6 08:49:37 1994", Some(SUNDAY)),
+            ("no weekday at all", "Xyz, 06 Nov 1994 08:49:37 GMT", None),
+            (
+                "a long weekday in an IMF-fixdate",
+                "Sunday, 06 Nov 1994 08:49:37 GMT",
+                None,
+            ),
+            ("a short weekday in RFC 850", "Sun, 06-Nov-94 08:49:37 GMT", None),
             ("a day that is not", "Thu, 30 Feb 1995 08:49:37 GMT", None),
             ("zero", "0", None),
             ("nothing", "", None),

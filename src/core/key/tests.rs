@@ -309,7 +309,43 @@ fn r14_credentials_that_the_key_does_not_hold() {
         headers: vec![AUTHORIZATION, COOKIE],
         ..rules()
     };
+    let some_ignored = KeyRules {
+        cookies: vec!["lang".to_owned()],
+        cookies_ignore: vec!["_ga*".to_owned(), "seen".to_owned()],
+        ..rules()
+    };
+    let all_ignored = KeyRules {
+        cookies_ignore: vec!["*".to_owned()],
+        ..rules()
+    };
     let cases: &[(&str, &KeyRules, &str, bool)] = &[
+        (
+            "cookies that do not count",
+            &some_ignored,
+            "Cookie: _ga=1; _ga_X=2; seen=1",
+            false,
+        ),
+        (
+            "and one that is in the key",
+            &some_ignored,
+            "Cookie: _ga=1; lang=de",
+            false,
+        ),
+        ("and one that is neither", &some_ignored, "Cookie: _ga=1; sid=7", true),
+        (
+            "a longer name than the one ignored",
+            &some_ignored,
+            "Cookie: seen_by=me",
+            true,
+        ),
+        ("names are exact in case", &some_ignored, "Cookie: SEEN=1", true),
+        ("no cookie counts", &all_ignored, "Cookie: a=1; b", false),
+        (
+            "authorization counts all the same",
+            &all_ignored,
+            "Cookie: a=1\nAuthorization: x",
+            true,
+        ),
         ("none", &rules(), "X: 1", false),
         ("authorization", &rules(), "Authorization: x", true),
         ("a cookie", &rules(), "Cookie: a=1", true),

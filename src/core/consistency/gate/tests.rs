@@ -78,6 +78,7 @@ fn r1_a_fill_in_flight_is_not_stored_after_a_write() {
         ("applied", Some(Ended::Applied)),
         ("refused by the origin", Some(Ended::Rejected)),
         ("never sent", Some(Ended::NotSent)),
+        ("failed", Some(Ended::Failed)),
         ("unknown", Some(Ended::Unknown { settled_at: at(2000) })),
         ("unknown, connection open", Some(Ended::UnknownOpen)),
     ];
@@ -155,6 +156,7 @@ fn r3_every_completion_kills_the_fills_that_began_during_the_write() {
         Ended::Applied,
         Ended::Rejected,
         Ended::NotSent,
+        Ended::Failed,
         Ended::Unknown { settled_at: at(2000) },
         Ended::UnknownOpen,
     ] {
@@ -310,7 +312,7 @@ fn r6_and_r18_a_write_revokes_every_variant_and_every_negative_entry() {
 
 #[test]
 fn r6_a_write_that_changed_nothing_leaves_what_is_stored() {
-    for ended in [Ended::Rejected, Ended::NotSent] {
+    for ended in [Ended::Rejected, Ended::NotSent, Ended::Failed] {
         let mut gate = Gate::default();
         let entry = kept(1, 0);
         store(&mut gate, &entry);
