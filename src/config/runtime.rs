@@ -63,6 +63,8 @@ pub struct Listener {
     pub bind: Bind,
     /// Whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<Network>,
+    /// Networks that may use the PURGE method; empty: nobody.
+    pub purge_from: Vec<Network>,
     /// Networks that see Cache-Status `key` and `detail`.
     pub debug_from: Vec<Network>,
     /// How long a request head may take.

@@ -18,6 +18,7 @@ mod pass;
 mod pipeline;
 mod plan;
 mod purge;
+mod purging;
 mod request;
 mod routes;
 mod write;
@@ -311,6 +312,8 @@ struct ConnectionInfo {
     forwarded_node: String,
     /// Its `Forwarded` and `X-Forwarded-*` are believed.
     trusted: bool,
+    /// It may use the PURGE method.
+    purges: bool,
     /// It sees Cache-Status `key` and `detail`.
     debug: bool,
 }
@@ -325,6 +328,7 @@ impl ConnectionInfo {
                 IpAddr::V6(address) => format!("for=\"[{address}]\""),
             },
             trusted: peer.listener.trusted_proxies.iter().any(|n| n.contains(address)),
+            purges: peer.listener.purge_from.iter().any(|n| n.contains(address)),
             debug: peer.listener.debug_from.iter().any(|n| n.contains(address)),
             peer,
         }

@@ -5,8 +5,8 @@ use super::body::{Body, BoxError, Upload, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::plan::{Course, Plan, Refused, Toward, admit, plan};
-use super::request::{self, Job};
-use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, miss, pass, write};
+use super::request::{self, Admitted, Job};
+use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, miss, pass, purging, write};
 use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
 use crate::core::http::stored::Stored as _;
@@ -38,9 +38,11 @@ where
 {
     let start = core.now();
     let (mut parts, body) = request.into_parts();
-    let step = admit(&mut parts, connection)
-        .map_err(|fault| (None, fault))
-        .and_then(|()| answer_now(core, connection, &parts, body.is_end_stream(), start));
+    let step = match admit(&mut parts, connection) {
+        Ok(Admitted::Request) => answer_now(core, connection, &parts, body.is_end_stream(), start),
+        Ok(Admitted::Purge) => return purging::answer(core, connection, &parts, start),
+        Err(fault) => Err((None, fault)),
+    };
     let request_id = OnceLock::new();
     let asked = Asked {
         connection,

@@ -3,7 +3,7 @@
 //! Changes nothing, and on the way to a hit allocates nothing.
 
 use super::error::Fault;
-use super::request::{self, Handling};
+use super::request::{self, Admitted, Handling};
 use super::{ConnectionInfo, Shared, routes};
 use crate::config::runtime::{Action, RedirectTo, Route};
 use crate::core::http::hop;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub(super) type Refused = (Option<usize>, Fault);
 
 /// The first step of every request: what no route may see is refused, or taken off.
-pub(super) fn admit(parts: &mut Parts, connection: &ConnectionInfo) -> Result<(), Fault> {
+pub(super) fn admit(parts: &mut Parts, connection: &ConnectionInfo) -> Result<Admitted, Fault> {
     let checked = request::check(parts, connection);
     // Before anything is read: the node must see the request that key, Vary and conditions were taken from (RFC 9110 s7.6.1).
     if parts.headers.contains_key(CONNECTION) {

@@ -3,6 +3,7 @@
 
 use super::error::Fault;
 use super::interim::Turn;
+use super::purging;
 use super::routes::{self, Question};
 use super::{Asked, ConnectionInfo, InFlight, Shared};
 use crate::config::runtime::Route;
@@ -101,8 +102,17 @@ pub(super) fn host_name(authority: &str) -> Cow<'_, str> {
     }
 }
 
+/// What a request is that is not refused whatever the route.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Admitted {
+    /// For a route.
+    Request,
+    /// For us: [`super::purging`]. No route sees it.
+    Purge,
+}
+
 /// What is refused whatever the route.
-pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<(), Fault> {
+pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<Admitted, Fault> {
     let headers = &parts.headers;
     if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         let several = headers.get_all(TRANSFER_ENCODING).iter().count() > 1;
@@ -128,15 +138,16 @@ pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<(), Fa
     }
     match parts.method.as_str() {
         "TRACE" => Err(Fault::refuse(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not allowed")),
+        "PURGE" if purging::may_purge(connection, headers) => Ok(Admitted::Purge),
         "PURGE" => Err(Fault::refuse(
             StatusCode::METHOD_NOT_ALLOWED,
-            "PURGE is not allowed here: purge on the admin port",
+            "PURGE is not allowed here (purge_from), nor through another proxy: purge on the admin port",
         )),
         "CONNECT" => Err(Fault::refuse_and_close(
             StatusCode::NOT_IMPLEMENTED,
             "tunnels are not supported",
         )),
-        _ => Ok(()),
+        _ => Ok(Admitted::Request),
     }
 }
 

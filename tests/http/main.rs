@@ -29,6 +29,7 @@ mod operations;
 mod outcomes;
 mod passing;
 mod purge;
+mod purge_method;
 mod readme;
 mod refusals;
 mod strong;

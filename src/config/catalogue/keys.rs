@@ -123,7 +123,12 @@ const LISTENER: &[Key] = &[
         "[]",
         "Networks whose Forwarded and X-Forwarded-* are believed.",
     ),
-    off("purge_from", TEXTS, "[]", "Networks that may use the PURGE method."),
+    key(
+        "purge_from",
+        TEXTS,
+        "[]",
+        "Networks whose peers may use the PURGE method, and not through another proxy; empty: nobody.",
+    ),
     key(
         "debug_from",
         TEXTS,

@@ -55,6 +55,7 @@ pub(super) fn compile(name: &str, table: &Table, taken: &mut Taken, sink: &mut S
         name: name.to_owned(),
         bind: bind.unwrap_or(Bind::AllInterfaces(0)),
         trusted_proxies: networks(table, "trusted_proxies", sink),
+        purge_from: networks(table, "purge_from", sink),
         debug_from: networks(table, "debug_from", sink),
         header_timeout: table.duration("header_timeout").unwrap_or_default(),
         idle_timeout: table.duration("idle_timeout").unwrap_or_default(),

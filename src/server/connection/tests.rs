@@ -57,6 +57,7 @@ fn listener() -> Listener {
         name: "main".to_owned(),
         bind: Bind::AllInterfaces(0),
         trusted_proxies: Vec::new(),
+        purge_from: Vec::new(),
         debug_from: Vec::new(),
         header_timeout: HEAD,
         idle_timeout: IDLE,
