@@ -15,6 +15,8 @@ pub enum Purge {
     Url(String),
     /// Whatever begins so: absolute, or a path as the client sends it.
     Prefix(String),
+    /// Whatever carries this tag.
+    Tag(String),
     /// Whatever the route of that name has stored.
     Route(String),
     /// Everything.
@@ -88,13 +90,11 @@ pub(super) async fn settle(State(control): Controlled, body: Bytes) -> Response 
 fn parse(body: &[u8]) -> Result<(PurgeKind, Purge), Problem> {
     let wish: Wish = serde_json::from_slice(body)
         .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not a purge: {e}")))?;
-    if wish.tag.is_some() {
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "`tag` is not supported yet"));
-    }
     let kind = if wish.soft { PurgeKind::Soft } else { PurgeKind::Hard };
     let named = [
         wish.url.map(Purge::Url),
         wish.prefix.map(Purge::Prefix),
+        wish.tag.map(Purge::Tag),
         wish.route.map(Purge::Route),
         wish.all.then_some(Purge::All),
     ];
@@ -103,7 +103,7 @@ fn parse(body: &[u8]) -> Result<(PurgeKind, Purge), Problem> {
         (Some(what), None) => Ok((kind, what)),
         (Some(_), Some(_)) | (None, _) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
-            "name exactly one of `url`, `prefix`, `route` and `all`",
+            "name exactly one of `url`, `prefix`, `tag`, `route` and `all`",
         )),
     }
 }

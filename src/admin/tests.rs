@@ -80,7 +80,9 @@ impl Control for Fake {
         self.done.lock().push(format!("{kind:?} {what:?}"));
         match what {
             Purge::Url(url) if !url.starts_with('/') => Err(NotPurged(url.clone())),
-            Purge::Url(_) | Purge::Prefix(_) | Purge::Route(_) | Purge::All => Ok(Purged { entries: 2, epoch: 7 }),
+            Purge::Url(_) | Purge::Prefix(_) | Purge::Tag(_) | Purge::Route(_) | Purge::All => {
+                Ok(Purged { entries: 2, epoch: 7 })
+            }
         }
     }
 
@@ -299,8 +301,9 @@ async fn a_purge_names_exactly_one_thing() {
         (r#"{"prefix":"/a","route":"a"}"#, 400),
         (r#"{"soft":true}"#, 400),
         (r#"{"prefix":"/a","soft":"yes"}"#, 400),
-        (r#"{"tag":"a"}"#, 501),
-        (r#"{"tag":"a","soft":true}"#, 501),
+        (r#"{"tag":"a"}"#, 200),
+        (r#"{"tag":"a","soft":true}"#, 200),
+        (r#"{"tag":"a","url":"/a"}"#, 400),
     ] {
         let (status, headers, text) = port.ask(LOCAL, "POST", "/purge", &[("host", "localhost")], body).await;
         assert_eq!(status.as_u16(), expected, "{body}: {text}");
@@ -322,7 +325,9 @@ async fn a_purge_names_exactly_one_thing() {
             r#"Hard Url("orders")"#,
             r#"Hard Prefix("/a")"#,
             r#"Hard Route("a")"#,
-            r#"Soft Url("/a")"#
+            r#"Soft Url("/a")"#,
+            r#"Hard Tag("a")"#,
+            r#"Soft Tag("a")"#
         ]
     );
 }

@@ -93,6 +93,7 @@ impl Control for Controls {
             Purge::All => PurgeTarget::All,
             Purge::Url(url) => PurgeTarget::Url(url.clone()),
             Purge::Prefix(prefix) => PurgeTarget::Prefix(prefix.clone()),
+            Purge::Tag(name) => PurgeTarget::Tag(name.clone()),
             Purge::Route(name) => PurgeTarget::Route(name.clone()),
         };
         let purged = rooms

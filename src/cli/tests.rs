@@ -163,12 +163,13 @@ fn the_admin_commands_ask_a_running_proxy() {
         &["purge", "--url", "/a"],
         &["purge", "--prefix", "/a", "--soft"],
         &["purge", "--route", "route-1"],
+        &["purge", "--tag", "news", "--soft"],
     ] {
         let arguments: Vec<_> = command.iter().copied().chain(["-c", config.as_str()]).collect();
         assert_eq!(tidegate(&arguments), Exit::Clean, "{arguments:?}");
     }
     assert_eq!(tidegate(&["settle", "--url", "no path", "-c", &config]), Exit::Failure);
-    for refused in [["--url", "no path"], ["--route", "nobody"], ["--tag", "later"]] {
+    for refused in [["--url", "no path"], ["--route", "nobody"]] {
         let arguments: Vec<_> = ["purge", "-c", &config].into_iter().chain(refused).collect();
         assert_eq!(tidegate(&arguments), Exit::Failure, "{refused:?}");
     }

@@ -7,6 +7,7 @@ use crate::core::http::etag;
 use crate::core::http::freshness::{self, OriginLifetime, Received};
 use crate::core::http::storable;
 use crate::core::http::stored::{Meta, Vary};
+use crate::core::http::tags;
 use crate::core::lookup::Read;
 use crate::core::policy::{Caching, Contract, OriginTtl, Policy};
 use crate::core::reason::NotStored;
@@ -92,6 +93,9 @@ fn examine(
     }
     if headers.contains_key(SET_COOKIE) && !caching.store_set_cookie {
         return Err(NotStored::SetCookie);
+    }
+    if tags::of(headers, &caching.tags_from).is_err() {
+        return Err(NotStored::TooManyTags);
     }
     let vary = Vary::of(headers, read.headers).ok_or(NotStored::VaryStar)?;
     let date = dates::field(answer.headers, &DATE).valid();

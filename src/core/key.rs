@@ -31,9 +31,20 @@ impl KeySecret {
     }
 }
 
-/// A keyed digest of a key's or a resource's text.
+/// A keyed digest of a key's, a resource's or a tag's text.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest(pub u128);
+
+/// The bit that tells the digest of a tag from that of a resource: the gate has records of both (R12a). The other 127 tell them apart.
+const TAG_BIT: u128 = 1 << 127;
+
+impl KeyDigest {
+    /// Whether it is a tag's. Not asked of a key's digest.
+    #[must_use]
+    pub const fn is_tag(self) -> bool {
+        self.0 & TAG_BIT != 0
+    }
+}
 
 /// The parts of a request that name its entry.
 #[derive(Copy, Clone, Debug)]
@@ -113,6 +124,8 @@ impl KeyBuffer {
 pub struct Named<'k> {
     /// The route's id.
     pub route: usize,
+    /// Whether it came over TLS.
+    pub https: bool,
     /// Host with its port, when that is not the scheme's.
     pub host: &'k [u8],
     /// The client's path, normalised.
@@ -125,12 +138,13 @@ pub struct Named<'k> {
 #[must_use]
 pub fn named(key: &[u8]) -> Option<Named<'_>> {
     let (route, rest) = key.split_first_chunk::<8>()?;
-    let (_https, rest) = rest.split_first()?;
+    let (https, rest) = rest.split_first()?;
     let (host, rest) = cut_part(rest)?;
     let (path, rest) = cut_part(rest)?;
     let (query, _) = cut_part(rest)?;
     Some(Named {
         route: usize::try_from(u64::from_le_bytes(*route)).ok()?,
+        https: *https != 0,
         host,
         path,
         query,
@@ -276,7 +290,17 @@ pub fn resource_digest(secret: KeySecret, upstream: usize, path: &str, query: Op
     if let Some(query) = query {
         part(&normalise_escapes(query));
     }
-    KeyDigest(hasher.finish128().as_u128())
+    KeyDigest(hasher.finish128().as_u128() & !TAG_BIT)
+}
+
+/// The digest of a tag at an upstream: every answer of its nodes that carries the name, on any host.
+#[must_use]
+pub fn tag_digest(secret: KeySecret, upstream: usize, name: &str) -> KeyDigest {
+    let mut hasher = SipHasher13::new_with_keys(secret.0, secret.1);
+    hasher.write(b"tag");
+    hasher.write(&(upstream as u64).to_le_bytes());
+    hasher.write(name.as_bytes());
+    KeyDigest(hasher.finish128().as_u128() | TAG_BIT)
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct Caching {
     pub shared_auth: bool,
     /// The largest body that is stored, in bytes.
     pub max_object: u64,
+    /// The fields whose values are an answer's tags.
+    pub tags_from: Vec<HeaderName>,
 }
 
 /// Whose lifetime counts.

@@ -75,11 +75,13 @@ pub enum NotStored {
     Older,
     /// `must-understand`, and the status is not understood.
     NotUnderstood,
+    /// More tags than are kept: a purge by one that was left out would miss it.
+    TooManyTags,
 }
 
 impl NotStored {
     /// Every reason, for metrics that exist from the start.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::RouteOff,
         Self::Method,
         Self::RequestNoStore,
@@ -99,6 +101,7 @@ impl NotStored {
         Self::TokenDead,
         Self::Older,
         Self::NotUnderstood,
+        Self::TooManyTags,
     ];
 
     /// Whether the origin's answer is the reason, so that what is stored may be stored no longer either; else the request, or chance, is.
@@ -112,7 +115,8 @@ impl NotStored {
             | Self::Status
             | Self::NoFreshness
             | Self::NoStrongEtag
-            | Self::NotUnderstood => true,
+            | Self::NotUnderstood
+            | Self::TooManyTags => true,
             Self::RouteOff
             | Self::Method
             | Self::RequestNoStore
@@ -150,6 +154,7 @@ impl NotStored {
             Self::TokenDead => "token-dead",
             Self::Older => "older",
             Self::NotUnderstood => "not-understood",
+            Self::TooManyTags => "too-many-tags",
         }
     }
 }

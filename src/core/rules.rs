@@ -32,6 +32,8 @@ pub enum Rule {
     R11,
     /// What an answer names is dropped too.
     R12,
+    /// An entry is listed under its tags only if none was killed or busy since its fill began.
+    R12a,
     /// A write that may have been applied is not sent again.
     R20,
     /// A client that leaves cancels nothing.
@@ -40,7 +42,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule with a switch.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::R1,
         Self::R2,
         Self::R3,
@@ -52,6 +54,7 @@ impl Rule {
         Self::R10,
         Self::R11,
         Self::R12,
+        Self::R12a,
         Self::R20,
         Self::R21,
     ];

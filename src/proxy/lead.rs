@@ -8,6 +8,7 @@ use super::headers;
 use super::miss::{as_read, is_server_error, look};
 use super::outbound;
 use super::request::Job;
+use super::tagging;
 use crate::core::admit::{self, Admission, Answer};
 use crate::core::http::freshness;
 use crate::core::http::stored::{Meta, has_no_body};
@@ -347,6 +348,7 @@ impl Fetch {
             resource: job.resource,
             digest: job.digest,
             key: Arc::clone(&job.key),
+            tags: tagging::of(&self.core.shared, job, &head.headers),
         };
         new_entry(self.core.shared.store.next_entry_id(), identity, head, body)
     }

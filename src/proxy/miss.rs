@@ -62,7 +62,9 @@ pub(super) fn refresh(core: &Arc<Core>, job: &Arc<Job>) {
 
 /// What the store has for a job.
 pub(super) fn look(core: &Core, job: &Job, now: MonoTime) -> Found {
-    core.shared.store.lookup(now, job.resource, job.digest, &job.key)
+    let mut found = core.shared.store.lookup(now, job.resource, job.digest, &job.key);
+    found.variants.retain(|entry| !entry.is_revoked()); // by a tag, which has not come round to unlist it yet (R12a)
+    found
 }
 
 /// The job as the core sees it.

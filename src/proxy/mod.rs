@@ -21,6 +21,7 @@ mod purge;
 mod purging;
 mod request;
 mod routes;
+mod tagging;
 mod write;
 
 pub use body::{AnswerError, Body, BoxError};

@@ -3,6 +3,7 @@
 
 use super::Shared;
 use super::routes;
+use super::tagging;
 use crate::config::runtime::{Action, GateBy, Route};
 use crate::core::key::{self, Named};
 use crate::store::{Entry, Purge, Purged};
@@ -15,6 +16,8 @@ pub enum PurgeTarget {
     /// Whatever begins with an absolute URL without a query, or with a path on every host: text, not segments, so that `/a` covers
     /// `/ab` and `/a/` does not cover `/a`.
     Prefix(String),
+    /// Whatever carries this tag, at every upstream and on every host.
+    Tag(String),
     /// Whatever the route of that name has stored.
     Route(String),
     /// Everything.
@@ -45,6 +48,7 @@ impl Shared {
         match target {
             PurgeTarget::All => Ok(self.store.purge_everywhere(how, |_| true)),
             PurgeTarget::Url(text) => self.purge_url(how, text),
+            PurgeTarget::Tag(name) => Ok(self.store.purge(how, &tagging::everywhere(self, name), |_| true)),
             PurgeTarget::Prefix(text) => {
                 let (host, path, query) = split(text).ok_or_else(|| PurgeError::NotAUrl(text.clone()))?;
                 if query.is_some() || text.contains('#') {

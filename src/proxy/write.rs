@@ -5,7 +5,7 @@ use super::body::{Body, Trace, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
-use super::{Core, hit, outbound, routes};
+use super::{Core, hit, outbound, routes, tagging};
 use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
@@ -116,6 +116,7 @@ fn end(
         for (resource, _) in named(core, job, answered) {
             store.drop_resource(resource); // R12
         }
+        tagging::invalidate(&core.shared, job, answered.parts.status, &answered.parts.headers); // R12
     }
     match ended.0 {
         WriteOutcome::Applied => guard.end(WriteEnd::Applied),

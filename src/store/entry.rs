@@ -21,6 +21,10 @@ const BOOKKEEPING: usize = 640;
 /// What a header field costs beside its bytes: its slot in the map and its share of the index.
 const PER_FIELD: usize = 112;
 
+/// What a tag costs beside its name in the fields: its digest, the entry's place in the tag's record, and the record itself, as if it
+/// were this entry's alone.
+const PER_TAG: usize = 256;
+
 /// What a selecting field costs beside its bytes (two boxed names).
 const PER_SELECTING_FIELD: usize = 80;
 
@@ -48,6 +52,8 @@ pub struct Identity {
     pub digest: u128,
     /// The whole cache key: a digest alone never decides.
     pub key: Arc<[u8]>,
+    /// The digests of its tags (`key::tag_digest`), each once and in order.
+    pub tags: Box<[u128]>,
 }
 
 /// One stored answer.
@@ -76,7 +82,8 @@ impl Entry {
             .iter()
             .map(|(n, v)| n.as_str().len() + v.len() + PER_FIELD)
             .sum();
-        let weight = BOOKKEEPING + identity.key.len() + fields + selecting(&head.meta.vary) + body.len();
+        let tags = identity.tags.len() * PER_TAG;
+        let weight = BOOKKEEPING + identity.key.len() + fields + tags + selecting(&head.meta.vary) + body.len();
         Self {
             id,
             variant: variant(identity.digest, &head.meta.vary),
@@ -252,6 +259,10 @@ impl listed::Entry for EntryRef {
 
     fn revoke(&self) {
         self.0.revoked.store(true, Ordering::Release);
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.0.is_revoked()
     }
 
     fn same_variant(&self, other: &Self) -> bool {

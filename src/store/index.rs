@@ -4,6 +4,7 @@
 use crate::core::consistency::gate::{Gate, Published, TokenId, Unsettled};
 use crate::core::consistency::listed::Entry as _;
 use crate::core::consistency::write::Ended;
+use crate::core::key::KeyDigest;
 use crate::core::reason::NotStored;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
@@ -14,6 +15,11 @@ use smallvec::SmallVec;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+mod kills;
+mod tagged;
+
+use kills::Kills;
 
 /// The keys are keyed digests already; hashing them again would only cost.
 #[derive(Default)]
@@ -52,6 +58,9 @@ pub struct Token {
     resource: ResourceId,
     id: TokenId,
     provable: bool,
+    registered: MonoTime,
+    /// What tags had been killed by then (R12a).
+    mark: u64,
 }
 
 impl Token {
@@ -87,9 +96,10 @@ impl Token {
     pub fn watch(&self) -> TokenWatch {
         TokenWatch {
             index: Arc::clone(&self.index),
-            digest: self.resource.digest,
+            resource: self.resource,
             id: self.id,
             provable: self.provable,
+            mark: self.mark,
         }
     }
 }
@@ -104,22 +114,27 @@ impl Drop for Token {
 #[derive(Clone, Debug)]
 pub struct TokenWatch {
     index: Arc<Index>,
-    digest: u128,
+    resource: ResourceId,
     id: TokenId,
     provable: bool,
+    mark: u64,
 }
 
 impl TokenWatch {
-    /// Whether a sent flight under this token may be joined: what it brings is proven, and nothing has overtaken it.
+    /// Whether a sent flight under this token may be joined: what it brings is proven, and nothing has overtaken it. A tag that was
+    /// killed since may be one of its own (R12a).
     #[must_use]
     pub fn is_provable_and_alive(&self) -> bool {
-        self.provable && self.index.is_alive(self.digest, self.id)
+        let kept = self.index.kills.mark(self.resource.upstream) == self.mark || !Rule::R12a.holds();
+        kept && self.provable && self.index.is_alive(self.resource.digest, self.id)
     }
 }
 
 #[derive(Default)]
 pub(super) struct Index {
+    /// Those of resources, and those of tags, whose entries are listed in a resource's too.
     records: DashMap<u128, Gate<EntryRef>, BuildHasherDefault<DigestHasher>>,
+    kills: Kills,
     tokens: AtomicU64,
     ids: AtomicU64,
     entries: AtomicU64,
@@ -168,6 +183,7 @@ impl Index {
 
     pub(super) fn register(index: &Arc<Self>, now: MonoTime, resource: ResourceId, can_prove: bool) -> Token {
         let id = TokenId(index.tokens.fetch_add(1, Ordering::Relaxed));
+        let mark = index.kills.mark(resource.upstream);
         let provable = index
             .records
             .entry(resource.digest)
@@ -178,10 +194,28 @@ impl Index {
             resource,
             id,
             provable,
+            registered: now,
+            mark,
         }
     }
 
+    /// Lists a fill's entry under its tags one by one, and last under its resource, which puts it in service (R12a).
     pub(super) fn publish(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Published<EntryRef> {
+        for tag in &entry.identity().tags {
+            if let Err(why) = self.list(*tag, &token, entry) {
+                return self.refuse(entry, why);
+            }
+        }
+        match self.put_in_service(token, entry, validated) {
+            Published::Refused(why) => self.refuse(entry, why),
+            Published::Listed { replaced } => {
+                self.leave_tags(&replaced);
+                Published::Listed { replaced }
+            }
+        }
+    }
+
+    fn put_in_service(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Published<EntryRef> {
         if !(Rule::R1.holds() && Rule::R5.holds()) {
             self.records.entry(token.resource.digest).or_default();
         }
@@ -215,8 +249,7 @@ impl Index {
             Vec::new()
         };
         drop(gate);
-        self.uncount(&gone);
-        gone
+        self.unlisted(resource, gone)
     }
 
     /// Whether no write is pending and none unsettled, anywhere.
@@ -273,11 +306,15 @@ impl Index {
     /// The same on every record: tokens are killed in all of them, since a token does not know its URL (R12a). That costs others a miss.
     pub(super) fn drop_everywhere(&self, now: MonoTime, leaves: impl Fn(&super::Entry) -> bool) -> Vec<EntryRef> {
         let mut gone = Vec::new();
-        self.records.retain(|_, gate| {
+        self.records.retain(|record, gate| {
+            if KeyDigest(*record).is_tag() {
+                return true;
+            }
             gone.append(&mut gate.drop_where(|e| leaves(e)));
             gate.is_pinned(now)
         });
         self.uncount(&gone);
+        self.leave_tags(&gone);
         gone
     }
 
@@ -294,7 +331,10 @@ impl Index {
     /// The same on every record, as [`Index::drop_everywhere`].
     pub(super) fn soften_everywhere(&self, now: MonoTime, covers: impl Fn(&super::Entry) -> bool) -> u64 {
         let mut marked = 0;
-        self.records.retain(|_, gate| {
+        self.records.retain(|record, gate| {
+            if KeyDigest(*record).is_tag() {
+                return true;
+            }
             marked += gate.soften(|e| covers(e) && e.soften(now));
             gate.is_pinned(now)
         });
@@ -352,8 +392,10 @@ impl Index {
             }
             Slot::Vacant(_) => Vec::new(),
         };
-        self.uncount(&gone);
-        gone
+        if gone.is_empty() {
+            return gone;
+        }
+        self.unlisted(resource, gone)
     }
 
     fn uncount(&self, gone: &[EntryRef]) {

@@ -62,10 +62,10 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// A resource by the digest of its name, with the upstream it lives on.
+/// A resource or a tag by the digest of its name, with the upstream it lives on: what the gate has records of.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceId {
-    /// Keyed digest of upstream and path.
+    /// Keyed digest of upstream and path, or of upstream and tag (`core::key`).
     pub digest: u128,
     /// `config::runtime::Upstream::id`.
     pub upstream: usize,
@@ -205,6 +205,7 @@ impl Store {
         resources.dedup();
         for (resource, _) in &resources {
             // In key order, one at a time.
+            self.index.killing(*resource);
             let gone = self
                 .index
                 .begin(resource.digest, self.gears.any_exclusive(resource.upstream));
@@ -239,6 +240,7 @@ impl Store {
         let now = self.now();
         let mut settled = 0;
         for resource in resources {
+            self.index.killing(*resource);
             settled += u64::from(self.index.settle(now, resource.digest));
         }
         self.sweep();
@@ -247,7 +249,14 @@ impl Store {
 
     /// Drops what an answer named (R12): tokens killed, entries out of service.
     pub fn drop_resource(&self, resource: ResourceId) -> u64 {
+        self.index.killing(resource);
         self.retire(&self.index.drop_all(self.now(), resource.digest))
+    }
+
+    /// The same for a tag, or those of its entries that `covers` names.
+    pub fn drop_tag(&self, tag: ResourceId, covers: impl Fn(&Entry) -> bool) -> u64 {
+        self.index.killing(tag);
+        self.retire(&self.index.drop_where(self.now(), tag.digest, covers))
     }
 
     /// An answer of the origin differs from what is stored (R12b).
@@ -259,9 +268,12 @@ impl Store {
     /// Purges the entries of these resources that `covers` names; every fill of them in flight is refused.
     pub fn purge(&self, how: Purge, resources: &[ResourceId], covers: impl Fn(&Entry) -> bool) -> Purged {
         let now = self.now();
-        let entries = resources.iter().map(|resource| match how {
-            Purge::Hard => self.retire(&self.index.drop_where(now, resource.digest, &covers)),
-            Purge::Soft => self.index.soften_where(now, resource.digest, &covers),
+        let entries = resources.iter().map(|resource| {
+            self.index.killing(*resource);
+            match how {
+                Purge::Hard => self.retire(&self.index.drop_where(now, resource.digest, &covers)),
+                Purge::Soft => self.index.soften_where(now, resource.digest, &covers),
+            }
         });
         self.purged(entries.sum())
     }
@@ -306,6 +318,7 @@ impl Store {
         let now = self.now();
         // A write that is noted but not yet ended still counts as a writer, so it is never forgotten in between.
         for resource in self.unsettled.sweep(|digest| self.index.is_disturbed(now, digest)) {
+            self.index.killing(resource); // a fill that began while it was unsettled is still not to be listed under it
             self.index.tidy(now, resource.digest);
         }
     }
@@ -315,6 +328,7 @@ impl Store {
         for (resource, _) in resources {
             let settled_at = self.unsettled.settled_at(resource.upstream, at);
             let settled_at = self.unsettled.note_closed(*resource, settled_at);
+            self.index.killing(*resource);
             self.index.closed(self.now(), resource.digest, settled_at);
         }
     }
@@ -349,6 +363,7 @@ impl Store {
             {
                 self.untracked.store(true, Ordering::Release);
             }
+            self.index.killing(*resource);
             let gone = self.index.end(now, resource.digest, ended);
             self.retire(&gone);
         }

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 mod budget;
+mod tagged;
 mod threads;
 
 /// A clock that is moved by hand.
@@ -157,7 +158,7 @@ impl Bench {
 
 fn strong(n: u64) -> ResourceId {
     ResourceId {
-        digest: digest(n) ^ 1,
+        digest: (digest(n) ^ 1) & (u128::MAX >> 1), // a resource, not a tag
         upstream: STRONG,
     }
 }
@@ -217,12 +218,33 @@ fn entry_with(
         resource,
         digest: digest(n),
         key,
+        tags: Box::default(),
     };
     new_entry(
         store.next_entry_id(),
         identity,
         Arc::new(head),
         Bytes::copy_from_slice(body),
+    )
+}
+
+/// The same with tags.
+fn entry_tagged(store: &Store, n: u64, tags: &[ResourceId], at: MonoTime, proven: bool) -> EntryRef {
+    let mut head = head(at);
+    head.meta.proven = proven;
+    let mut tags: Vec<u128> = tags.iter().map(|tag| tag.digest).collect();
+    tags.sort_unstable();
+    let identity = Identity {
+        resource: strong(n),
+        digest: digest(n),
+        key: key(n),
+        tags: tags.into(),
+    };
+    new_entry(
+        store.next_entry_id(),
+        identity,
+        Arc::new(head),
+        Bytes::from_static(b"body"),
     )
 }
 
@@ -559,6 +581,7 @@ fn entry_of(bench: &Bench, n: u64, body: &Bytes) -> EntryRef {
         resource: strong(n),
         digest: digest(n),
         key: key(n),
+        tags: Box::default(),
     };
     let id = bench.store.next_entry_id();
     new_entry(id, identity, Arc::new(head(bench.now())), body.clone())

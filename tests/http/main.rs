@@ -34,4 +34,5 @@ mod readme;
 mod refusals;
 mod strong;
 mod support;
+mod tags;
 mod weak;

@@ -39,7 +39,12 @@ pub(in crate::config) const POLICY: &[Key] = &[
         choice(&["none"], &["read-your-writes"]),
         "Eventual: session guarantees.",
     ),
-    later("tags_from", TEXTS, "Fields that carry tags."),
+    inherited(
+        "tags_from",
+        TEXTS,
+        "['Cache-Groups', 'Surrogate-Key']",
+        "Fields of an answer that carry its tags: Cache-Groups is a list of strings (RFC 9875), others have words.",
+    ),
     inherited(
         "key",
         Kind::Table(&[KEY]),

@@ -53,6 +53,7 @@ const STORING: &[&str] = &[
     "store_set_cookie",
     "shared_auth",
     "max_object",
+    "tags_from",
 ];
 
 fn rule(key: &str, level: &str) -> Rule {
@@ -215,9 +216,11 @@ fn contract(table: &Table, sink: &mut Sink) -> Contract {
         store_set_cookie: table.flag("store_set_cookie"),
         shared_auth: table.flag("shared_auth"),
         max_object: table.size("max_object").unwrap_or_default(),
+        tags_from: Vec::new(),
     };
     let mut caching = caching(self::ttl(table, "stale_if_error"));
     caching.key = key_rules(table, sink);
+    caching.tags_from = names_of_fields(table, "tags_from", sink);
     match level {
         "weak" => Contract::Weak(caching),
         "strong" => Contract::Strong(
@@ -292,14 +295,7 @@ fn later(table: &Table, key: &str, off: Option<&Value>, sink: &mut Sink) {
 fn key_rules(table: &Table, sink: &mut Sink) -> KeyRules {
     let empty = Table::empty();
     let key = table.table("key").unwrap_or(&empty);
-    let mut headers: Vec<HeaderName> = Vec::new();
-    for (text, node) in key.texts("headers") {
-        match header_name(text) {
-            Ok(name) if headers.contains(&name) => {}
-            Ok(name) => headers.push(name),
-            Err(message) => sink.error(&node.place, message),
-        }
-    }
+    let headers = names_of_fields(key, "headers", sink);
     let mut names = |list: &str, star: bool| {
         let mut names = Vec::new();
         for (text, node) in key.texts(list) {
@@ -340,6 +336,19 @@ fn key_rules(table: &Table, sink: &mut Sink) -> KeyRules {
         cookies,
         cookies_ignore,
     }
+}
+
+/// A list of field names, each once.
+fn names_of_fields(table: &Table, list: &str, sink: &mut Sink) -> Vec<HeaderName> {
+    let mut names: Vec<HeaderName> = Vec::new();
+    for (text, node) in table.texts(list) {
+        match header_name(text) {
+            Ok(name) if names.contains(&name) => {}
+            Ok(name) => names.push(name),
+            Err(message) => sink.error(&node.place, message),
+        }
+    }
+    names
 }
 
 fn idempotency_header(table: &Table, sink: &mut Sink) -> Option<HeaderName> {

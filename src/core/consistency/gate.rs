@@ -111,6 +111,10 @@ impl<E: Entry + Clone> Gate<E> {
         if !self.is_alive(token) && Rule::R1.holds() {
             return Published::Refused(NotStored::TokenDead); // R1
         }
+        if entry.is_revoked() {
+            self.release(token);
+            return Published::Refused(NotStored::TokenDead); // R12a: by a tag it is listed under already
+        }
         self.release(token);
         if self
             .entries
@@ -157,7 +161,7 @@ impl<E: Entry + Clone> Gate<E> {
             self.tokens.push(token);
             return self.publish(token, entry);
         }
-        if !self.entries.contains(validated) {
+        if !self.entries.contains(validated) || validated.is_revoked() {
             self.release(token);
             return Published::Refused(NotStored::TokenDead); // R5
         }
@@ -281,6 +285,9 @@ pub enum Unsettled {
     /// Until this instant.
     Until(MonoTime),
 }
+
+mod tagged;
+pub use tagged::Since;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ pub trait Entry {
     fn digest(&self) -> u128;
     /// Takes it out of service for good (readers check the flag themselves).
     fn revoke(&self);
+    /// Whether it was taken out of service.
+    fn is_revoked(&self) -> bool;
     /// Whether both would answer the same requests: same key, same selecting fields (RFC 9111 s4.1).
     fn same_variant(&self, other: &Self) -> bool;
     /// Whether it was asked for before `other` was: the older of two under one key goes.
@@ -135,6 +137,9 @@ mod tests {
             self.1
         }
         fn revoke(&self) {}
+        fn is_revoked(&self) -> bool {
+            false
+        }
         fn same_variant(&self, other: &Self) -> bool {
             self.1 == other.1
         }

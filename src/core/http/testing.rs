@@ -72,6 +72,7 @@ pub(crate) fn caching() -> Caching {
         store_set_cookie: false,
         shared_auth: false,
         max_object: 1 << 23,
+        tags_from: Vec::new(),
     }
 }
 

@@ -387,10 +387,24 @@ fn r6_a_resource_is_all_queries_of_a_path_at_an_upstream() {
 }
 
 #[test]
+fn a_tag_is_its_name_at_an_upstream_and_never_a_resource() {
+    let tag = |upstream, name| tag_digest(KeySecret(1, 2), upstream, name);
+    assert_eq!(tag(0, "a"), tag(0, "a"));
+    assert_ne!(tag(0, "a"), tag(0, "A"));
+    assert_ne!(tag(0, "a"), tag(1, "a"));
+    assert_ne!(tag_digest(KeySecret(1, 3), 0, "a"), tag(0, "a"), "digests are keyed");
+    for n in 0..100 {
+        assert!(tag(n, "/p").is_tag());
+        assert!(!resource_digest(KeySecret(1, 2), n, "/p", None).is_tag());
+    }
+}
+
+#[test]
 fn a_keys_text_reads_back_and_nothing_else_does() {
     let text = key(false, "Shop.Example:8080", "/a/../p?q=%7e", "X: 1", &rules());
     let expected = Named {
         route: 3,
+        https: false,
         host: b"shop.example:8080",
         path: b"/p",
         query: b"?q=~",

@@ -5,6 +5,7 @@ use super::*;
 use std::cell::Cell;
 use std::rc::Rc;
 
+mod tagged;
 mod walk;
 
 /// An entry that remembers whether it is in service.
@@ -32,6 +33,9 @@ impl Entry for Kept {
     }
     fn revoke(&self) {
         self.revoked.set(true);
+    }
+    fn is_revoked(&self) -> bool {
+        self.revoked.get()
     }
     fn same_variant(&self, other: &Self) -> bool {
         (self.digest, self.variant) == (other.digest, other.variant)
@@ -274,6 +278,7 @@ fn r5_a_304_lists_nothing_when_its_token_is_dead_or_the_validated_entry_is_gone(
     assert!(!gate.is_alive(TokenId(2)), "a refused fill leaves no token behind");
     assert!(!gate.is_pinned(NOW));
 
+    let old = kept(1, 7);
     store(&mut gate, &old);
     gate.register(NOW, TokenId(3), true);
     store(&mut gate, &kept(4, 7));
@@ -546,6 +551,9 @@ impl Entry for Watched {
         u128::from(self.id)
     }
     fn revoke(&self) {}
+    fn is_revoked(&self) -> bool {
+        false
+    }
     fn same_variant(&self, _: &Self) -> bool {
         self.look();
         true

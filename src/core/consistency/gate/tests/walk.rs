@@ -43,6 +43,9 @@ impl Entry for Piece {
     fn revoke(&self) {
         REVOKED.set(REVOKED.get() | 1 << self.id);
     }
+    fn is_revoked(&self) -> bool {
+        REVOKED.get() & 1 << self.id != 0
+    }
     fn same_variant(&self, other: &Self) -> bool {
         self.variant == other.variant
     }

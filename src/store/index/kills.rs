@@ -1,0 +1,107 @@
+//! When the tags of an upstream were killed: what stands in for a fill's own tags, which nobody knows before its head is in (R12a).
+//! A token remembers how many kills there had been when it was registered. Joining its flight takes that none has come since; storing
+//! what it brings, that none of its tags was among them.
+//!
+//! Kills are noted before the tag's record is locked and looked up while it is: whoever lists an entry after a kill has gone through the
+//! record sees the kill, and whoever lists it before is found there.
+
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many upstreams are told apart; those beyond share a count with others, which costs them a miss now and then.
+const UPSTREAMS: usize = 64;
+
+/// How many kills of an upstream are remembered one by one (24 bytes each). A fill that has seen more come is refused if it has any tag.
+const MAX_RECENT: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Kills(Box<[Upstream]>);
+
+#[derive(Debug, Default)]
+struct Upstream {
+    count: AtomicU64,
+    recent: Mutex<Recent>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    /// By number, which is the count after it.
+    kills: VecDeque<(u64, u128)>,
+    /// The last one that is not remembered any more.
+    forgotten: u64,
+}
+
+impl Default for Kills {
+    fn default() -> Self {
+        Self((0..UPSTREAMS).map(|_| Upstream::default()).collect())
+    }
+}
+
+impl Kills {
+    /// What a token is to remember. Read before it asks anybody.
+    pub(super) fn mark(&self, upstream: usize) -> u64 {
+        self.of(upstream).map_or(0, |u| u.count.load(Ordering::Acquire))
+    }
+
+    /// A tag is about to be killed.
+    pub(super) fn note(&self, upstream: usize, tag: u128) {
+        let Some(upstream) = self.of(upstream) else { return };
+        let mut recent = upstream.recent.lock();
+        let number = upstream.count.load(Ordering::Relaxed) + 1;
+        recent.kills.push_back((number, tag));
+        if recent.kills.len() > MAX_RECENT
+            && let Some((oldest, _)) = recent.kills.pop_front()
+        {
+            recent.forgotten = oldest;
+        }
+        upstream.count.store(number, Ordering::Release);
+    }
+
+    /// Whether the tag was killed since, or may have been.
+    pub(super) fn killed_since(&self, upstream: usize, tag: u128, mark: u64) -> bool {
+        let Some(upstream) = self.of(upstream) else { return true };
+        if upstream.count.load(Ordering::Acquire) == mark {
+            return false;
+        }
+        let recent = upstream.recent.lock();
+        let mut since = recent.kills.iter().rev().take_while(|(number, _)| *number > mark);
+        mark < recent.forgotten || since.any(|(_, killed)| *killed == tag)
+    }
+
+    fn of(&self, upstream: usize) -> Option<&Upstream> {
+        self.0.get(upstream % UPSTREAMS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r12a_a_kill_concerns_fills_of_before_that_carry_the_tag() {
+        let kills = Kills::default();
+        let before = kills.mark(0);
+        kills.note(0, 7);
+        let after = kills.mark(0);
+        assert_ne!(before, after);
+        assert!(kills.killed_since(0, 7, before));
+        assert!(!kills.killed_since(0, 8, before), "another tag");
+        assert!(!kills.killed_since(0, 7, after), "a later fill");
+        assert_eq!(kills.mark(1), 0, "another upstream");
+        assert!(!kills.killed_since(1, 7, 0));
+    }
+
+    #[test]
+    fn r12a_a_fill_that_has_seen_more_kills_than_are_remembered_is_refused_whatever_its_tags() {
+        let kills = Kills::default();
+        let before = kills.mark(0);
+        for tag in 0..MAX_RECENT as u128 {
+            kills.note(0, tag);
+        }
+        assert!(!kills.killed_since(0, u128::MAX, before));
+        kills.note(0, 0);
+        assert!(kills.killed_since(0, u128::MAX, before));
+        assert!(!kills.killed_since(0, u128::MAX, before + 1));
+    }
+}

@@ -1,0 +1,73 @@
+//! An entry in the records of its tags (R12a). It is listed in each of them before it is listed under its resource, which puts it in
+//! service, and leaves all of them when it is unlisted there; a tag that is killed revokes it first and unlists it there then. So no
+//! step holds two records, and none is missed: whoever puts an entry in service sees that it was revoked, and whoever revoked it comes
+//! by later to unlist it.
+
+use super::{Index, Token};
+use crate::core::consistency::gate::{Published, Since};
+use crate::core::consistency::listed::Entry as _;
+use crate::core::key::KeyDigest;
+use crate::core::reason::NotStored;
+use crate::core::time::MonoTime;
+use crate::store::{EntryRef, ResourceId};
+
+impl Index {
+    /// A refusal revokes: the tags' records know the entry already.
+    pub(super) fn refuse(&self, entry: &EntryRef, why: NotStored) -> Published<EntryRef> {
+        entry.revoke();
+        self.leave_tags(std::slice::from_ref(entry));
+        Published::Refused(why)
+    }
+
+    pub(super) fn list(&self, tag: u128, token: &Token, entry: &EntryRef) -> Result<(), NotStored> {
+        let mut gate = self.records.entry(tag).or_default();
+        let since = Since {
+            registered: token.registered,
+            // Under the record's lock: see `tags`.
+            killed: self.kills.killed_since(token.resource.upstream, tag, token.mark),
+        };
+        let listed = gate.tag(since, entry);
+        drop(gate);
+        if listed.is_err() {
+            self.step(MonoTime::default(), tag, |_| Vec::new()); // a record that was made for this alone goes
+        }
+        listed
+    }
+
+    /// What is unlisted anywhere leaves the records of its tags. Called without a lock: records share shards.
+    pub(super) fn leave_tags(&self, gone: &[EntryRef]) {
+        for entry in gone {
+            for tag in &entry.identity().tags {
+                self.step(MonoTime::default(), *tag, |gate| {
+                    gate.untag(entry);
+                    Vec::new()
+                });
+            }
+        }
+    }
+
+    /// A step on one record took these out of service: what a tag's record gave up is still listed under its resource. Returns what was
+    /// in service until now.
+    pub(super) fn unlisted(&self, record: u128, gone: Vec<EntryRef>) -> Vec<EntryRef> {
+        if !KeyDigest(record).is_tag() {
+            self.uncount(&gone);
+            self.leave_tags(&gone);
+            return gone;
+        }
+        let mut left = Vec::new();
+        for entry in gone {
+            let identity = entry.identity();
+            left.extend(self.step(MonoTime::default(), identity.resource.digest, |gate| {
+                gate.evict(identity.digest, entry.id()).into_iter().collect()
+            }));
+        }
+        left
+    }
+
+    /// Whoever kills a tag says so first (R12a).
+    pub(in crate::store) fn killing(&self, record: ResourceId) {
+        if KeyDigest(record.digest).is_tag() {
+            self.kills.note(record.upstream, record.digest);
+        }
+    }
+}
