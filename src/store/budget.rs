@@ -1,5 +1,8 @@
 //! What stays in memory: moka decides by weight and popularity (W-TinyLFU), and tells the index what has to go. It is never asked on
 //! a hit; it learns of some ([`is_told`]), which keeps the order of popularity. Time is not its business: freshness is the core's.
+//! Where every run must be the same an ordered map decides instead ([`ordered`]).
+
+mod ordered;
 
 use crate::store::EntryRef;
 use crate::store::index::Index;
@@ -7,6 +10,7 @@ use bytes::Bytes;
 use moka::notification::RemovalCause;
 use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
+use ordered::Ordered;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -32,12 +36,15 @@ struct Held {
 /// names the entry's number, so that a late one never takes a newer entry with it.
 pub(super) struct Budget {
     cache: Cache<u128, Held>,
+    /// In its place, where chance repeats itself.
+    ordered: Option<Ordered>,
     capacity: u64,
     index: Arc<Index>,
 }
 
 impl Budget {
-    pub(super) fn new(capacity: u64, index: Arc<Index>) -> Self {
+    /// `repeats`: nothing may be decided by a chance or clock that no world can replace.
+    pub(super) fn new(capacity: u64, index: Arc<Index>, repeats: bool) -> Self {
         let listener = {
             let index = Arc::clone(&index);
             move |_: Arc<u128>, held: Held, cause: RemovalCause| {
@@ -51,7 +58,12 @@ impl Budget {
             .weigher(|_: &u128, held: &Held| held.weight)
             .eviction_listener(listener)
             .build();
-        Self { cache, capacity, index }
+        Self {
+            cache,
+            ordered: repeats.then(Ordered::default),
+            capacity,
+            index,
+        }
     }
 
     /// An entry was listed. It may be refused at once: then the listener has already unlisted it.
@@ -63,6 +75,14 @@ impl Budget {
             id: entry.number(),
             weight: entry.weight(),
         };
+        if let Some(ordered) = &self.ordered {
+            if !entry.is_revoked() {
+                let gone = ordered.insert(entry.variant(), held, self.capacity);
+                gone.iter()
+                    .for_each(|held| self.index.evict(held.resource, held.digest, held.id));
+            }
+            return;
+        }
         // A newer entry of the variant may have been listed and inserted since: it revoked this one first. And an older one may not have
         // been removed yet. It goes on its own, never by being overwritten: when an entry that was given another weight goes before
         // moka came round to that, moka's sum keeps the difference for good (0.12.16), and believes less or more to be used than is.
@@ -87,6 +107,9 @@ impl Budget {
     /// An entry was unlisted.
     pub(super) fn remove(&self, entry: &EntryRef) {
         let id = entry.number();
+        if let Some(ordered) = &self.ordered {
+            return ordered.remove(entry.variant(), id);
+        }
         self.cache.entry(entry.variant()).and_compute_with(|held| {
             if held.is_some_and(|h| h.into_value().id == id) {
                 Op::Remove
@@ -117,6 +140,9 @@ impl Budget {
 
     /// An entry was served.
     pub(super) fn touched(&self, entry: &EntryRef) {
+        if let Some(ordered) = &self.ordered {
+            return ordered.touched(entry.variant());
+        }
         let pressed = self.index.usage().1 > self.capacity - self.capacity / 8;
         if is_told(entry.variant(), pressed) {
             self.tell(entry);

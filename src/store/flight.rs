@@ -5,6 +5,7 @@
 //! outcome is told; a leader that is dropped tells its followers that nobody leads any more.
 
 mod alone;
+mod shown;
 
 use super::index::TokenWatch;
 use crate::core::rules::Rule;
@@ -12,10 +13,10 @@ use crate::core::time::{MonoTime, Span};
 use alone::Alone;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
+use shown::Shown;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tokio::sync::watch;
 
 /// What followers learn. Any type of the leader's; all followers get the same one.
 pub type Outcome = Arc<dyn Any + Send + Sync>;
@@ -36,7 +37,7 @@ enum Stage {
 /// A fetch under way.
 struct Flight {
     number: u64,
-    stage: watch::Sender<Stage>,
+    stage: Shown<Stage>,
     sent: AtomicU64,
     token: TokenWatch,
     followers: AtomicUsize,
@@ -104,7 +105,7 @@ impl Flights {
         }
         let mut after = None;
         if let Some(sent) = &pair.sent {
-            let known = matches!(*sent.stage.borrow(), Stage::Told(_) | Stage::Lost);
+            let known = sent.stage.look(|s| matches!(s, Stage::Told(_) | Stage::Lost));
             let since = now.since(MonoTime::from_micros(sent.sent.load(Ordering::Acquire)));
             let young = wish.within.is_none_or(|bound| since <= bound);
             if !Rule::R8.holds() {
@@ -120,7 +121,7 @@ impl Flights {
         }
         let flight = Arc::new(Flight {
             number: self.numbers.fetch_add(1, Ordering::Relaxed),
-            stage: watch::Sender::new(Stage::Forming),
+            stage: Shown::new(Stage::Forming),
             sent: AtomicU64::new(0),
             token: token(),
             followers: AtomicUsize::new(0),
@@ -164,7 +165,6 @@ impl Flights {
 fn follow(flight: &Arc<Flight>, max: usize) -> Option<Follower> {
     let before = flight.followers.fetch_add(1, Ordering::Relaxed);
     let follower = Follower {
-        stage: flight.stage.subscribe(),
         flight: Arc::clone(flight),
     };
     (before < max).then_some(follower)
@@ -199,7 +199,7 @@ impl Leader {
 
     /// Tells all followers. The flight stays open to those who may join a sent one until the leader is dropped.
     pub fn tell(&self, outcome: Outcome) {
-        self.flight.stage.send_replace(Stage::Told(outcome));
+        self.flight.stage.set(Stage::Told(outcome));
     }
 
     /// The answer is for its requester alone: for a while, later requests under the key fetch on their own and do not queue.
@@ -210,7 +210,7 @@ impl Leader {
     /// Whether anybody follows.
     #[must_use]
     pub fn has_followers(&self) -> bool {
-        self.flight.stage.receiver_count() > 0
+        self.flight.followers.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -222,31 +222,19 @@ fn close(flights: &Flights, key: u128, flight: &Arc<Flight>, now: MonoTime) {
             pair.sent = Some(Arc::clone(flight));
         }
     }
-    flight.stage.send_if_modified(|stage| {
-        let forming = matches!(stage, Stage::Forming);
-        if forming {
-            *stage = Stage::Sent;
-        }
-        forming
-    });
+    flight.stage.set_if(|s| matches!(s, Stage::Forming), Stage::Sent);
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
         self.flights.forget(self.key, self.flight.number);
-        self.flight.stage.send_if_modified(|stage| {
-            let lost = matches!(stage, Stage::Forming | Stage::Sent);
-            if lost {
-                *stage = Stage::Lost;
-            }
-            lost
-        });
+        let untold = |stage: &Stage| matches!(stage, Stage::Forming | Stage::Sent);
+        self.flight.stage.set_if(untold, Stage::Lost);
     }
 }
 
 /// One that waits.
 pub struct Follower {
-    stage: watch::Receiver<Stage>,
     flight: Arc<Flight>,
 }
 
@@ -261,15 +249,12 @@ impl std::fmt::Debug for Follower {
 impl Follower {
     /// What the leader told; none when it is gone without a word. Cancel-safe: dropped, the follower is simply gone.
     pub async fn outcome(&mut self) -> Option<Outcome> {
-        let told = self
-            .stage
-            .wait_for(|s| matches!(s, Stage::Told(_) | Stage::Lost))
-            .await
-            .ok()?;
-        match &*told {
-            Stage::Told(outcome) => Some(Arc::clone(outcome)),
-            Stage::Forming | Stage::Sent | Stage::Lost => None,
-        }
+        let over = |stage: &Stage| match stage {
+            Stage::Told(outcome) => Some(Some(Arc::clone(outcome))),
+            Stage::Lost => Some(None),
+            Stage::Forming | Stage::Sent => None,
+        };
+        self.flight.stage.until(over).await
     }
 }
 

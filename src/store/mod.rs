@@ -128,7 +128,11 @@ impl Store {
             .map(|u| u.settle_after.map(Span::from))
             .collect();
         Arc::new(Self {
-            budget: Budget::new(config.cache.max_memory - fills, Arc::clone(&index)),
+            budget: Budget::new(
+                config.cache.max_memory - fills,
+                Arc::clone(&index),
+                world.entropy.repeats(),
+            ),
             index,
             fill_memory: Arc::new(FillMemory::new(fills)),
             flights: Arc::new(Flights::default()),

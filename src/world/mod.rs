@@ -115,6 +115,10 @@ pub trait Disk: Send + Sync {
 pub trait Entropy: Send + Sync {
     /// 64 random bits.
     fn next_u64(&self) -> u64;
+    /// Whether the same numbers come in every run: then nothing may decide by chance of its own.
+    fn repeats(&self) -> bool {
+        false
+    }
 }
 
 /// Environment variables.
