@@ -4,7 +4,7 @@
 //! length, so that no two lists of parts share a text.
 
 use crate::core::policy::KeyRules;
-use http::header::{AUTHORIZATION, COOKIE};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
@@ -100,6 +100,16 @@ impl KeyBuffer {
         &self.0
     }
 
+    /// Adds a QUERY's content to the key of its URL (RFC 10008 s2.7): no other key has so many parts.
+    pub fn add_content(&mut self, content: &Content<'_>) -> &[u8] {
+        self.part(|out| out.extend_from_slice(b"QUERY"));
+        for name in &Content::METADATA {
+            self.part(|out| write_header(content.headers, name, out));
+        }
+        self.part(|out| out.extend_from_slice(content.digest));
+        &self.0
+    }
+
     /// The text.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -117,6 +127,27 @@ impl KeyBuffer {
             place.copy_from_slice(&length);
         }
     }
+}
+
+/// Goes on with a key that was written before.
+impl From<&[u8]> for KeyBuffer {
+    fn from(text: &[u8]) -> Self {
+        Self(text.to_vec())
+    }
+}
+
+/// What a request's content adds to its key.
+#[derive(Copy, Clone, Debug)]
+pub struct Content<'a> {
+    /// The client's fields.
+    pub headers: &'a HeaderMap,
+    /// A digest of the content for which nobody can find a second preimage, and of a fixed length.
+    pub digest: &'a [u8],
+}
+
+impl Content<'_> {
+    /// What says how content is to be read (RFC 9110 s8).
+    const METADATA: [HeaderName; 4] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION];
 }
 
 /// The parts of a key's text that a URL names.

@@ -17,7 +17,7 @@ const DEFAULT_STALE_IF_ERROR: Ttl = Ttl::from_secs(3600);
 /// A read as the core sees it. Built once per request.
 #[derive(Debug)]
 pub struct Read<'a> {
-    /// GET or HEAD.
+    /// GET or HEAD; QUERY is read as GET.
     pub method: &'a Method,
     /// The client's fields.
     pub headers: &'a HeaderMap,

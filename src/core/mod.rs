@@ -15,6 +15,7 @@ pub mod http;
 pub mod key;
 pub mod lookup;
 pub mod policy;
+pub mod posted;
 pub mod reason;
 pub mod retry;
 pub mod rules;

@@ -34,6 +34,8 @@ pub enum Rule {
     R12,
     /// An entry is listed under its tags only if none was killed or busy since its fill began.
     R12a,
+    /// A field that overrides the method makes a request unsafe.
+    R13,
     /// A write that may have been applied is not sent again.
     R20,
     /// A client that leaves cancels nothing.
@@ -42,7 +44,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule with a switch.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::R1,
         Self::R2,
         Self::R3,
@@ -55,6 +57,7 @@ impl Rule {
         Self::R11,
         Self::R12,
         Self::R12a,
+        Self::R13,
         Self::R20,
         Self::R21,
     ];

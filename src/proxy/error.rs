@@ -199,7 +199,7 @@ impl Fault {
         }
     }
 
-    fn of_upload(fault: UploadFault) -> Self {
+    pub(super) fn of_upload(fault: UploadFault) -> Self {
         match fault {
             UploadFault::TooLarge => {
                 Self::refuse_and_close(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than max_body")

@@ -86,7 +86,7 @@ pub(super) fn from_arriving(
         (Some(reader), Some((start, length))) => Body::fill_part(reader, start, length),
         (None, _) => Body::empty(),
     };
-    let (method, headers) = (&job.parts.method, &job.parts.headers);
+    let (method, headers) = (job.read_as(), &job.parts.headers);
     let mut response = hit::shaped(
         method,
         headers,
@@ -109,7 +109,7 @@ pub(super) fn from_arriving(
 
 /// The answer to one reader from an entry that a 304 has just confirmed.
 pub(super) fn from_confirmed(job: &Job, now: MonoTime, entry: &EntryRef, node: usize, way: Way) -> Response<Body> {
-    let mut response = hit::answer(&job.parts.method, &job.parts.headers, entry, job.policy.is_strong());
+    let mut response = hit::answer(job.read_as(), &job.parts.headers, entry, job.policy.is_strong());
     response.body_mut().trace = Trace::forwarded(way.reason, None, node);
     told(
         job,
@@ -122,7 +122,7 @@ pub(super) fn from_confirmed(job: &Job, now: MonoTime, entry: &EntryRef, node: u
 
 /// The answer to one reader from what the store has, at `now`.
 pub(super) fn from_stored(job: &Job, now: MonoTime, entry: &EntryRef, detail: Option<&str>) -> Response<Body> {
-    let mut response = hit::answer(&job.parts.method, &job.parts.headers, entry, job.policy.is_strong());
+    let mut response = hit::answer(job.read_as(), &job.parts.headers, entry, job.policy.is_strong());
     let meta = entry.meta();
     let status = CacheStatus {
         handling: Handling::Hit,

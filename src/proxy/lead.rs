@@ -11,6 +11,7 @@ use super::request::Job;
 use super::tagging;
 use crate::core::admit::{self, Admission, Answer};
 use crate::core::http::freshness;
+use crate::core::http::invalidate::is_query;
 use crate::core::http::stored::{Meta, has_no_body};
 use crate::core::http::validate::{self, Conditions};
 use crate::core::lookup::{self, Decision};
@@ -19,7 +20,7 @@ use crate::store::entry::{Head, Identity, SharedHead};
 use crate::store::fill::{self, FillReader, FillWriter, Pushed};
 use crate::store::flight::{Follower, Leader};
 use crate::store::{EntryRef, Token, new_entry};
-use crate::upstream::{Answered, Call, Kind, NodeBody, OutBody};
+use crate::upstream::{Answered, Call, Kind, NodeBody};
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
@@ -123,6 +124,10 @@ impl Fetch {
                 insisted = true; // R42: a cache below answered with something too old; the origin itself is asked
                 continue;
             }
+            if conditional && refuses_conditions(&self.job, answered.parts.status) {
+                condition_on = None;
+                continue;
+            }
             if answered.parts.status != StatusCode::NOT_MODIFIED {
                 break answered;
             }
@@ -171,7 +176,7 @@ impl Fetch {
         let call = Call {
             upstream: job.resource.upstream,
             parts,
-            body: OutBody::Empty,
+            body: job.content.clone().into(),
             kind: Kind::Read {
                 primary: job.policy.is_strong(),
             },
@@ -377,11 +382,16 @@ impl Fetch {
     }
 }
 
+/// RFC 9110 s13.1.2: a node that knows conditions for GET and HEAD alone refuses ours on a QUERY. Its client never set any.
+fn refuses_conditions(job: &Job, status: StatusCode) -> bool {
+    status == StatusCode::PRECONDITION_FAILED && is_query(&job.parts.method)
+}
+
 /// A refresh begins when its client has its answer already: the fetch gets at least this long.
 const MIN_REFRESH: crate::core::time::Span = crate::core::time::Span::from_secs(1);
 
 /// Moves a body from a node to its readers. Returns it whole when it can be stored.
-async fn carry(mut body: NodeBody, writer: FillWriter, stall: Duration) -> Result<bytes::Bytes, NotStored> {
+pub(super) async fn carry(mut body: NodeBody, writer: FillWriter, stall: Duration) -> Result<bytes::Bytes, NotStored> {
     loop {
         match tokio::time::timeout(stall, body.frame()).await {
             Err(_) | Ok(Some(Err(_))) => return Err(NotStored::Incomplete), // the writer's drop tells the readers
@@ -397,6 +407,6 @@ async fn carry(mut body: NodeBody, writer: FillWriter, stall: Duration) -> Resul
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -16,7 +16,7 @@ use crate::core::time::MonoTime;
 use crate::store::fill::FillReader;
 use crate::store::flight::{Boarding, Wish};
 use crate::store::{EntryRef, Found, Token};
-use crate::upstream::{Answered, OutBody};
+use crate::upstream::Answered;
 use http::header::{RANGE, SET_COOKIE};
 use http::{Method, Response, StatusCode};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub(super) fn look(core: &Core, job: &Job, now: MonoTime) -> Found {
 
 /// The job as the core sees it.
 pub(super) fn as_read(job: &Job, disturbed: bool) -> Read<'_> {
-    Read::of(&job.parts.method, &job.parts.headers, &job.policy, disturbed)
+    Read::of(job.read_as(), &job.parts.headers, &job.policy, disturbed)
 }
 
 async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
@@ -244,12 +244,12 @@ async fn passed(
     if why == NotStored::TooLarge && job.parts.headers.contains_key(RANGE) {
         // Too large to keep: the origin cuts the range itself.
         drop(answered);
-        return Box::pin(pass::fetch(core, job, OutBody::Empty, None, way.reason)).await;
+        return Box::pin(pass::fetch(core, job, job.content.clone().into(), None, way.reason)).await;
     }
     // R5c: the flight carried no conditions; the requester's own are applied to what came.
     let (request, strong) = (&job.parts, job.policy.is_strong());
     let known = validate::has_it(
-        &request.method,
+        job.read_as(),
         &request.headers,
         answered.parts.status,
         &answered.parts.headers,

@@ -5,6 +5,7 @@
 //! synchronously, without a task, a box or a lock held; everything else is a boxed future.
 
 mod body;
+mod buffered;
 mod error;
 mod flights;
 mod head;
@@ -17,8 +18,10 @@ mod outbound;
 mod pass;
 mod pipeline;
 mod plan;
+mod posted;
 mod purge;
 mod purging;
+mod query;
 mod request;
 mod routes;
 mod tagging;

@@ -38,12 +38,12 @@ pub(super) async fn fetch(
 ) -> (Response<Body>, Outcome) {
     let status = CacheStatus::forwarded(reason);
     let strong = job.policy.is_strong();
-    let bodiless = matches!(body, OutBody::Empty);
+    let again = body.again();
     // R42: an answer older than the bound is asked for once more, where the request can be sent again.
     let mut asked = call(core, job, body, strong).await;
-    if bodiless && is_breach(job, &asked) {
+    if let Some(body) = again.filter(|_| is_breach(job, &asked)) {
         drop(asked);
-        asked = call(core, job, OutBody::Empty, true).await;
+        asked = call(core, job, body, true).await;
     }
     if is_breach(job, &asked) && !job.policy.serves_beyond_bound() {
         return headers::refuse(&job.connection, Fault::of_refusal(Refusal::StaleRefused));

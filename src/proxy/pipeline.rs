@@ -6,7 +6,7 @@ use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::plan::{Course, Plan, Refused, Toward, admit, plan};
 use super::request::{self, Admitted, Job};
-use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, miss, pass, purging, write};
+use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, miss, pass, purging, query, write};
 use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
 use crate::core::http::stored::Stored as _;
@@ -92,6 +92,7 @@ enum Next {
     /// A hit that is served now, and refreshed behind the client's back.
     Refresh(Box<Response<Body>>),
     Pass(FetchReason),
+    Query,
     Write,
 }
 
@@ -122,7 +123,7 @@ fn act(
         // Counted only where a request has to wait: what is in memory costs nobody anything.
         let guard = match (&next, route.max_in_flight) {
             (Next::Refresh(_), _) | (_, None) => None,
-            (Next::Read | Next::Pass(_) | Next::Write, Some(max)) => Some(Arc::new(
+            (Next::Read | Next::Pass(_) | Next::Query | Next::Write, Some(max)) => Some(Arc::new(
                 InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?,
             )),
         };
@@ -153,6 +154,7 @@ fn act(
             };
             return go(Next::Pass(reason), toward, key);
         }
+        Course::Query(toward) => return go(Next::Query, toward, Arc::from(buffer.text())),
         Course::Read(toward, found, decision) => (toward, found, decision),
     };
     match decision {
@@ -270,6 +272,7 @@ where
         resource,
         digest,
         key,
+        content: Bytes::new(),
         start,
         deadline,
         request_id: OnceLock::new(),
@@ -296,6 +299,15 @@ where
             let waiting = Waiting::new(&core, &job);
             Answering::Pending(Box::pin(async move {
                 let response = pass::run(core, job, body, watch, reason).await;
+                waiting.answered();
+                guarded(guard, response)
+            }))
+        }
+        Next::Query => {
+            let (body, watch) = upload(body, max, stall);
+            let waiting = Waiting::new(&core, &job);
+            Answering::Pending(Box::pin(async move {
+                let response = query::run(core, job, body, watch).await;
                 waiting.answered();
                 guarded(guard, response)
             }))

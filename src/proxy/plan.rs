@@ -48,6 +48,8 @@ pub(super) enum Course<'a> {
     Respond(StatusCode, &'a Bytes),
     /// To a node and back.
     Pass(Toward<'a>, FetchReason),
+    /// As [`Course::Read`], once its content has been read: that is part of its key. In the buffer is the key of its URL.
+    Query(Toward<'a>),
     /// The gate first.
     Write(Toward<'a>),
     /// From the store, if the core so decides.
@@ -113,6 +115,10 @@ pub(super) fn plan<'a>(
             }
             planned(Course::Pass(toward, reason))
         }
+        Handling::Query(caching) => {
+            write_key(buffer, route, &seen, parts, client, caching);
+            planned(Course::Query(toward))
+        }
         Handling::Read(caching) => {
             let key = write_key(buffer, route, &seen, parts, client, caching);
             toward.digest = shared.secret.digest(key).0;
@@ -124,7 +130,7 @@ pub(super) fn plan<'a>(
     }
 }
 
-fn write_key<'b>(
+pub(super) fn write_key<'b>(
     buffer: &'b mut KeyBuffer,
     route: &Route,
     seen: &request::Seen<'_>,

@@ -14,6 +14,7 @@ use crate::core::reason::FetchReason;
 use crate::core::time::{MonoTime, Span};
 use crate::store::ResourceId;
 use crate::upstream::{Answered, OnInterim};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -240,6 +241,8 @@ pub(super) fn route<'a>(shared: &'a Shared, parts: &Parts, host: &str, path: &st
 pub(super) enum Handling<'a> {
     /// From the store if the contract allows.
     Read(&'a Caching),
+    /// The same, once its content has been read: that is part of its key.
+    Query(&'a Caching),
     /// To a node and back, nothing stored, nothing changed.
     Pass(FetchReason),
     /// It may change something: the gate first.
@@ -254,14 +257,18 @@ pub(super) fn handling<'a>(parts: &Parts, policy: &'a Policy, has_body: bool) ->
     let Some(caching) = policy.caching() else {
         return Handling::Pass(FetchReason::Bypass);
     };
-    // QUERY answers will be stored when their bodies are in the key; until then they pass.
-    if !matches!(parts.method, Method::GET | Method::HEAD) || has_body {
+    let is_get = matches!(parts.method, Method::GET | Method::HEAD);
+    if !(is_get && !has_body || invalidate::is_query(&parts.method)) {
         return Handling::Pass(FetchReason::Method);
     }
     if is_for_the_origin(&parts.headers) {
         return Handling::Pass(FetchReason::Request);
     }
-    Handling::Read(caching)
+    if is_get {
+        Handling::Read(caching)
+    } else {
+        Handling::Query(caching)
+    }
 }
 
 /// `If-Match` and `If-Unmodified-Since` are the origin's to evaluate (RFC 9111 s4.3.2).
@@ -270,7 +277,7 @@ fn is_for_the_origin(headers: &HeaderMap) -> bool {
 }
 
 /// A request on a proxying route, owned, for everything that cannot be answered at once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) connection: Arc<ConnectionInfo>,
     pub(super) route: Arc<Route>,
@@ -288,6 +295,8 @@ pub(super) struct Job {
     pub(super) resource: ResourceId,
     pub(super) digest: u128,
     pub(super) key: Arc<[u8]>,
+    /// What a QUERY asks for; empty for every other read.
+    pub(super) content: Bytes,
     /// When the request's head was in.
     pub(super) start: MonoTime,
     /// When its answer's head must be in.
@@ -315,6 +324,11 @@ impl Job {
     pub(super) fn on_interim(&self) -> Option<OnInterim> {
         let turn = self.interim.clone()?;
         Some(Arc::new(move |status, fields| turn.pass_on(status, fields)))
+    }
+
+    /// The method by whose rules it is answered from the store.
+    pub(super) fn read_as(&self) -> &Method {
+        invalidate::read_as(&self.parts.method)
     }
 
     /// The time left until the deadline.

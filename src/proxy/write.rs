@@ -5,16 +5,17 @@ use super::body::{Body, Trace, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
-use super::{Core, hit, outbound, routes, tagging};
+use super::{Core, hit, outbound, posted, routes, tagging};
 use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::reason::{FetchReason, Outcome, WriteOutcome};
 use crate::core::retry::Sent;
 use crate::core::rules::Rule;
-use crate::store::{OpenWrite, ResourceId, WriteEnd, WriteGuard};
+use crate::store::{OpenWrite, ResourceId, Token, WriteEnd, WriteGuard};
 use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
 use http::header::EXPECT;
+use http::response::Parts;
 use http::{Method, Response, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,16 @@ use tokio::sync::oneshot;
 const LATE_UPLOAD: Duration = Duration::from_secs(1);
 
 /// What the client's side of a write is told.
-type Told1 = Result<(Answered, Option<OpenWrite>), CallError>;
+pub(super) type Told1 = Result<Reply, CallError>;
+
+/// A node's answer to a write that has ended at the gate.
+pub(super) struct Reply {
+    pub(super) parts: Parts,
+    pub(super) node: usize,
+    pub(super) body: Body,
+    /// What still has to happen when its connection closes, of a write whose outcome is unknown.
+    pub(super) open: Option<OpenWrite>,
+}
 
 /// Answers a write.
 pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: UploadWatch) -> Response<Body> {
@@ -34,12 +44,12 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
     let work = carry(Arc::clone(&core), Arc::clone(&job), body, guard, tell);
     let strong = job.policy.is_strong();
     let (response, outcome) = match core.detach(work, told).await {
-        Some(Ok((answered, open))) if strong && open.is_some() && sounds_definite(&answered) => {
-            drop(answered); // closes the connection: the settling time begins
+        Some(Ok(Reply { parts, body, open, .. })) if strong && open.is_some() && sounds_definite(parts.status) => {
+            drop(body); // closes the connection: the settling time begins
             drop(open);
             headers::refuse(&job.connection, Fault::unknown())
         }
-        Some(Ok((answered, open))) => (answer(&job, answered, open), Outcome::Pass),
+        Some(Ok(reply)) => (answer(&job, reply), Outcome::Pass),
         Some(Err(e)) => headers::refuse(&job.connection, Fault::of_call(&e, strong, true, watch.fault())),
         None => headers::refuse(&job.connection, Fault::internal()),
     };
@@ -48,13 +58,14 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
 
 /// Passed on, such an answer to a write of unknown outcome would be read as a promise: a refusal of a repeat whose first attempt may
 /// have been applied (R20), or an answer that came before the body was sent (R11).
-fn sounds_definite(answered: &Answered) -> bool {
-    !answered.parts.status.is_server_error() && answered.parts.status != StatusCode::ACCEPTED
+fn sounds_definite(status: StatusCode) -> bool {
+    !status.is_server_error() && status != StatusCode::ACCEPTED
 }
 
 /// Sends the write and ends it at the gate, whoever still listens.
 async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard, tell: oneshot::Sender<Told1>) {
     let mut parts = outbound::parts(&job, &*core.shared.world.entropy);
+    let token = posted::register(&core, &job);
     parts.headers.remove(EXPECT); // our server has asked for the body already
     let repeatable = job
         .policy
@@ -87,14 +98,24 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
             let outcome = judge(answered.parts.status, complete, answered.after_maybe_applied);
             core.shared.metrics.write(job.route.id, outcome);
             if !Rule::R10.holds() {
-                let _ = tell.send(Ok((answered, None)));
+                let _ = tell.send(Ok(reply(&job, answered, None)));
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 guard.end(WriteEnd::Applied);
                 return;
             }
             let failed = is_failure(answered.parts.status, complete, answered.after_maybe_applied);
-            let open = end(&core, &job, &answered, (outcome, failed), guard);
-            Ok((answered, open))
+            headers::from_node(&mut answered.parts.headers);
+            let meta = match outcome {
+                WriteOutcome::Applied => posted::admit(&core, &job, &answered),
+                WriteOutcome::Rejected | WriteOutcome::NotApplied | WriteOutcome::Unknown => None,
+            };
+            let kept = token.zip(meta);
+            let mine = kept.as_ref().map(|(token, _)| token);
+            let open = end(&core, &job, &answered, (outcome, failed), guard, mine);
+            if let Some((token, meta)) = kept {
+                return posted::store(core, job, answered, meta, token, tell).await;
+            }
+            Ok(reply(&job, answered, open))
         }
     };
     // A client that has left drops the answer; what it holds open closes with it.
@@ -103,23 +124,27 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
 
 /// Ends the write at the gate, before its answer goes anywhere. Returns what still has to happen when its connection closes.
 /// `ended`: how, and whether an unknown outcome is the node's own failure.
+/// `mine` is the token of its answer, where that is to be stored.
 fn end(
     core: &Core,
     job: &Job,
     answered: &Answered,
     ended: (WriteOutcome, bool),
     guard: WriteGuard,
+    mine: Option<&Token>,
 ) -> Option<OpenWrite> {
     let store = &core.shared.store;
     if Rule::R12.holds() {
         // After any 2xx or 3xx, a 202 too: whatever it made may be there already.
         for (resource, _) in named(core, job, answered) {
-            store.drop_resource(resource); // R12
+            if resource != job.resource {
+                store.drop_resource(resource); // R12; the target goes with the write's end
+            }
         }
         tagging::invalidate(&core.shared, job, answered.parts.status, &answered.parts.headers); // R12
     }
     match ended.0 {
-        WriteOutcome::Applied => guard.end(WriteEnd::Applied),
+        WriteOutcome::Applied => guard.end_keeping(WriteEnd::Applied, mine),
         WriteOutcome::Rejected => guard.end(WriteEnd::Rejected),
         WriteOutcome::NotApplied => guard.end(WriteEnd::NotSent),
         WriteOutcome::Unknown if ended.1 => guard.end(WriteEnd::Failed),
@@ -164,20 +189,30 @@ fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String
     found
 }
 
-fn answer(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Response<Body> {
-    let Answered {
-        mut parts, body, node, ..
-    } = answered;
+/// The answer as its client gets it; its body holds the connection it comes over.
+fn reply(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Reply {
+    let Answered { parts, body, node, .. } = answered;
+    let body = Body::node(body, job.connection.peer.listener.body_timeout);
+    Reply {
+        parts,
+        node,
+        body,
+        open,
+    }
+}
+
+fn answer(job: &Job, reply: Reply) -> Response<Body> {
+    let Reply {
+        mut parts,
+        node,
+        body,
+        open,
+    } = reply;
     let unknown = open.is_some();
     headers::from_node(&mut parts.headers);
-    let stall = job.connection.peer.listener.body_timeout;
     let version = parts.version;
     let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
-    let body = if no_body {
-        Body::empty()
-    } else {
-        Body::node(body, stall)
-    };
+    let body = if no_body { Body::empty() } else { body };
     let body = match open {
         None => body,
         Some(open) => body.at_end(move |node| {

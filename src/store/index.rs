@@ -268,8 +268,12 @@ impl Index {
         was
     }
 
-    pub(super) fn end(&self, now: MonoTime, resource: u128, ended: Ended) -> Vec<EntryRef> {
-        self.step(now, resource, |gate| gate.end(ended))
+    /// A write ends; `mine` is the token of the fill that its own answer is.
+    pub(super) fn end(&self, now: MonoTime, resource: u128, ended: Ended, mine: Option<TokenId>) -> Vec<EntryRef> {
+        self.step(now, resource, |gate| match mine {
+            None => gate.end(ended),
+            Some(mine) => gate.end_keeping(ended, mine),
+        })
     }
 
     pub(super) fn closed(&self, now: MonoTime, resource: u128, settled_at: MonoTime) {

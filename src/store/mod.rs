@@ -337,7 +337,7 @@ impl Store {
         }
     }
 
-    fn end_write(&self, resources: &[(ResourceId, String)], end: WriteEnd) {
+    fn end_write(&self, resources: &[(ResourceId, String)], end: WriteEnd, mine: Option<&Token>) {
         let now = self.now();
         for (resource, path) in resources {
             let unsettles = self.unsettled.can_unsettle(resource.upstream);
@@ -368,7 +368,8 @@ impl Store {
                 self.untracked.store(true, Ordering::Release);
             }
             self.index.killing(*resource);
-            let gone = self.index.end(now, resource.digest, ended);
+            let mine = mine.filter(|token| token.resource() == *resource).map(Token::id);
+            let gone = self.index.end(now, resource.digest, ended, mine);
             self.retire(&gone);
         }
     }

@@ -1,7 +1,7 @@
 //! A write at the gate, as guards: what is begun ends on every path, and what ended with its connection open is told of the close.
 //! Dropping either is an ordinary way out: a panic or a cancelled task must not look like an answer, nor leave a resource disturbed for good.
 
-use super::{ResourceId, Store};
+use super::{ResourceId, Store, Token};
 use crate::core::time::MonoTime;
 use std::sync::Arc;
 
@@ -55,9 +55,15 @@ impl WriteGuard {
 
     /// Ends the write, before its final status line goes out (R10). After [`WriteEnd::UnknownOpen`] and [`WriteEnd::Failed`], and only
     /// then, there is an [`OpenWrite`] to hold until its connection has closed.
-    pub fn end(mut self, end: WriteEnd) -> Option<OpenWrite> {
+    pub fn end(self, end: WriteEnd) -> Option<OpenWrite> {
+        self.end_keeping(end, None)
+    }
+
+    /// The same where the write's answer is itself to be stored: `mine`, registered since the write began, is the one token that
+    /// this end does not kill.
+    pub fn end_keeping(mut self, end: WriteEnd, mine: Option<&Token>) -> Option<OpenWrite> {
         self.ended = true;
-        self.store.end_write(&self.resources, end);
+        self.store.end_write(&self.resources, end, mine);
         matches!(end, WriteEnd::UnknownOpen | WriteEnd::Failed).then(|| OpenWrite {
             store: Arc::clone(&self.store),
             resources: std::mem::take(&mut self.resources),
@@ -69,7 +75,7 @@ impl Drop for WriteGuard {
     fn drop(&mut self) {
         if !self.ended {
             let at = self.store.now();
-            self.store.end_write(&self.resources, WriteEnd::UnknownClosed(at));
+            self.store.end_write(&self.resources, WriteEnd::UnknownClosed(at), None);
         }
     }
 }

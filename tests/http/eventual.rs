@@ -370,6 +370,7 @@ async fn r42_what_passes_without_being_stored_keeps_the_bound_as_well() {
         ("HEAD", &[][..], ""),
         ("GET", &if_match[..], ""),
         ("QUERY", &[], "select"),
+        ("GET", &[], "a body that streams"),
     ] {
         for (on_unreachable, status) in [("error", 504), ("stale", 200)] {
             let mut origin = Origin::start().await;
@@ -379,7 +380,7 @@ async fn r42_what_passes_without_being_stored_keeps_the_bound_as_well() {
             client.ask(method, "/", fields, body.as_bytes()).await;
             let too_old = [("Age", "1000")];
             origin.next().await.respond(200, &too_old, "x").await;
-            if body.is_empty() {
+            if body.is_empty() || method == "QUERY" {
                 let insisted = origin.next().await;
                 assert_eq!(insisted.header("cache-control"), Some("no-cache"), "{method}");
                 insisted.respond(200, &too_old, "x").await;

@@ -24,6 +24,7 @@ mod gate;
 mod harness;
 mod interim;
 mod matching;
+mod methods;
 mod naming;
 mod operations;
 mod outcomes;

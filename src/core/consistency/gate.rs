@@ -184,12 +184,22 @@ impl<E: Entry + Clone> Gate<E> {
     /// A write ends, before its final status line goes out (R10). One step: a reader sees either the pending write or the unsettled time.
     /// Returns the entries taken out of service.
     pub fn end(&mut self, ended: Ended) -> Vec<E> {
+        self.end_but(ended, None)
+    }
+
+    /// The same for a write whose own answer is a fill (RFC 9110 s9.3.3): its token, registered when the write had begun, outlives this
+    /// end and no other. Whatever began or ended in between has killed it, and whatever begins or ends before its body is whole will.
+    pub fn end_keeping(&mut self, ended: Ended, mine: TokenId) -> Vec<E> {
+        self.end_but(ended, Some(mine))
+    }
+
+    fn end_but(&mut self, ended: Ended, mine: Option<TokenId>) -> Vec<E> {
         match ended {
             Ended::Unknown { settled_at } => self.unsettled_until = self.unsettled_until.max(settled_at), // R11
             Ended::UnknownOpen => self.open += 1,
             Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::Failed => {}
         }
-        self.kill(); // R3: a fill that began during the write may have read the old value
+        self.tokens.retain(|t| Some(*t) == mine); // R3: a fill that began during the write may have read the old value
         self.writers = if Rule::R3.holds() {
             self.writers.saturating_sub(1)
         } else {

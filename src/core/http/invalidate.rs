@@ -2,6 +2,7 @@
 //! ask for; which resource that is, routes decide.
 
 use crate::core::key::normalise_path;
+use crate::core::rules::Rule;
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use smallvec::SmallVec;
@@ -12,14 +13,32 @@ const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-meth
 /// The methods known to be safe (RFC 9110 s9.2.1, RFC 10008). Any other token is not.
 #[must_use]
 pub fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) || method.as_str() == "QUERY"
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) || is_query(method)
+}
+
+/// Whether it is QUERY (RFC 10008): a read that has its content in the key.
+#[must_use]
+pub fn is_query(method: &Method) -> bool {
+    method.as_str() == "QUERY"
+}
+
+/// The method by whose rules a request is answered from the store: QUERY's conditions and ranges mean what GET's do (RFC 10008 s2.6).
+#[must_use]
+pub fn read_as(method: &Method) -> &Method {
+    if is_query(method) { &Method::GET } else { method }
 }
 
 /// Whether a request may change something: its method, or one that overrides it (R13).
 #[must_use]
 pub fn is_unsafe_request(method: &Method, headers: &HeaderMap) -> bool {
+    !is_safe(method) || is_overridden(headers)
+}
+
+/// R13: whether a request names another method than its own, so that nobody can say what it does.
+#[must_use]
+pub fn is_overridden(headers: &HeaderMap) -> bool {
     // One walk over the names is cheaper than three look-ups of names that are hardly ever there.
-    !is_safe(method) || headers.keys().any(|name| OVERRIDES.contains(&name.as_str()))
+    headers.keys().any(|name| OVERRIDES.contains(&name.as_str())) && Rule::R13.holds()
 }
 
 /// A client's URL on the host it asked: path normalised, query as it stands.

@@ -602,3 +602,37 @@ fn a_soft_purge_kills_every_fill_and_leaves_entries_in_service() {
     );
     assert!(entries.iter().all(|entry| !entry.revoked.get()) && gate.entries().len() == 2);
 }
+
+#[test]
+fn r1_a_writes_own_answer_outlives_its_end_and_no_other_begin_or_end() {
+    let own = TokenId(1);
+    let alone = |after: &dyn Fn(&mut Gate<Kept>)| {
+        let mut gate: Gate<Kept> = Gate::default();
+        gate.begin();
+        assert!(!gate.register(NOW, own, true), "R2: nothing it brings is proven");
+        gate.register(NOW, TokenId(2), true);
+        store(&mut gate, &kept(7, 0));
+        let gone = gate.end_keeping(Ended::Applied, own);
+        assert_eq!(gone.len(), 1, "what was stored goes");
+        assert!(gate.is_alive(own) && !gate.is_alive(TokenId(2)));
+        after(&mut gate);
+        matches!(gate.publish(own, kept(1, 0)), Published::Listed { .. })
+    };
+    assert!(alone(&|_| {}));
+    assert!(!alone(&|gate| gate.begin()), "another write begins before it is whole");
+    assert!(!alone(&|gate| drop(gate.drop_all())), "a purge");
+    for first in [true, false] {
+        let mut gate: Gate<Kept> = Gate::default();
+        gate.begin();
+        if first {
+            gate.begin();
+        }
+        gate.register(NOW, own, true);
+        if !first {
+            gate.begin();
+        }
+        gate.end(Ended::Applied);
+        gate.end_keeping(Ended::Applied, own);
+        assert!(!gate.is_alive(own), "another write ended while it was pending");
+    }
+}

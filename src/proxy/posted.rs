@@ -1,0 +1,135 @@
+//! A write whose answer is the new representation of its target: stored for later GETs while its body goes to the client (RFC 9110
+//! s9.3.3). A fill like any other, but that its token is registered before the write is sent and is the one token that the write's
+//! own end does not kill: any other write that begins or ends meanwhile does, so what is stored is never older than an acked write.
+
+use super::body::Body;
+use super::lead::{carry, content_length};
+use super::request::{self, Job, Seen};
+use super::write::{Reply, Told1};
+use super::{Core, plan, routes, tagging};
+use crate::core::admit::Answer;
+use crate::core::http::invalidate::RequestUrl;
+use crate::core::http::stored::Meta;
+use crate::core::key::KeyBuffer;
+use crate::core::lookup::Read;
+use crate::core::posted;
+use crate::core::reason::NotStored;
+use crate::store::entry::Head;
+use crate::store::{Identity, Token, fill, new_entry};
+use crate::upstream::Answered;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// The token of a write whose answer might be stored; none for any other. Asked for after the write has begun at the gate and before
+/// it is sent: what ended before is in its answer, what ends or begins later kills the token.
+pub(super) fn register(core: &Core, job: &Job) -> Option<Token> {
+    let asked = &job.parts;
+    if !posted::may_be_stored(&asked.method, &asked.headers, &job.policy) || !is_where_a_get_goes(core, job) {
+        return None;
+    }
+    Some(core.shared.store.register(core.now(), job.resource, false))
+}
+
+/// Whether a GET of the same URL with the same fields would take the same route: only there could it find the answer.
+fn is_where_a_get_goes(core: &Core, job: &Job) -> bool {
+    let path = request::path(&job.parts.uri);
+    let question = routes::Question {
+        host: &request::host_name(&job.authority),
+        path: &path,
+        method: &Method::GET,
+        headers: &job.parts.headers,
+    };
+    routes::find(&core.shared.config, &question).is_some_and(|route| Arc::ptr_eq(route, &job.route))
+}
+
+/// The facts under which the answer is stored; none when it is not.
+pub(super) fn admit(core: &Core, job: &Job, answered: &Answered) -> Option<Meta> {
+    let fields = &answered.parts.headers;
+    let read = Read::of(&Method::GET, &job.parts.headers, &job.policy, false);
+    let answer = Answer {
+        status: answered.parts.status,
+        headers: fields,
+        sent: answered.sent,
+        received: answered.received,
+        received_wall: core.shared.world.clock.wall(),
+        close_delimited: answered.close_delimited,
+    };
+    // As the node saw it: only then does it speak of what it was asked.
+    let target = RequestUrl {
+        https: job.https,
+        host: &job.authority,
+        path: &job.path,
+        query: job.target.query(),
+    };
+    let meta = posted::admit(&read, &answer, target, &job.policy).ok()?;
+    let max = job.policy.caching()?.max_object;
+    content_length(fields)
+        .is_none_or(|length| length <= max)
+        .then_some(*meta)
+}
+
+/// Tells the client, carries the body to it, and stores the answer at its end.
+pub(super) async fn store(
+    core: Arc<Core>,
+    job: Arc<Job>,
+    mut answered: Answered,
+    meta: Meta,
+    token: Token,
+    tell: oneshot::Sender<Told1>,
+) {
+    let (store, route) = (&core.shared.store, job.route.id);
+    let Some((digest, key)) = key(&core, &job) else {
+        return; // the route caches, or nothing would have been admitted
+    };
+    let length = content_length(&answered.parts.headers);
+    if let Some(length) = length {
+        answered.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let tags = tagging::of(&core.shared, &job, &answered.parts.headers);
+    let head = Arc::new(Head {
+        meta,
+        headers: answered.parts.headers.clone(),
+    });
+    let caching = job.policy.caching();
+    let stall = job.connection.peer.listener.body_timeout;
+    let max = caching.map_or(0, |caching| caching.max_object);
+    let (writer, fill) = fill::channel(Arc::clone(store.fill_memory()), max, stall);
+    let body = fill
+        .reader()
+        .map_or_else(Body::empty, |reader| Body::fill(reader, length));
+    // A client that has left leaves the fill to later readers.
+    let _ = tell.send(Ok(Reply {
+        parts: answered.parts,
+        node: answered.node,
+        body,
+        open: None,
+    }));
+    let stored = match carry(answered.body, writer, stall).await {
+        Err(why) => Err(why),
+        Ok(body) if length.is_some_and(|length| length != body.len() as u64) => Err(NotStored::Incomplete),
+        Ok(body) => {
+            let identity = Identity {
+                resource: job.resource,
+                digest,
+                key,
+                tags,
+            };
+            store.publish(token, &new_entry(store.next_entry_id(), identity, head, body), None)
+        }
+    };
+    if let Err(why) = stored {
+        core.shared.metrics.fill_refused(route, why);
+    }
+}
+
+/// What a GET of the same URL with the same fields is called.
+fn key(core: &Core, job: &Job) -> Option<(u128, Arc<[u8]>)> {
+    let mut buffer = KeyBuffer::new();
+    let path = request::path(&job.parts.uri);
+    let seen = Seen::of(&job.connection, &job.parts.headers);
+    let named = (job.authority.as_str(), &path);
+    let key = plan::write_key(&mut buffer, &job.route, &seen, &job.parts, named, job.policy.caching()?);
+    Some((core.shared.secret.digest(key).0, Arc::from(key)))
+}
