@@ -20,3 +20,6 @@ pub mod reason;
 pub mod retry;
 pub mod rules;
 pub mod time;
+
+#[cfg(test)]
+mod tests;

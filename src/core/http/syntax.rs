@@ -155,3 +155,6 @@ pub(crate) enum Single<'a> {
     /// Lines that contradict each other.
     Conflict,
 }
+
+#[cfg(test)]
+mod tests;

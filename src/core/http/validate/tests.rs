@@ -294,4 +294,29 @@ proptest! {
         let _ = evaluate(&Method::GET, &headers(&format!("If-None-Match: {inm}\nIf-Modified-Since: {ims}")), &meta(), strong);
         let _ = evaluate(&Method::GET, &headers(&format!("If-Modified-Since: {ims}")), &meta(), strong);
     }
+
+    #[test]
+    fn a_304_brings_all_of_its_fields_but_those_of_the_stored_bytes_and_bringing_it_again_changes_nothing(
+        stored in prop::collection::vec(("[xy]-[ab]|content-(length|encoding|range|type)|age|etag|date", "[a-z]{1,3}"), 0..8),
+        answer in prop::collection::vec(("[xy]-[ab]|content-(length|encoding|range|type)|keep-alive|etag|date|te", "[a-z]{1,3}"), 0..8),
+    ) {
+        let map = |fields: &[(String, String)]| {
+            headers(&fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect::<String>())
+        };
+        let (before, answer) = (map(&stored), map(&answer));
+        let mut merged = before.clone();
+        merge_304(&mut merged, &answer);
+        let values = |map: &HeaderMap, name: &str| map.get_all(name).iter().cloned().collect::<Vec<_>>();
+        for name in ["content-length", "content-encoding", "content-range", "keep-alive", "te"] {
+            prop_assert_eq!(values(&merged, name), values(&before, name), "{} is kept", name);
+        }
+        for name in ["x-a", "x-b", "y-a", "y-b", "content-type", "etag", "date"] {
+            let expected = if answer.contains_key(name) { &answer } else { &before };
+            prop_assert_eq!(values(&merged, name), values(expected, name), "{}", name);
+        }
+        prop_assert!(!merged.contains_key("age"), "it counted from another reception");
+        let mut again = merged.clone();
+        merge_304(&mut again, &answer);
+        prop_assert_eq!(again, merged);
+    }
 }
