@@ -98,13 +98,13 @@ pub(super) fn from_arriving(
     );
     let why = (!arriving.stored).then_some(NotStored::TokenDead.word());
     response.body_mut().trace = Trace::forwarded(way.reason, why, arriving.node);
-    told(
-        job,
-        now,
-        meta,
-        response,
-        way.forwarded(None, arriving.stored && !way.collapsed),
-    )
+    // RFC 9211 s2.4: the node sent the whole, this reader gets a part of it, or word that it has it.
+    let status = (response.status() != meta.status).then_some(meta.status);
+    let status = CacheStatus {
+        detail: why,
+        ..way.forwarded(status, arriving.stored && !way.collapsed)
+    };
+    told(job, now, meta, response, status)
 }
 
 /// The answer to one reader from an entry that a 304 has just confirmed.
@@ -127,7 +127,7 @@ pub(super) fn from_stored(job: &Job, now: MonoTime, entry: &EntryRef, detail: Op
     let status = CacheStatus {
         handling: Handling::Hit,
         ttl: entry.ttl_seconds(now),
-        key: None,
+        key: Some(&job.key),
         detail,
     };
     let consistency = match &job.policy.contract {
@@ -159,7 +159,10 @@ fn told(
         Contract::Strong(..) => Consistency::Validated,
     };
     let told = Told {
-        status,
+        status: CacheStatus {
+            key: Some(&job.key),
+            ..status
+        },
         age: Some(meta.current_age(now)),
         consistency,
         version: http::Version::HTTP_11,

@@ -255,7 +255,9 @@ async fn passed(
         &answered.parts.headers,
         strong,
     );
-    let mut response = pass::answer(core, job, answered, way.forwarded(None, false), Some(why));
+    // RFC 9211 s2.4: what the node sent, where the client is told something else.
+    let status = way.forwarded(known.then_some(answered.parts.status), false);
+    let mut response = pass::answer(core, job, answered, status, Some(why));
     if known {
         let trace = response.body().trace;
         response = hit::to_not_modified(&response);

@@ -157,6 +157,7 @@ pub(super) fn answer(
     }
     response.extensions_mut().clear();
     let status = CacheStatus {
+        key: Some(&job.key),
         detail: status.detail.or(why.map(NotStored::word)),
         ..status
     };

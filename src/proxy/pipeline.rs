@@ -166,7 +166,7 @@ fn act(
             let policy = toward.policy;
             shared.store.touched(entry);
             shared.metrics.served_age(route.id, age);
-            let response = stored(connection, route, policy, parts, entry, age, start);
+            let response = stored(connection, route, policy, (parts, buffer.text()), entry, age, start);
             if matches!(decision, Decision::ServeAndRefresh { .. }) {
                 return go(Next::Refresh(Box::new(response)), toward, Arc::from(buffer.text()));
             }
@@ -203,13 +203,12 @@ fn stored(
     connection: &ConnectionInfo,
     route: &Route,
     policy: &Policy,
-    parts: &Parts,
+    (parts, key): (&Parts, &[u8]),
     entry: &EntryRef,
     age: Age,
     now: MonoTime,
 ) -> Response<Body> {
     let mut response = hit::answer(&parts.method, &parts.headers, entry, policy.is_strong());
-    let key = parts.uri.path();
     let status = CacheStatus {
         handling: cache_status::Handling::Hit,
         ttl: entry.ttl_seconds(now),

@@ -14,6 +14,7 @@
 
 mod access_log;
 mod asking;
+mod cache_status;
 mod collapse;
 mod eventual;
 mod exclusive;

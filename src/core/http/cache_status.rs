@@ -2,6 +2,7 @@
 //! ttl, stored, collapsed, key, detail. Built in a buffer on the stack.
 
 use crate::core::http::line::Line;
+use crate::core::key;
 use crate::core::reason::FetchReason;
 use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
@@ -34,8 +35,8 @@ pub struct CacheStatus<'a> {
     pub handling: Handling,
     /// Seconds of freshness left, negative when stale.
     pub ttl: Option<i64>,
-    /// The key, for those who may see it.
-    pub key: Option<&'a str>,
+    /// The key's text, for those who may see it: its URL is shown; fields and cookies in it are not.
+    pub key: Option<&'a [u8]>,
     /// A word of ours, for those who may see it. `unsettled` is always said.
     pub detail: Option<&'a str>,
 }
@@ -140,16 +141,29 @@ impl CacheStatus<'_> {
             out.write_str("; ttl=")?;
             out.write_str(itoa::Buffer::new().format(ttl))?;
         }
-        if let Some(key) = self.key {
-            out.write_str("; key=")?;
-            quote(key, out)?;
+        if let Some(named) = self.key.and_then(key::named) {
+            out.write_str("; key=\"")?;
+            out.write_str(if named.https { "https://" } else { "http://" })?;
+            quoted(named.host, out)?;
+            quoted(named.path, out)?;
+            // Where parameters are chosen, each is written behind a `&`.
+            match named.query.strip_prefix(b"&") {
+                Some(chosen) => {
+                    out.write_char('?')?;
+                    quoted(chosen, out)?;
+                }
+                None => quoted(named.query, out)?,
+            }
+            out.write_char('"')?;
         }
         if let Some(detail) = detail {
             out.write_str("; detail=")?;
             if is_token(detail) {
                 out.write_str(detail)?
             } else {
-                quote(detail, out)?
+                out.write_char('"')?;
+                quoted(detail.as_bytes(), out)?;
+                out.write_char('"')?;
             }
         }
         Ok(())
@@ -164,25 +178,28 @@ fn is_token(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/'))
 }
 
-/// RFC 9651 s3.3.3: a string of visible ASCII and spaces; anything else becomes `?`.
-fn quote(text: &str, out: &mut Buffer) -> fmt::Result {
-    out.write_char('"')?;
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.write_char('\\')?;
-                out.write_char(c)?;
-            }
-            ' '..='~' => out.write_char(c)?,
-            _ => out.write_char('?')?,
+/// RFC 9651 s3.3.3: the inside of a string, of visible ASCII and spaces; any other byte becomes `?`.
+fn quoted(text: &[u8], out: &mut Buffer) -> fmt::Result {
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.iter().all(plain) {
+        out.0.extend_from_slice(text);
+        return Ok(());
+    }
+    for byte in text {
+        match byte {
+            b'"' | b'\\' => out.0.extend_from_slice(&[b'\\', *byte]),
+            b' '..=b'~' => out.0.push(*byte),
+            _ => out.0.push(b'?'),
         }
     }
-    out.write_char('"')
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::key::{KeyBuffer, KeyParts, NormalPath};
+    use crate::core::policy::KeyRules;
     use proptest::prelude::*;
 
     fn forwarded(reason: FetchReason, status: Option<u16>, stored: bool, collapsed: bool) -> CacheStatus<'static> {
@@ -200,11 +217,25 @@ mod tests {
         }
     }
 
+    fn key_of(https: bool, path: &str, query: Option<&str>) -> Vec<u8> {
+        let parts = KeyParts {
+            route: 0,
+            https,
+            host: "a.example",
+            forwarded_host: None,
+            path: &NormalPath::of(path),
+            query,
+            headers: &http::HeaderMap::new(),
+        };
+        KeyBuffer::new().write(parts, &KeyRules::default()).to_vec()
+    }
+
     #[test]
     fn rfc9211_s2_values() {
+        let key = key_of(false, "/a", Some("q"));
         let debug = CacheStatus {
-            key: Some("/a\"b\u{e9}"),
-            detail: Some("not a token"),
+            key: Some(&key),
+            detail: Some("not a \"token\" \u{e9}"),
             ..forwarded(FetchReason::UriMiss, None, false, false)
         };
         let cases = [
@@ -240,7 +271,7 @@ mod tests {
             ),
             (
                 debug.value(),
-                "tidegate; fwd=uri-miss; key=\"/a\\\"b?\"; detail=\"not a token\"",
+                "tidegate; fwd=uri-miss; key=\"http://a.example/a?q\"; detail=\"not a \\\"token\\\" ??\"",
             ),
         ];
         for (value, expected) in cases {
@@ -250,7 +281,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_key_and_detail_make_a_value(key in ".*", detail in ".*", ttl in any::<i64>()) {
+        fn any_key_and_detail_make_a_value(key in prop::collection::vec(any::<u8>(), 0..99), detail in ".*", ttl in any::<i64>()) {
+            let value = CacheStatus { handling: Handling::Hit, ttl: Some(ttl), key: Some(&key), detail: Some(&detail) }.value();
+            prop_assert!(value.as_bytes().starts_with(b"tidegate; hit; ttl="));
+        }
+
+        #[test]
+        fn any_url_makes_a_key(path in ".*", query in ".*", detail in ".*", ttl in any::<i64>()) {
+            let key = key_of(true, &path, Some(&query));
             let value = CacheStatus { handling: Handling::Hit, ttl: Some(ttl), key: Some(&key), detail: Some(&detail) }.value();
             prop_assert!(value.as_bytes().starts_with(b"tidegate; hit; ttl="));
         }
