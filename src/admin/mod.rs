@@ -3,6 +3,7 @@
 //!
 //! Invariant: no request is answered before `guard` has let it pass.
 
+mod explain;
 mod guard;
 mod problem;
 mod purge;
@@ -14,6 +15,7 @@ pub use purge::{NotPurged, Purge, PurgeKind, Purged};
 pub use serve::serve;
 pub use status::{BuildStatus, CacheStatus, NodeStatus, RouteStatus, Status, UnsettledStatus, UpstreamStatus};
 
+use crate::proxy::{ExplainError, Explanation, Question};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -45,6 +47,11 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// When the URL makes no sense.
     fn settle(&self, url: &str) -> Result<u64, NotPurged>;
+    /// Which rule decides about a request, and why, with what is stored for it.
+    ///
+    /// # Errors
+    /// When the question makes no sense.
+    fn explain(&self, question: &Question) -> Result<Explanation, ExplainError>;
     /// Begins to leave, as SIGTERM does.
     fn drain(&self);
 }
@@ -65,6 +72,7 @@ fn router(control: Arc<dyn Control>, access: Access) -> Router {
             "/config",
             get(async |State(control): Controlled| Json(control.config())),
         )
+        .route("/explain", get(explain::explain))
         .route("/purge", post(purge::purge))
         .route("/settle", post(purge::settle))
         .route("/drain", post(drain))

@@ -6,6 +6,7 @@ use super::{
     UnsettledStatus, UpstreamStatus, router,
 };
 use crate::config::load::from_text;
+use crate::proxy::{ExplainError, Explanation, Question};
 use crate::world::World;
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -84,6 +85,11 @@ impl Control for Fake {
                 Ok(Purged { entries: 2, epoch: 7 })
             }
         }
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
+        self.done.lock().push(format!("{question:?}"));
+        Err(ExplainError::Url(question.url.clone()))
     }
 
     fn drain(&self) {
@@ -379,5 +385,35 @@ async fn status_has_the_fields_of_the_contract() {
         "/config_hash",
     ] {
         assert!(document.pointer(pointer).is_some(), "{pointer} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_stands_in_the_query_and_what_is_no_question_is_a_400() {
+    let port = port("");
+    let asked =
+        "/explain?method=PUT&url=%2Fa%3Fb&header=A:%201&header=B:2&from=192.0.2.1&status=404&response_header=C:3";
+    let (status, said) = port.local("GET", asked, "").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "the fake says so: {said}");
+    let question = port.control.done.lock().pop().unwrap();
+    for part in [
+        r#"method: "PUT""#,
+        r#"url: "/a?b""#,
+        r#"headers: ["A: 1", "B:2"]"#,
+        "from: Some(192.0.2.1)",
+        r#"answer: Some(Supposed { status: Some(404), headers: ["C:3"] })"#,
+    ] {
+        assert!(question.contains(part), "{part} in {question}");
+    }
+    for wrong in [
+        "/explain",
+        "/explain?method=GET",
+        "/explain?url=/a&url=/b",
+        "/explain?url=/a&from=nobody",
+        "/explain?url=/a&status=many",
+        "/explain?url=/a&unknown=1",
+    ] {
+        assert_eq!(port.local("GET", wrong, "").await.0, StatusCode::BAD_REQUEST, "{wrong}");
+        assert!(port.control.done.lock().is_empty(), "{wrong}");
     }
 }

@@ -7,7 +7,7 @@ use crate::admin::{
 };
 use crate::config::print::redacted_json;
 use crate::config::runtime::Action;
-use crate::proxy::PurgeTarget;
+use crate::proxy::{ExplainError, Explanation, PurgeTarget, Question};
 use crate::store;
 use crate::telemetry::metrics::{Gauges, ListenerGauge};
 use std::sync::Arc;
@@ -111,6 +111,10 @@ impl Control for Controls {
         let settled = self.0.proxy.settle(url).map_err(|why| NotPurged(why.to_string()))?;
         tracing::info!(url, settled, "settled by the operator's word");
         Ok(settled)
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
+        self.0.proxy.explain(question, true)
     }
 
     fn drain(&self) {

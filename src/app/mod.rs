@@ -9,6 +9,7 @@ mod rooms;
 mod threads;
 
 use crate::config::runtime::Config;
+use crate::proxy::{ExplainError, Explanation, Question};
 use crate::server::accept::BindError;
 use crate::server::drain::{Drain, Phase};
 use crate::world::World;
@@ -63,6 +64,14 @@ impl App {
         Ok(Self {
             rooms: Rooms::new(config, world),
         })
+    }
+
+    /// Which rule would decide about a request, and why, before anything is stored.
+    ///
+    /// # Errors
+    /// When the question makes no sense.
+    pub fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
+        self.rooms.proxy.explain(question, false)
     }
 
     /// Binds, probes, and serves on threads of its own: one per `server.threads`, and one for background work. Returns when the proxy is

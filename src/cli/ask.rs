@@ -29,7 +29,7 @@ pub(super) struct AdminArgs {
     token: Option<String>,
     /// The proxy's configuration file, for its admin address and token
     #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
 }
 
 /// What to purge.
@@ -166,22 +166,7 @@ fn ask_and_show(
     body: String,
     show: impl FnOnce(&[u8]) -> String,
 ) -> Exit {
-    let place = match place(args, world) {
-        Ok(place) => place,
-        Err(exit) => return exit,
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("tidegate: {error}");
-            return Exit::Failure;
-        }
-    };
-    let answer = async {
-        let asked = tokio::time::timeout(TIMEOUT, exchange(&place, world, method, path, body)).await;
-        asked.unwrap_or_else(|_| Err(AskError::TimedOut(place.address.clone())))
-    };
-    match runtime.block_on(answer) {
+    match answer(args, world, method, path, body) {
         Ok((status, text)) if status.is_success() => {
             // A reader that has left is not our failure.
             let _ = writeln!(std::io::stdout(), "{}", show(&text).trim_end());
@@ -191,15 +176,38 @@ fn ask_and_show(
             eprintln!("tidegate: {status}: {}", String::from_utf8_lossy(&text).trim_end());
             Exit::Failure
         }
+        Err(exit) => exit,
+    }
+}
+
+/// Asks; an error has been printed.
+pub(super) fn answer(
+    args: &AdminArgs,
+    world: &World,
+    method: &Method,
+    path: &str,
+    body: String,
+) -> Result<(StatusCode, Bytes), Exit> {
+    let place = place(args, world)?;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tidegate: {error}");
-            match error {
-                AskError::Address(_) => Exit::Usage,
-                AskError::Token(..) => Exit::Config,
-                AskError::Connect(..) | AskError::TimedOut(_) | AskError::Http(..) => Exit::Failure,
-            }
+            return Err(Exit::Failure);
         }
-    }
+    };
+    let answer = async {
+        let asked = tokio::time::timeout(TIMEOUT, exchange(&place, world, method, path, body)).await;
+        asked.unwrap_or_else(|_| Err(AskError::TimedOut(place.address.clone())))
+    };
+    runtime.block_on(answer).map_err(|error| {
+        eprintln!("tidegate: {error}");
+        match error {
+            AskError::Address(_) => Exit::Usage,
+            AskError::Token(..) => Exit::Config,
+            AskError::Connect(..) | AskError::TimedOut(_) | AskError::Http(..) => Exit::Failure,
+        }
+    })
 }
 
 /// An admin port.

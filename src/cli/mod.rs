@@ -2,6 +2,8 @@
 //! usage, 78 configuration (sysexits.h). What a caller reads goes to stdout, everything else to stderr.
 
 mod ask;
+mod explain;
+mod explained;
 mod run;
 mod show;
 
@@ -11,7 +13,8 @@ use crate::config::print;
 use crate::config::schema::schema;
 use crate::demo;
 use crate::world::World;
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -70,6 +73,10 @@ enum Command {
     PrintConfig(File),
     /// Print the JSON Schema of the configuration, for editors and pipelines
     Schema,
+    /// Say which rule decides about a request, and why
+    ///
+    /// With `-c FILE` from the file alone; otherwise the running proxy is asked, and says what it has stored too.
+    Explain(explain::ExplainArgs),
     /// Take something out of the cache of a running proxy
     Purge(ask::PurgeArgs),
     /// Take the word that no abandoned write to a URL will be applied any more, at a running proxy
@@ -96,8 +103,10 @@ struct File {
 
 /// Parses the command line (program name first) and does what it says.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches_from(arguments);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Nobody may be reading; there is nowhere else to say it.
             let _ = error.print();
@@ -105,9 +114,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exi
             return if error.use_stderr() { Exit::Usage } else { Exit::Clean };
         }
     };
+    let given = Given(matches.subcommand().map_or(&matches, |(_, matches)| matches));
     match cli.command {
-        None => run::run(&cli.run, world),
-        Some(Command::Run(args)) => run::run(&args, world),
+        None => run::run(&cli.run, given, world),
+        Some(Command::Run(args)) => run::run(&args, given, world),
+        Some(Command::Explain(args)) => explain::explain(&args, given, world),
         Some(Command::Check(file)) => check(&file, world),
         Some(Command::PrintConfig(file)) => print_config(&file, world),
         Some(Command::Schema) => {
@@ -122,9 +133,23 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exi
         Some(Command::Healthcheck(args)) => ask::healthcheck(&args, world),
         Some(Command::Demo(options)) => demonstrate(&options, world),
         Some(Command::Version) => {
-            println!("tidegate {}", env!("CARGO_PKG_VERSION"));
+            let _ = writeln!(std::io::stdout(), "tidegate {}", env!("CARGO_PKG_VERSION"));
             Exit::Clean
         }
+    }
+}
+
+/// Which arguments were given, and where: what stands on the command line goes before the environment.
+#[derive(Copy, Clone)]
+struct Given<'a>(&'a ArgMatches);
+
+impl Given<'_> {
+    fn on_command_line(self, argument: &str) -> bool {
+        self.0.value_source(argument) == Some(ValueSource::CommandLine)
+    }
+
+    fn in_environment(self, argument: &str) -> bool {
+        self.0.value_source(argument) == Some(ValueSource::EnvVariable)
     }
 }
 
@@ -150,7 +175,8 @@ fn complain(loaded: &Loaded) {
 fn check(file: &File, world: &World) -> Exit {
     match load(&file.config, world) {
         Ok(loaded) if loaded.config.is_some() => {
-            println!("{}: ok", file.config.display());
+            // A reader that has left is not our failure.
+            let _ = writeln!(std::io::stdout(), "{}: ok", file.config.display());
             Exit::Clean
         }
         Ok(_) => Exit::Config,
@@ -161,7 +187,8 @@ fn check(file: &File, world: &World) -> Exit {
 fn print_config(file: &File, world: &World) -> Exit {
     match load(&file.config, world) {
         Ok(loaded) if loaded.config.is_some() => {
-            print!("{}", print::effective(&loaded));
+            // A reader that has left is not our failure.
+            let _ = write!(std::io::stdout(), "{}", print::effective(&loaded));
             Exit::Clean
         }
         Ok(_) => Exit::Config,

@@ -1,6 +1,6 @@
 //! `run`: from a file or four flags to a proxy that serves until a signal ends it.
 
-use super::{Exit, complain, load};
+use super::{Exit, Given, complain, load};
 use crate::app::{App, Running};
 use crate::config::load::zero_file;
 use crate::config::runtime::Config;
@@ -32,8 +32,8 @@ pub(super) struct RunArgs {
     consistency: Option<String>,
 }
 
-pub(super) fn run(args: &RunArgs, world: &World) -> Exit {
-    let config = match configuration(args, world) {
+pub(super) fn run(args: &RunArgs, given: Given<'_>, world: &World) -> Exit {
+    let config = match configuration(args, given, world) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
@@ -64,10 +64,19 @@ pub(super) fn run(args: &RunArgs, world: &World) -> Exit {
     }
 }
 
-fn configuration(args: &RunArgs, world: &World) -> Result<Config, Exit> {
-    let flags = [&args.listen, &args.admin, &args.upstream, &args.consistency];
-    let loaded = match (&args.config, &args.upstream) {
-        (Some(_), _) if flags.iter().any(|flag| flag.is_some()) => {
+/// What stands on the command line goes before the environment: a file there before flags in variables, and `--upstream` there before
+/// a file in a variable. `TIDEGATE_ADMIN` is no contradiction to a file: the other commands read it too.
+fn configuration(args: &RunArgs, given: Given<'_>, world: &World) -> Result<Config, Exit> {
+    let from_file = given.on_command_line("config");
+    let flags = ["listen", "admin", "upstream", "consistency"];
+    let contradicts = |flag: &&str| {
+        let in_environment = *flag != "admin" && !from_file && given.in_environment(flag);
+        given.on_command_line(flag) || in_environment
+    };
+    let file = args.config.as_ref();
+    let file = file.filter(|_| from_file || !given.on_command_line("upstream"));
+    let loaded = match (file, &args.upstream) {
+        (Some(_), _) if flags.iter().any(contradicts) => {
             eprintln!(
                 "tidegate: --listen, --admin, --upstream and --consistency replace a file; give --config or them, not both"
             );

@@ -116,7 +116,14 @@ impl Shaper<'_, '_> {
             );
             return None;
         }
-        let node = self.value(&key.kind, raw.get_ref(), place, key_span, said)?;
+        let Some(node) = self.value(&key.kind, raw.get_ref(), place.clone(), key_span, said) else {
+            // Unsetting needs something to fall back to: a policy's key a policy, any other nothing at all.
+            if key.default.is_some() && !key.inherited && matches!(key.kind, Kind::Duration) {
+                let message = units::duration("").err().unwrap_or_default();
+                self.sink.error(&place, message);
+            }
+            return None;
+        };
         if key.support == Support::LaterUnlessDefault {
             let default = self.default_value(key, table).map(|default| bare_value(&default.value));
             let off = default.is_some_and(|default| default == bare_value(&node.value));

@@ -1,5 +1,8 @@
-//! Which rule decided a read, finer than Cache-Status can say: a closed enum with a word, a sentence and the rule's name, each written
-//! once, here. [`crate::core::lookup::decide_why`] names it beside its decision; only `explain` tells it.
+//! Which rule decided, finer than Cache-Status can say: a closed enum with a word, a sentence and the rule's name, each written once,
+//! here. [`crate::core::lookup::decide_why`] names it beside its decision; only `explain` tells it. The sentences for answers that
+//! are not stored stand here too; their words are in [`crate::core::reason`].
+
+use crate::core::reason::NotStored;
 
 /// The rule that decided a read.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,11 +55,21 @@ pub enum Ground {
     Unsettled,
     /// The client wants nothing that has to be asked for.
     OnlyIfCached,
+    /// The request has conditions that only the origin can evaluate.
+    ForTheOrigin,
+    /// The method may change something.
+    Unsafe,
+    /// A field lets the request be another method than it says.
+    Overridden,
+    /// The content is part of the key.
+    Content,
+    /// For the cache itself.
+    Purge,
 }
 
 impl Ground {
     /// Every ground.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::RouteOff,
         Self::Method,
         Self::NothingStored,
@@ -81,6 +94,11 @@ impl Ground {
         Self::TtlLimit,
         Self::Unsettled,
         Self::OnlyIfCached,
+        Self::ForTheOrigin,
+        Self::Unsafe,
+        Self::Overridden,
+        Self::Content,
+        Self::Purge,
     ];
 
     /// The word in `explain --json`.
@@ -199,6 +217,88 @@ impl Ground {
                 "the request says only-if-cached, and the origin would have to be asked",
                 "RFC 9111 s5.2.1.7, R15",
             ),
+            Self::ForTheOrigin => (
+                "for-the-origin",
+                "If-Match and If-Unmodified-Since are the origin's to evaluate",
+                "RFC 9111 s4.3.2",
+            ),
+            Self::Unsafe => (
+                "unsafe",
+                "the method is not known to be safe: it may change something",
+                "RFC 9110 s9.2.1",
+            ),
+            Self::Content => (
+                "content",
+                "the content of a QUERY is part of its key: what is stored is looked up once it has been read",
+                "RFC 10008",
+            ),
+            Self::Purge => (
+                "purge",
+                "the client is in the listener's purge_from, and the request came through no other proxy",
+                "purge_from",
+            ),
+            Self::Overridden => (
+                "overridden",
+                "a field such as X-HTTP-Method-Override lets it be another method: it may change something",
+                "R13",
+            ),
+        }
+    }
+}
+
+impl NotStored {
+    /// Why, as a sentence.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        self.told().0
+    }
+
+    /// The rule: a section of an RFC, or a number of the contract.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        self.told().1
+    }
+
+    const fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Self::RouteOff => (
+                "the route stores nothing: its consistency is off",
+                "consistency = \"off\"",
+            ),
+            Self::Method => ("answers to this method are not reused", "RFC 9111 s3"),
+            Self::RequestNoStore => ("the request says no-store", "RFC 9111 s5.2.1.5"),
+            Self::NoStore => ("the answer says no-store", "RFC 9111 s5.2.2.5"),
+            Self::Private => ("the answer says private", "RFC 9111 s5.2.2.7"),
+            Self::Credentials => (
+                "the request carries Authorization or Cookie, and the answer does not permit sharing (public, must-revalidate or s-maxage)",
+                "R14, RFC 9111 s3.5",
+            ),
+            Self::SetCookie => ("the answer sets a cookie, and the route has no store_set_cookie", "R17"),
+            Self::VaryStar => ("the answer varies on everything (Vary: *)", "RFC 9111 s4.1"),
+            Self::Status => ("answers of this status are not stored here", "RFC 9111 s3, R18"),
+            Self::NoFreshness => (
+                "it has no freshness lifetime, and nothing to validate it by",
+                "RFC 9111 s3",
+            ),
+            Self::NoStrongEtag => (
+                "a strong route, and the answer has no strong ETag to prove it by",
+                "R5b",
+            ),
+            Self::CloseDelimited => (
+                "a strong route, and the body ends with the connection: a crash looks the same",
+                "R16b",
+            ),
+            Self::Partial => ("it is a part of an answer (206)", "R7"),
+            Self::TooLarge => ("the body is larger than the route's max_object", "max_object"),
+            Self::TooManyTags => ("it carries more tags than an entry may have", "R12a"),
+            Self::NoMemory => ("the memory for fills in flight is used up", "max_memory"),
+            Self::Incomplete => ("the body broke off", "RFC 9111 s3.3"),
+            Self::TokenDead => ("a write or a purge came while it was fetched", "R1"),
+            Self::Older => ("a newer answer is already stored", "R1"),
+            Self::NotUnderstood => (
+                "the answer says must-understand, and its status is not understood",
+                "RFC 9111 s5.2.2.3",
+            ),
         }
     }
 }
@@ -214,6 +314,9 @@ mod tests {
         assert_eq!(words.len(), Ground::ALL.len());
         for ground in Ground::ALL {
             assert!(!ground.sentence().is_empty() && !ground.rule().is_empty(), "{ground:?}");
+        }
+        for why in NotStored::ALL {
+            assert!(!why.sentence().is_empty() && !why.rule().is_empty(), "{why:?}");
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::core::http::freshness;
 use crate::core::http::invalidate::is_query;
 use crate::core::http::stored::{Meta, has_no_body};
 use crate::core::http::validate::{self, Conditions};
-use crate::core::lookup::{self, Decision};
+use crate::core::lookup::{self, Decision, Read};
+use crate::core::policy::Policy;
 use crate::core::reason::{NotStored, Refusal};
 use crate::store::entry::{Head, Identity, SharedHead};
 use crate::store::fill::{self, FillReader, FillWriter, Pushed};
@@ -265,15 +266,7 @@ impl Fetch {
     fn admit(&self, answered: &Answered) -> Result<Meta, NotStored> {
         let read = as_read(&self.job, false);
         let answer = self.answer(answered, &answered.parts.headers);
-        let meta = match admit::admit(&read, &answer, &self.job.policy) {
-            Admission::Store(meta) => *meta,
-            Admission::PassOn(why) => return Err(why),
-        };
-        let length = content_length(&answered.parts.headers);
-        if length.is_some_and(|length| length > self.max_object()) {
-            return Err(NotStored::TooLarge);
-        }
-        Ok(meta)
+        admitted(&read, &answer, &self.job.policy)
     }
 
     fn answer<'a>(&self, answered: &Answered, headers: &'a HeaderMap) -> Answer<'a> {
@@ -385,6 +378,19 @@ impl Fetch {
 /// RFC 9110 s13.1.2: a node that knows conditions for GET and HEAD alone refuses ours on a QUERY. Its client never set any.
 fn refuses_conditions(job: &Job, status: StatusCode) -> bool {
     status == StatusCode::PRECONDITION_FAILED && is_query(&job.parts.method)
+}
+
+/// Whether an answer is to be stored, and with which facts, as far as its head tells. `explain` asks it too.
+pub(super) fn admitted(read: &Read<'_>, answer: &Answer<'_>, policy: &Policy) -> Result<Meta, NotStored> {
+    let meta = match admit::admit(read, answer, policy) {
+        Admission::Store(meta) => *meta,
+        Admission::PassOn(why) => return Err(why),
+    };
+    let max = policy.caching().map_or(0, |c| c.max_object);
+    if content_length(answer.headers).is_some_and(|length| length > max) {
+        return Err(NotStored::TooLarge);
+    }
+    Ok(meta)
 }
 
 /// A refresh begins when its client has its answer already: the fetch gets at least this long.

@@ -7,6 +7,7 @@
 mod body;
 mod buffered;
 mod error;
+mod explain;
 mod flights;
 mod head;
 mod headers;
@@ -28,6 +29,7 @@ mod tagging;
 mod write;
 
 pub use body::{AnswerError, Body, BoxError};
+pub use explain::{ExplainError, Explanation, Question, Supposed};
 pub use interim::Interim;
 pub use purge::{PurgeError, PurgeTarget};
 

@@ -155,7 +155,7 @@ fn act(
             return go(Next::Pass(reason), toward, key);
         }
         Course::Query(toward) => return go(Next::Query, toward, Arc::from(buffer.text())),
-        Course::Read(toward, found, decision) => (toward, found, decision),
+        Course::Read(toward, found, decision, _) => (toward, found, decision),
     };
     match decision {
         Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => {

@@ -6,6 +6,7 @@ use super::error::Fault;
 use super::request::{self, Admitted, Handling};
 use super::{ConnectionInfo, Shared, routes};
 use crate::config::runtime::{Action, RedirectTo, Route};
+use crate::core::ground::Ground;
 use crate::core::http::hop;
 use crate::core::key::{KeyBuffer, KeyParts, NormalPath};
 use crate::core::lookup::{self, Decision, Read};
@@ -53,7 +54,7 @@ pub(super) enum Course<'a> {
     /// The gate first.
     Write(Toward<'a>),
     /// From the store, if the core so decides.
-    Read(Toward<'a>, Found, Decision),
+    Read(Toward<'a>, Found, Decision, Ground),
 }
 
 /// A request on a proxying route.
@@ -124,8 +125,8 @@ pub(super) fn plan<'a>(
             toward.digest = shared.secret.digest(key).0;
             let found = shared.store.lookup(now, resource, toward.digest, key);
             let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed);
-            let decision = lookup::decide(now, &read, &found.variants, policy);
-            planned(Course::Read(toward, found, decision))
+            let (decision, ground) = lookup::decide_why(now, &read, &found.variants, policy);
+            planned(Course::Read(toward, found, decision, ground))
         }
     }
 }

@@ -24,6 +24,48 @@ pub enum OriginLifetime {
     None,
 }
 
+/// What an origin's lifetime is read from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `s-maxage`.
+    SMaxage(Ttl),
+    /// `max-age`.
+    MaxAge(Ttl),
+    /// `Expires`.
+    Expires(WallTime),
+    /// An `Expires` that is no date: stale at once.
+    InvalidExpires,
+    /// Nothing, and a cache may choose, by `Last-Modified` when there is one (RFC 9111 s4.2.2).
+    Heuristic(Option<WallTime>),
+    /// Nothing, and a cache may not choose.
+    Nothing,
+}
+
+/// RFC 9111 s4.2.1: the first of `s-maxage`, `max-age`, `Expires` and a heuristic that there is.
+#[must_use]
+pub fn source(status: StatusCode, headers: &HeaderMap, directives: &ResponseDirectives) -> Source {
+    if let Some(seconds) = directives.s_maxage {
+        return Source::SMaxage(seconds);
+    }
+    if let Some(seconds) = directives.max_age {
+        return Source::MaxAge(seconds);
+    }
+    let expires = if directives.targeted {
+        DateField::Absent // RFC 9213 s2.2
+    } else {
+        dates::field(headers, &EXPIRES)
+    };
+    match expires {
+        DateField::At(expires) => return Source::Expires(expires),
+        DateField::Invalid => return Source::InvalidExpires,
+        DateField::Absent => {}
+    }
+    if !directives.public && !is_heuristically_cacheable(status) {
+        return Source::Nothing;
+    }
+    Source::Heuristic(dates::field(headers, &LAST_MODIFIED).valid())
+}
+
 /// RFC 9111 s4.2.1: `s-maxage`, `max-age`, `Expires - Date`, else a heuristic. `date` is the answer's, or when it was received.
 #[must_use]
 pub fn origin_lifetime(
@@ -32,24 +74,16 @@ pub fn origin_lifetime(
     directives: &ResponseDirectives,
     date: WallTime,
 ) -> OriginLifetime {
-    if let Some(seconds) = directives.s_maxage.or(directives.max_age) {
-        return OriginLifetime::Explicit(seconds);
+    match source(status, headers, directives) {
+        Source::SMaxage(seconds) | Source::MaxAge(seconds) => OriginLifetime::Explicit(seconds),
+        Source::Expires(expires) => OriginLifetime::Explicit(expires.since(date)),
+        Source::InvalidExpires => OriginLifetime::Explicit(Ttl::ZERO),
+        Source::Heuristic(modified) => {
+            let tenth = |modified| Span::from_millis(date.since(modified).as_millis() / 10);
+            OriginLifetime::Heuristic(modified.map(tenth))
+        }
+        Source::Nothing => OriginLifetime::None,
     }
-    let expires = if directives.targeted {
-        DateField::Absent // RFC 9213 s2.2
-    } else {
-        dates::field(headers, &EXPIRES)
-    };
-    match expires {
-        DateField::At(expires) => return OriginLifetime::Explicit(expires.since(date)),
-        DateField::Invalid => return OriginLifetime::Explicit(Ttl::ZERO),
-        DateField::Absent => {}
-    }
-    if !directives.public && !is_heuristically_cacheable(status) {
-        return OriginLifetime::None;
-    }
-    let modified = dates::field(headers, &LAST_MODIFIED).valid();
-    OriginLifetime::Heuristic(modified.map(|modified| Span::from_millis(date.since(modified).as_millis() / 10)))
 }
 
 /// The lifetime under a route's policy; none when there is none. The route's `ttl` goes before a guess, never before what the origin

@@ -240,7 +240,15 @@ fn command(args: &[&str]) -> Command {
 
 /// Runs the binary to its end.
 pub async fn run_to_end(args: &[&str]) -> Ended {
-    let child = command(args).spawn().expect("the binary starts");
+    run_with_variables(args, &[]).await
+}
+
+/// The same with variables in its environment.
+pub async fn run_with_variables(args: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let child = command(args)
+        .envs(variables.iter().copied())
+        .spawn()
+        .expect("the binary starts");
     let output = aside("the binary to end", move || child.wait_with_output().unwrap()).await;
     Ended {
         code: output.status.code(),
