@@ -159,8 +159,10 @@ pub fn differs(meta: &Meta, status: StatusCode, answer: &HeaderMap) -> bool {
     (stored.is_some() || named.is_some()) && stored != named
 }
 
-/// RFC 9111 s3.2: brings a stored answer's fields up to date with those of a 304. Kept as stored: Content-Length, the fields that
-/// tell how the stored bytes are coded or cut, and connection fields. A stored `Age` goes: it counted from another reception.
+/// RFC 9111 s3.2: brings a stored answer's fields up to date with those of a 304. Kept as stored: Content-Length, connection fields, and
+/// the two that tell how the stored bytes are coded or cut: we keep the bytes, so a 304 that names another coding would have them
+/// decoded wrongly (s3.2 permits that omission for the sake of what is stored, and no other). A stored `Age` goes: it counted from
+/// another reception.
 pub fn merge_304(stored: &mut HeaderMap, answer: &HeaderMap) {
     let listed = hop::connection_listed(answer);
     stored.remove(AGE);
