@@ -5,12 +5,14 @@ use crate::core::http::dates;
 use crate::core::http::directives::ResponseDirectives;
 use crate::core::http::etag;
 use crate::core::http::freshness::{self, OriginLifetime, Received};
+use crate::core::http::part::Part;
 use crate::core::http::storable;
-use crate::core::http::stored::{Meta, Vary};
+use crate::core::http::stored::{Etag, Meta, Vary};
 use crate::core::http::tags;
 use crate::core::lookup::Read;
 use crate::core::policy::{Caching, Contract, OriginTtl, Policy};
 use crate::core::reason::NotStored;
+use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Ttl, WallTime};
 use http::header::{DATE, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
@@ -98,6 +100,8 @@ fn examine(
         return Err(NotStored::TooManyTags);
     }
     let vary = Vary::of(headers, read.headers).ok_or(NotStored::VaryStar)?;
+    let etag = etag::of(headers);
+    let part = part(status, headers, etag.as_ref(), policy)?;
     let date = dates::field(answer.headers, &DATE).valid();
     let age = freshness::age_field(answer.headers);
     let valid_as_of = freshness::valid_as_of(age, answer.sent);
@@ -108,6 +112,7 @@ fn examine(
     };
     let mut meta = Meta {
         status,
+        part,
         sent: answer.sent,
         received: answer.received,
         initial_age: freshness::initial_age(age, date, at),
@@ -121,7 +126,7 @@ fn examine(
         must_revalidate: directives.forbids_stale(),
         // A route that ignores the origin's lifetime ignores that it names none to use without asking.
         no_cache: directives.no_cache && caching.origin_ttl == OriginTtl::Honor,
-        etag: etag::of(headers),
+        etag,
         last_modified: dates::field(headers, &LAST_MODIFIED).valid(),
         date: date.unwrap_or(answer.received_wall),
         vary,
@@ -144,6 +149,23 @@ fn examine(
         }
     }
     worth_keeping(meta, policy)
+}
+
+/// A part is stored where it could be completed under the same strong validator (RFC 9111 s3.4), and never on strong routes (R7).
+fn part(
+    status: StatusCode,
+    headers: &HeaderMap,
+    etag: Option<&Etag>,
+    policy: &Policy,
+) -> Result<Option<Part>, NotStored> {
+    if status != StatusCode::PARTIAL_CONTENT || !Rule::R7.holds() {
+        return Ok(None);
+    }
+    let can_be_completed = !policy.is_strong() && etag.is_some_and(|etag| !etag.weak);
+    match Part::of(headers) {
+        Some(part) if can_be_completed => Ok(Some(part)),
+        Some(_) | None => Err(NotStored::Partial),
+    }
 }
 
 /// What a strong route stores: answers it can prove later. Lifetimes mean nothing to it.

@@ -15,6 +15,8 @@ pub enum Ground {
     NothingStored,
     /// No stored variant fits the request.
     NoVariantFits,
+    /// Only a part is stored, and the request wants more of it.
+    OnlyAPart,
     /// The request has credentials, and what is stored may not be shared with it.
     Credentials,
     /// Within its freshness lifetime.
@@ -69,11 +71,12 @@ pub enum Ground {
 
 impl Ground {
     /// Every ground.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::RouteOff,
         Self::Method,
         Self::NothingStored,
         Self::NoVariantFits,
+        Self::OnlyAPart,
         Self::Credentials,
         Self::Fresh,
         Self::StaleWindow,
@@ -140,6 +143,11 @@ impl Ground {
                 "no-variant-fits",
                 "what is stored was selected by other request fields (Vary)",
                 "RFC 9111 s4.1",
+            ),
+            Self::OnlyAPart => (
+                "only-a-part",
+                "only a part is stored, and the request wants more of it",
+                "RFC 9111 s3.3",
             ),
             Self::Credentials => (
                 "credentials",

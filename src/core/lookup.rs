@@ -214,10 +214,32 @@ enum Level<'a> {
     Strong,
 }
 
-/// Whether a stored answer may be used for a request at all: it varies right (RFC 9111 s4.1), and credentials permit it (R14).
+/// Whether a stored answer may be used for a request at all: it varies right (RFC 9111 s4.1), credentials permit it (R14), and
+/// there is enough of it.
 #[inline]
 fn fits(read: &Read<'_>, meta: &Meta, caching: &Caching) -> bool {
-    may_share(read, meta, caching) && meta.vary.matches(read.headers)
+    may_share(read, meta, caching) && meta.vary.matches(read.headers) && has_enough(read, meta)
+}
+
+/// RFC 9111 s3.3: a part answers only requests for what lies inside it.
+#[inline]
+fn has_enough(read: &Read<'_>, meta: &Meta) -> bool {
+    match &meta.part {
+        None => true,
+        Some(part) => part.answers(read.method, read.headers, meta).is_some(),
+    }
+}
+
+/// The newest stored part that an answer could complete for a request, whatever the request wants of it.
+#[must_use]
+pub fn newest_part<V: Stored>(read: &Read<'_>, variants: &[V], policy: &Policy) -> Option<usize> {
+    let caching = policy.caching()?;
+    let of_this = |meta: &Meta| may_share(read, meta, caching) && meta.vary.matches(read.headers);
+    let parts = variants.iter().map(Stored::meta).enumerate();
+    parts
+        .filter(|(_, meta)| meta.part.is_some() && of_this(meta))
+        .max_by_key(|(_, meta)| meta.sent)
+        .map(|(index, _)| index)
 }
 
 /// R14.
@@ -234,21 +256,24 @@ fn choose<'v, V: Stored>(
     caching: &Caching,
 ) -> Result<(usize, &'v V), (FetchReason, Ground)> {
     let mut newest: Option<(usize, &V)> = None;
-    let mut refused = false;
+    let (mut refused, mut too_little) = (false, false);
     for (index, variant) in variants.iter().enumerate() {
         let meta = variant.meta();
         if newest.is_some_and(|(_, other)| other.meta().sent > meta.sent) || !meta.vary.matches(read.headers) {
             continue;
         }
-        if may_share(read, meta, caching) {
+        if !may_share(read, meta, caching) {
+            refused = true;
+        } else if has_enough(read, meta) {
             newest = Some((index, variant));
         } else {
-            refused = true;
+            too_little = true;
         }
     }
     match newest {
         Some(found) => Ok(found),
         None if refused => Err((FetchReason::Request, Ground::Credentials)), // R14
+        None if too_little => Err((FetchReason::Partial, Ground::OnlyAPart)),
         None if variants.is_empty() => Err((FetchReason::UriMiss, Ground::NothingStored)),
         None => Err((FetchReason::VaryMiss, Ground::NoVariantFits)),
     }

@@ -7,6 +7,8 @@ pub enum FetchReason {
     UriMiss,
     /// Something is stored, no variant of it fits the request.
     VaryMiss,
+    /// Only a part is stored, and the request wants more (RFC 9111 s3.3).
+    Partial,
     /// What is stored is not fresh, or must be validated by the route's contract.
     Stale,
     /// The client's own directives ask for it (`no-cache`, `max-age`, `min-fresh`).
@@ -26,6 +28,7 @@ impl FetchReason {
         match self {
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
+            Self::Partial => "partial",
             Self::Stale => "stale",
             Self::Request => "request",
             Self::Method => "method",
@@ -61,7 +64,7 @@ pub enum NotStored {
     NoStrongEtag,
     /// A strong route, and a body that ends with the connection (R16b).
     CloseDelimited,
-    /// A 206 (R7).
+    /// A 206 that could not be completed, or on a strong route (R7).
     Partial,
     /// The body is larger than `max_object`.
     TooLarge,

@@ -8,6 +8,7 @@ use crate::upstream::{BodyError, NodeBody};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -81,6 +82,8 @@ enum Source {
     Empty,
     /// All of it, ready.
     Whole(Bytes),
+    /// All of it, in several pieces of so many bytes together.
+    Pieces { pieces: VecDeque<Bytes>, left: u64 },
     /// Shared with others while it arrives; `length` when the head told it.
     Fill {
         reader: FillReader,
@@ -97,6 +100,7 @@ impl std::fmt::Debug for Body {
         f.write_str(match self.source {
             Source::Empty => "Body(empty)",
             Source::Whole(_) => "Body(whole)",
+            Source::Pieces { .. } => "Body(pieces)",
             Source::Fill { .. } => "Body(fill)",
             Source::Node { .. } => "Body(node)",
         })
@@ -114,6 +118,11 @@ impl Body {
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {
         Self::of(Source::Whole(bytes))
+    }
+
+    /// These, one after the other; together `length` bytes.
+    pub(super) fn pieces(pieces: VecDeque<Bytes>, length: u64) -> Self {
+        Self::of(Source::Pieces { pieces, left: length })
     }
 
     pub(super) fn fill(reader: FillReader, length: Option<u64>) -> Self {
@@ -168,7 +177,7 @@ impl Body {
 
     /// Whether the whole answer is in hand, so that its end needs no watching.
     pub(super) fn is_ready(&self) -> bool {
-        matches!(self.source, Source::Empty | Source::Whole(_))
+        matches!(self.source, Source::Empty | Source::Whole(_) | Source::Pieces { .. })
     }
 
     /// `end`: how it ended, when that is known.
@@ -182,7 +191,7 @@ impl Body {
         let carried = Carried { bytes: self.sent, end };
         let open = match std::mem::take(&mut self.source) {
             Source::Node { body, .. } => Some(body),
-            Source::Empty | Source::Whole(_) | Source::Fill { .. } => None,
+            Source::Empty | Source::Whole(_) | Source::Pieces { .. } | Source::Fill { .. } => None,
         };
         at_end(open, carried);
     }
@@ -192,6 +201,7 @@ impl Body {
         match &self.source {
             Source::Empty => true,
             Source::Whole(bytes) => bytes.is_empty(),
+            Source::Pieces { pieces, .. } => pieces.is_empty(),
             Source::Fill { length, .. } => length.is_some_and(|length| self.sent >= length),
             Source::Node { body, .. } => body.is_end_stream(),
         }
@@ -216,6 +226,11 @@ impl HttpBody for Body {
                 self.source = Source::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
+            Source::Pieces { pieces, left } => {
+                let piece = pieces.pop_front();
+                *left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
             Source::Fill { reader, skip, take, .. } => poll_part(reader, skip, take, cx).map_ok(Frame::data),
             Source::Node { body, stall } => match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(frame) => {
@@ -239,6 +254,7 @@ impl HttpBody for Body {
         match &self.source {
             Source::Empty => true,
             Source::Whole(bytes) => bytes.is_empty(),
+            Source::Pieces { pieces, .. } => pieces.is_empty(),
             Source::Fill { length, .. } => *length == Some(0),
             Source::Node { body, .. } => body.is_end_stream(),
         }
@@ -248,6 +264,7 @@ impl HttpBody for Body {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Pieces { left, .. } => SizeHint::with_exact(*left),
             Source::Fill {
                 length: Some(length), ..
             } => SizeHint::with_exact(*length),

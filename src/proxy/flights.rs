@@ -6,6 +6,7 @@ use super::headers::{self, Consistency, Told};
 use super::hit;
 use super::request::Job;
 use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::range::Cut;
 use crate::core::http::stored::{Meta, Stored};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome};
@@ -81,9 +82,9 @@ pub(super) fn from_arriving(
     let meta = &arriving.head.meta;
     let length = arriving.length;
     let mut reader = Some(reader);
-    let body = |part: Option<(u64, u64)>| match (reader.take(), part) {
+    let body = |cut: Option<Cut>| match (reader.take(), cut) {
         (Some(reader), None) => Body::fill(reader, length),
-        (Some(reader), Some((start, length))) => Body::fill_part(reader, start, length),
+        (Some(reader), Some(cut)) => Body::fill_part(reader, cut.start, cut.size()),
         (None, _) => Body::empty(),
     };
     let (method, headers) = (job.read_as(), &job.parts.headers);

@@ -1,7 +1,8 @@
 //! An answer from what is stored: the client's own conditions and range are applied here, at the end, per reader (R5c).
 
 use super::body::Body;
-use crate::core::http::range::{self, Selection};
+use super::multipart;
+use crate::core::http::range::{self, Cut, Selection};
 use crate::core::http::stored::Meta;
 pub(super) use crate::core::http::stored::has_no_body;
 use crate::core::http::validate::{self, Precondition};
@@ -13,26 +14,23 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-/// The answer to one reader from a complete stored entry.
+/// The answer to one reader from a stored entry: the whole, or as much of it as is stored.
 pub(super) fn answer(method: &Method, request: &HeaderMap, entry: &EntryRef, strong: bool) -> Response<Body> {
-    let length = entry.body().len() as u64;
-    let whole = entry.body();
-    shaped(
-        method,
-        request,
-        entry.meta(),
-        entry.headers(),
-        Some(length),
-        strong,
-        |part| match part {
+    let (meta, headers, whole) = (entry.meta(), entry.headers(), entry.body());
+    let length = whole.len() as u64;
+    match shape(method, request, meta, Some(length), strong) {
+        Shape::NotModified => not_modified(headers),
+        Shape::Of(Selection::Several(cuts)) if multipart::can_be_cut(headers) => multipart::answer(entry, &cuts),
+        Shape::Of(selection) => build(method, meta, headers, Some(length), &selection, |cut| match cut {
             None => Body::whole(whole.clone()),
-            Some((start, length)) => Body::whole(slice(whole, start, length)),
-        },
-    )
+            Some(cut) => Body::whole(slice(whole, cut)),
+        }),
+    }
 }
 
-/// The answer to one reader from a head and a body of `length`, which the head tells too (none: not yet known, so ranges are not cut). `body` makes the body,
-/// or a part of it given by start and length; it is not called when the answer has none.
+/// The answer to one reader from a head and a body of `length`, which the head tells too (none: not yet known, so ranges are not
+/// cut). Several ranges are answered whole: they may be out of order, and the body is still arriving. `body` makes the body, or a
+/// cut of it; it is not called when the answer has none.
 pub(super) fn shaped(
     method: &Method,
     request: &HeaderMap,
@@ -40,31 +38,66 @@ pub(super) fn shaped(
     headers: &HeaderMap,
     length: Option<u64>,
     strong: bool,
-    mut body: impl FnMut(Option<(u64, u64)>) -> Body,
+    body: impl FnMut(Option<Cut>) -> Body,
 ) -> Response<Body> {
-    if validate::evaluate(method, request, meta, strong) == Precondition::NotModified {
-        return not_modified(headers);
+    match shape(method, request, meta, length, strong) {
+        Shape::NotModified => not_modified(headers),
+        Shape::Of(selection) => build(method, meta, headers, length, &selection, body),
     }
-    let selection = match length {
-        Some(length) => range::select(method, request, meta, length, strong),
-        None => Selection::Whole,
+}
+
+/// What one reader gets.
+enum Shape {
+    NotModified,
+    Of(Selection),
+}
+
+fn shape(method: &Method, request: &HeaderMap, meta: &Meta, length: Option<u64>, strong: bool) -> Shape {
+    if validate::evaluate(method, request, meta, strong) == Precondition::NotModified {
+        return Shape::NotModified;
+    }
+    Shape::Of(match (meta.part, length) {
+        // RFC 9111 s3.3: what lies inside it. A part that nobody asked for goes to its requester as it came.
+        (Some(part), _) => part
+            .answers(method, request, meta)
+            .map_or(Selection::Whole, Selection::Part),
+        (None, Some(length)) => range::select(method, request, meta, length, strong),
+        (None, None) => Selection::Whole,
+    })
+}
+
+fn build(
+    method: &Method,
+    meta: &Meta,
+    headers: &HeaderMap,
+    length: Option<u64>,
+    selection: &Selection,
+    mut body: impl FnMut(Option<Cut>) -> Body,
+) -> Response<Body> {
+    // Of the representation, and where in it the body begins.
+    let (complete, start) = match meta.part {
+        Some(part) => (part.length, part.cut.start),
+        None => (length.unwrap_or(0), 0),
     };
-    let mut response = match selection {
-        Selection::Whole => {
+    let mut response = match *selection {
+        Selection::Whole | Selection::Several(_) => {
             let head_only = *method == Method::HEAD || has_no_body(meta.status);
             let mut response = Response::new(if head_only { Body::empty() } else { body(None) });
             *response.status_mut() = meta.status;
             *response.headers_mut() = headers.clone();
             response
         }
-        Selection::Part { start, end } => {
-            let size = end.saturating_sub(start);
-            let mut response = Response::new(body(Some((start, size))));
+        Selection::Part(cut) => {
+            let in_body = Cut {
+                start: cut.start.saturating_sub(start),
+                end: cut.end.saturating_sub(start),
+            };
+            let mut response = Response::new(body(Some(in_body)));
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             *response.headers_mut() = headers.clone();
             let fields = response.headers_mut();
-            fields.insert(CONTENT_LENGTH, HeaderValue::from(size));
-            fields.insert(CONTENT_RANGE, range::content_range(start, end, length.unwrap_or(end)));
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(cut.size()));
+            fields.insert(CONTENT_RANGE, range::content_range(cut, complete));
             response
         }
         Selection::Unsatisfiable => {
@@ -72,7 +105,7 @@ pub(super) fn shaped(
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             response
                 .headers_mut()
-                .insert(CONTENT_RANGE, range::unsatisfied_range(length.unwrap_or(0)));
+                .insert(CONTENT_RANGE, range::unsatisfied_range(complete));
             response
                 .headers_mut()
                 .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -119,10 +152,9 @@ pub(super) fn to_not_modified(whole: &Response<Body>) -> Response<Body> {
     response
 }
 
-fn slice(whole: &Bytes, start: u64, length: u64) -> Bytes {
-    let start = usize::try_from(start).unwrap_or(usize::MAX).min(whole.len());
-    let end = start
-        .saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
-        .min(whole.len());
-    whole.slice(start..end)
+/// These bytes of it, shared.
+pub(super) fn slice(whole: &Bytes, cut: Cut) -> Bytes {
+    let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
+    let end = at(cut.end);
+    whole.slice(at(cut.start).min(end)..end)
 }

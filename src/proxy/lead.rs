@@ -7,6 +7,7 @@ use super::flights::{Arriving, Landed};
 use super::headers;
 use super::miss::{as_read, is_server_error, look};
 use super::outbound;
+use super::parts::{self, Around, Came, Want};
 use super::request::Job;
 use super::tagging;
 use crate::core::admit::{self, Admission, Answer};
@@ -22,8 +23,8 @@ use crate::store::fill::{self, FillReader, FillWriter, Pushed};
 use crate::store::flight::{Follower, Leader};
 use crate::store::{EntryRef, Token, new_entry};
 use crate::upstream::{Answered, Call, Kind, NodeBody};
-use http::header::{CONTENT_LENGTH, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +51,15 @@ pub(super) enum Role {
     Alone,
     /// For nobody: a stored answer is refreshed.
     Refresh(Leader),
+    /// For one reader, of whose range the whole is too large to keep.
+    Piece(HeaderValue),
 }
 
 impl Role {
     fn leader(&self) -> Option<&Leader> {
         match self {
             Self::Leader(leader, _) | Self::Refresh(leader) => Some(leader),
-            Self::Alone => None,
+            Self::Alone | Self::Piece(_) => None,
         }
     }
 }
@@ -66,6 +69,7 @@ struct Fetch {
     core: Arc<Core>,
     job: Arc<Job>,
     role: Role,
+    want: Want,
     /// None once the reader has been told.
     tell: Option<oneshot::Sender<Led>>,
 }
@@ -77,10 +81,15 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: T
     {
         let _ = tokio::time::timeout(FORMING, before.outcome()).await;
     }
+    let want = match &role {
+        Role::Piece(range) => Want::Piece(range.clone()),
+        Role::Leader(..) | Role::Alone | Role::Refresh(_) => Want::Whole,
+    };
     let mut fetch = Fetch {
         core,
         job,
         role,
+        want,
         tell: Some(tell),
     };
     let now = fetch.core.now();
@@ -97,7 +106,12 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: T
             return;
         }
         Decision::Revalidate { index, .. } => found.variants.get(index).cloned(),
-        Decision::Fetch(_) | Decision::Refuse(_) => None,
+        Decision::Fetch(_) | Decision::Refuse(_) => {
+            if matches!(fetch.want, Want::Whole) {
+                fetch.want = Want::of(&read, &found, &fetch.job, fetch.max_object());
+            }
+            None
+        }
     };
     let newest = lookup::newest(&read, &found.variants, &fetch.job.policy);
     let stored = newest.and_then(|index| found.variants.get(index).cloned());
@@ -130,7 +144,23 @@ impl Fetch {
                 continue;
             }
             if answered.parts.status != StatusCode::NOT_MODIFIED {
-                break answered;
+                match self.want.judge(&answered) {
+                    Came::AsItIs => break answered,
+                    Came::Again => {}
+                    Came::Rest(merged, around) => {
+                        if self.is_refused(&answered) {
+                            return self.land(Landed::Failed(Fault::of_refusal(Refusal::StaleRefused)), None);
+                        }
+                        let mut whole = answered;
+                        (whole.parts.status, whole.parts.headers) = (StatusCode::OK, merged);
+                        headers::from_node(&mut whole.parts.headers);
+                        if let Ok(meta) = self.admit(&whole) {
+                            return self.store(whole, meta, token, Some(around)).await;
+                        }
+                    }
+                }
+                self.want = Want::Whole;
+                continue;
             }
             match condition_on.take() {
                 // What a purge has taken away since is not confirmed by a weak validator.
@@ -158,7 +188,8 @@ impl Fetch {
             Ok(_) if stored.is_some() && is_server_error(answered.parts.status) => {
                 self.pass(answered, NotStored::Status);
             }
-            Ok(meta) => self.store(answered, meta, token).await,
+            Ok(meta) if !self.want.is_of_all(meta.status) => self.pass(answered, NotStored::Status),
+            Ok(meta) => self.store(answered, meta, token, None).await,
             Err(why) => self.pass(answered, why),
         }
     }
@@ -172,6 +203,7 @@ impl Fetch {
         let (core, job) = (&self.core, &self.job);
         let mut parts = outbound::parts(job, &*core.shared.world.entropy);
         conditions.apply(&mut parts.headers); // R5c
+        self.want.apply(&mut parts.headers);
         let close = self.role.leader().map(Leader::closer);
         let clock = Arc::clone(&core.shared.world.clock);
         let call = Call {
@@ -266,7 +298,11 @@ impl Fetch {
     fn admit(&self, answered: &Answered) -> Result<Meta, NotStored> {
         let read = as_read(&self.job, false);
         let answer = self.answer(answered, &answered.parts.headers);
-        admitted(&read, &answer, &self.job.policy)
+        let meta = admitted(&read, &answer, &self.job.policy)?;
+        if meta.part.is_some() && self.job.parts.method != Method::GET {
+            return Err(NotStored::Partial); // RFC 9110 s14.2: of no other method can more be asked for
+        }
+        Ok(meta)
     }
 
     fn answer<'a>(&self, answered: &Answered, headers: &'a HeaderMap) -> Answer<'a> {
@@ -304,13 +340,18 @@ impl Fetch {
     }
 
     /// Carries the body to everybody, and stores it at its end.
-    async fn store(&mut self, mut answered: Answered, mut meta: Meta, token: Token) {
+    async fn store(&mut self, mut answered: Answered, mut meta: Meta, token: Token, around: Option<Around>) {
         meta.proven = token.is_provable();
         let shared = Arc::clone(&self.core.shared);
         let length = content_length(&answered.parts.headers);
         if let (Some(length), false) = (length, has_no_body(meta.status)) {
             // Once, and as one number, for everybody it is sent to.
             answered.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if meta.status == StatusCode::OK {
+            // RFC 9110 s14.3: whatever the origin can do, what is stored can be cut.
+            let fields = &mut answered.parts.headers;
+            fields.entry(ACCEPT_RANGES).or_insert(HeaderValue::from_static("bytes"));
         }
         let head: SharedHead = Arc::new(Head {
             meta,
@@ -327,13 +368,15 @@ impl Fetch {
             node: answered.node,
         };
         self.land(Landed::Arriving(Arc::new(arriving)), reader);
-        let body = match carry(answered.body, writer, stall).await {
+        let body = match carry(answered.body, writer, stall, around).await {
             Ok(body) => body,
             Err(why) => return self.refused(why),
         };
+        let length = length.or(head.meta.part.map(|part| part.cut.size()));
         if length.is_some_and(|length| length != body.len() as u64) {
             return self.refused(NotStored::Incomplete);
         }
+        let (head, body) = parts::grown(&self.core, &self.job, head, body, self.max_object());
         let entry = self.entry(head, body);
         if let Err(why) = shared.store.publish(token, &entry, None) {
             self.refused(why);
@@ -387,7 +430,8 @@ pub(super) fn admitted(read: &Read<'_>, answer: &Answer<'_>, policy: &Policy) ->
         Admission::PassOn(why) => return Err(why),
     };
     let max = policy.caching().map_or(0, |c| c.max_object);
-    if content_length(answer.headers).is_some_and(|length| length > max) {
+    let length = content_length(answer.headers).or(meta.part.map(|part| part.cut.size()));
+    if length.is_some_and(|length| length > max) {
         return Err(NotStored::TooLarge);
     }
     Ok(meta)
@@ -396,20 +440,43 @@ pub(super) fn admitted(read: &Read<'_>, answer: &Answer<'_>, policy: &Policy) ->
 /// A refresh begins when its client has its answer already: the fetch gets at least this long.
 const MIN_REFRESH: crate::core::time::Span = crate::core::time::Span::from_secs(1);
 
-/// Moves a body from a node to its readers. Returns it whole when it can be stored.
-pub(super) async fn carry(mut body: NodeBody, writer: FillWriter, stall: Duration) -> Result<bytes::Bytes, NotStored> {
+/// Moves a body from a node to its readers, between the stored bytes it belongs to. Returns it whole when it can be stored.
+pub(super) async fn carry(
+    mut body: NodeBody,
+    writer: FillWriter,
+    stall: Duration,
+    around: Option<Around>,
+) -> Result<bytes::Bytes, NotStored> {
+    let (before, mut left, after) = match around {
+        Some(around) => (around.before, Some(around.size), around.after),
+        None => (bytes::Bytes::new(), None, bytes::Bytes::new()),
+    };
+    push(&writer, before).await?;
     loop {
         match tokio::time::timeout(stall, body.frame()).await {
             Err(_) | Ok(Some(Err(_))) => return Err(NotStored::Incomplete), // the writer's drop tells the readers
-            Ok(None) => return writer.finish(),
+            Ok(None) => break,
             Ok(Some(Ok(frame))) => {
                 let Ok(chunk) = frame.into_data() else { continue };
-                match writer.push(chunk).await {
-                    Pushed::Kept | Pushed::Passing(_) => {}
-                    Pushed::Abandoned(why) => return Err(why),
+                if let Some(left) = &mut left {
+                    // More than the piece: what follows would come out of its place.
+                    *left = left.checked_sub(chunk.len() as u64).ok_or(NotStored::Incomplete)?;
                 }
+                push(&writer, chunk).await?;
             }
         }
+    }
+    if left.is_some_and(|left| left > 0) {
+        return Err(NotStored::Incomplete);
+    }
+    push(&writer, after).await?;
+    writer.finish()
+}
+
+async fn push(writer: &FillWriter, chunk: bytes::Bytes) -> Result<(), NotStored> {
+    match writer.push(chunk).await {
+        Pushed::Kept | Pushed::Passing(_) => Ok(()),
+        Pushed::Abandoned(why) => Err(why),
     }
 }
 

@@ -5,6 +5,7 @@ use super::error::Fault;
 use super::flights::{self, Landed, Way};
 use super::headers;
 use super::lead::{self, Led};
+use super::parts;
 use super::pass;
 use super::request::Job;
 use super::{Body, Core, head, hit};
@@ -18,7 +19,7 @@ use crate::store::flight::{Boarding, Wish};
 use crate::store::{EntryRef, Found, Token};
 use crate::upstream::Answered;
 use http::header::{RANGE, SET_COOKIE};
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -89,6 +90,10 @@ async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
             Decision::Refuse(refusal) => return refuse(job, Fault::of_refusal(refusal)),
             Decision::Revalidate { reason, .. } | Decision::Fetch(reason) => reason,
         };
+        if let Some(range) = parts::piece(core, job, now, &found) {
+            let collapsed = false;
+            return piece(core, job, range, Way { reason, collapsed }).await;
+        }
         let (boarding, token) = if alone {
             (Boarding::Alone, None)
         } else {
@@ -244,8 +249,42 @@ async fn passed(
     if why == NotStored::TooLarge && job.parts.headers.contains_key(RANGE) {
         // Too large to keep: the origin cuts the range itself.
         drop(answered);
+        core.shared.store.flights().remember_too_large(core.now(), job.digest);
+        if let Some(range) = parts::asked_piece(job) {
+            return Box::pin(piece(core, job, range, way)).await;
+        }
         return Box::pin(pass::fetch(core, job, job.content.clone().into(), None, way.reason)).await;
     }
+    passed_on(core, job, answered, why, way)
+}
+
+/// A range of something too large to keep. What comes may be stored as a part.
+async fn piece(core: &Arc<Core>, job: &Arc<Job>, range: HeaderValue, way: Way) -> (Response<Body>, Outcome) {
+    let token = register(core, job, core.now());
+    match fetch(core, job, lead::Role::Piece(range), token).await {
+        Led::Pass(answered, why) => {
+            if is_server_error(answered.parts.status)
+                && let Some(Ok(stale)) = stand_in(core, job, Failure::ServerError)
+            {
+                return stale;
+            }
+            core.shared.store.flights().remember_too_large(core.now(), job.digest);
+            passed_on(core, job, *answered, why, way)
+        }
+        led => match Box::pin(shape(core, job, led, way)).await {
+            Some(answer) => answer,
+            None => Box::pin(pass::fetch(core, job, job.content.clone().into(), None, way.reason)).await,
+        },
+    }
+}
+
+fn passed_on(
+    core: &Arc<Core>,
+    job: &Arc<Job>,
+    answered: Answered,
+    why: NotStored,
+    way: Way,
+) -> (Response<Body>, Outcome) {
     // R5c: the flight carried no conditions; the requester's own are applied to what came.
     let (request, strong) = (&job.parts, job.policy.is_strong());
     let known = validate::has_it(

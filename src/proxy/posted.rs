@@ -106,7 +106,7 @@ pub(super) async fn store(
         body,
         open: None,
     }));
-    let stored = match carry(answered.body, writer, stall).await {
+    let stored = match carry(answered.body, writer, stall, None).await {
         Err(why) => Err(why),
         Ok(body) if length.is_some_and(|length| length != body.len() as u64) => Err(NotStored::Incomplete),
         Ok(body) => {

@@ -54,6 +54,7 @@ struct Pair {
 pub struct Flights {
     table: DashMap<u128, Pair>,
     alone: Alone,
+    too_large: Alone,
     numbers: AtomicU64,
 }
 
@@ -136,6 +137,17 @@ impl Flights {
             },
             after,
         )
+    }
+
+    /// What a key names is too large to keep: for a while a request for a range of it need not fetch the whole to find that out.
+    pub fn remember_too_large(&self, now: MonoTime, key: u128) {
+        self.too_large.remember(now, key);
+    }
+
+    /// Whether it was a while ago.
+    #[must_use]
+    pub fn is_too_large(&self, now: MonoTime, key: u128) -> bool {
+        self.too_large.holds(now, key)
     }
 
     /// How many keys have a fetch under way.

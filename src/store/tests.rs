@@ -182,6 +182,7 @@ fn key(n: u64) -> Arc<[u8]> {
 fn head(sent: MonoTime) -> Head {
     let meta = Meta {
         status: StatusCode::OK,
+        part: None,
         sent,
         received: sent,
         initial_age: Span::ZERO,

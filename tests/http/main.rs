@@ -34,6 +34,7 @@ mod outcomes;
 mod passing;
 mod purge;
 mod purge_method;
+mod ranges;
 mod readme;
 mod refusals;
 mod strong;

@@ -709,25 +709,3 @@ async fn a_good_entry_is_not_replaced_by_a_5xx() {
     let again = fetched(&mut client, &mut origin, ("GET", "/", &[]), (200, &validated, "better")).await;
     assert_eq!(again.text(), "better");
 }
-
-#[tokio::test]
-async fn r7_an_unasked_part_is_never_stored() {
-    for keys in [WEAK, "consistency = \"strong\""] {
-        let mut origin = Origin::start().await;
-        let proxy = before(&origin, keys).await;
-        let mut client = proxy.client().await;
-        let part = [
-            ("ETag", "\"1\""),
-            ("Content-Range", "bytes 0-1/10"),
-            ("Cache-Control", "max-age=60"),
-        ];
-        client.ask("GET", "/", &[], b"").await;
-        origin.next().await.respond(206, &part, "01").await;
-        assert_eq!(client.answer().await.status, 206, "{keys}");
-        client.ask("GET", "/", &[], b"").await;
-        let exchange = origin.next().await;
-        assert!(!exchange.headers.has("if-none-match"), "{keys}");
-        exchange.respond(200, &[("ETag", "\"1\"")], "0123456789").await;
-        assert_eq!(client.answer().await.text(), "0123456789", "{keys}");
-    }
-}

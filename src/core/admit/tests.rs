@@ -46,6 +46,41 @@ fn lifetime(admitted: Result<Meta, NotStored>) -> Result<Ttl, NotStored> {
 }
 
 #[test]
+fn rfc9111_s3_3_and_s3_4_parts_are_stored_where_they_could_be_completed_and_r7_never_on_strong_routes() {
+    let range = "Content-Range: bytes 2-4/10\nCache-Control: max-age=60";
+    let cases: &[(&str, String, bool)] = &[
+        ("a strong tag", format!("{range}\nETag: \"1\""), true),
+        ("a weak tag", format!("{range}\nETag: W/\"1\""), false),
+        (
+            "only a date",
+            format!("{range}\nLast-Modified: Sun, 06 Nov 1994 07:32:57 GMT"),
+            false,
+        ),
+        (
+            "an unknown length",
+            "Content-Range: bytes 2-4/*\nETag: \"1\"".to_owned(),
+            false,
+        ),
+    ];
+    for (name, fields, stored) in cases {
+        for policy in [weak(caching()), cp(caching())] {
+            let part =
+                admitted("", 206, fields, &policy).map(|meta| meta.part.map(|p| (p.cut.start, p.cut.end, p.length)));
+            let expected = if *stored {
+                Ok(Some((2, 5, 10)))
+            } else {
+                Err(NotStored::Partial)
+            };
+            assert_eq!(part, expected, "{name}, {}", policy.level());
+        }
+        let part = admitted("", 206, fields, &strong(caching()));
+        assert!(matches!(part, Err(NotStored::Partial)), "r7 {name}");
+    }
+    let whole = admitted("", 200, &format!("{range}\nETag: \"1\""), &weak(caching()));
+    assert!(whole.unwrap().part.is_none(), "only a 206 is a part");
+}
+
+#[test]
 fn rfc9111_s3_what_weak_and_eventual_routes_store() {
     use NotStored::{
         Credentials, NoFreshness, NoStore, NotUnderstood, Partial, Private, RequestNoStore, SetCookie, Status, VaryStar,
@@ -114,7 +149,7 @@ fn rfc9111_s3_what_weak_and_eventual_routes_store() {
             "Cache-Control: must-understand, max-age=60",
             Err(NotUnderstood),
         ),
-        ("s3.4 r7 a part", "", 206, FRESH, Err(Partial)),
+        ("s3.4 a part that does not say what it is", "", 206, FRESH, Err(Partial)),
         ("a 304 alone", "", 304, FRESH, Err(Status)),
         (
             "s4.1 Vary: *",

@@ -9,6 +9,7 @@ pub mod freshness;
 pub mod hop;
 pub mod invalidate;
 pub mod line;
+pub mod part;
 pub mod range;
 pub mod storable;
 pub mod stored;

@@ -1,10 +1,10 @@
-//! Ranges cut from a complete stored answer (RFC 9110 s14): single, open and suffix. Several ranges are answered whole, which a
-//! server may always do.
+//! What a client's `Range` and `If-Range` select of a representation (RFC 9110 s14): a range, several, nothing, or all of it. Which
+//! bytes of the representation are stored is not asked here. Invariant: what is selected lies inside the representation.
 
 use crate::core::http::dates;
 use crate::core::http::etag;
 use crate::core::http::stored::Meta;
-use crate::core::http::syntax::{Single, digits, single, trim_ows};
+use crate::core::http::syntax::{Single, single, trim_ows};
 use crate::core::time::WallTime;
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -12,41 +12,99 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 /// RFC 9110 s8.8.2.2: a modification date is a strong validator only when it lies this far before `Date`.
 const STRONG_DATE_MS: i64 = 1000;
 
-/// What of a stored body to send.
+mod set;
+
+/// Bytes of a representation, at least one.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The first byte.
+    pub start: u64,
+    /// One past the last byte; above `start`.
+    pub end: u64,
+}
+
+impl Cut {
+    /// How many bytes.
+    #[must_use]
+    pub const fn size(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Whether all of `other` lies in it.
+    #[must_use]
+    pub const fn holds(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// Whether less than `gap` bytes lie between the two. With a gap of 1: they overlap or follow each other.
+    #[must_use]
+    pub const fn is_near(self, other: Self, gap: u64) -> bool {
+        self.start < other.end.saturating_add(gap) && other.start < self.end.saturating_add(gap)
+    }
+
+    /// From the first byte of both to the last.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        Self {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
+    }
+}
+
+/// What of a representation to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// All of it, with its own status.
     Whole,
-    /// The bytes from `start` up to, not including, `end`, as a 206.
-    Part {
-        /// The first byte.
-        start: u64,
-        /// One past the last byte; above `start`.
-        end: u64,
-    },
+    /// These bytes, as a 206.
+    Part(Cut),
+    /// These, as a 206 of several parts, in this order: two or more, none near another.
+    Several(Box<[Cut]>),
     /// Nothing: 416.
     Unsatisfiable,
 }
 
-/// What `Range` and `If-Range` select of a stored body of `length` bytes. On strong routes an `If-Range` with a date never holds (R5c).
+/// What `Range` and `If-Range` select of a representation of `length` bytes, of all or a part of which `meta` tells. On strong routes
+/// an `If-Range` with a date never holds (R5c).
 #[must_use]
 pub fn select(method: &Method, headers: &HeaderMap, meta: &Meta, length: u64, strong: bool) -> Selection {
-    if !headers.contains_key(RANGE) || *method != Method::GET || meta.status != StatusCode::OK {
+    if !headers.contains_key(RANGE) || *method != Method::GET {
+        return Selection::Whole; // RFC 9110 s14.2: only for GET
+    }
+    if meta.status != StatusCode::OK && meta.part.is_none() {
         return Selection::Whole;
     }
     if !if_range_holds(headers, meta, strong) {
         return Selection::Whole;
     }
     match single(headers, &RANGE) {
-        Single::Value(value) => parse(value, length),
+        Single::Value(value) => set::select(value, length),
         Single::Absent | Single::Conflict => Selection::Whole,
     }
 }
 
+/// The one range a request asks for, as it stands in the field, when it asks for one and on no condition.
+#[must_use]
+pub fn one_unconditional(method: &Method, headers: &HeaderMap) -> Option<HeaderValue> {
+    if *method != Method::GET || headers.contains_key(IF_RANGE) {
+        return None;
+    }
+    let mut lines = headers.get_all(RANGE).iter();
+    let (line, second) = (lines.next()?, lines.next());
+    (second.is_none() && set::is_one(trim_ows(line.as_bytes()))).then(|| line.clone())
+}
+
 /// `Content-Range` of a 206.
 #[must_use]
-pub fn content_range(start: u64, end: u64, length: u64) -> HeaderValue {
-    value(&format!("bytes {start}-{}/{length}", end.saturating_sub(1)))
+pub fn content_range(cut: Cut, length: u64) -> HeaderValue {
+    value(&content_range_text(cut, length))
+}
+
+/// The same, as a text.
+#[must_use]
+pub fn content_range_text(cut: Cut, length: u64) -> String {
+    format!("bytes {}-{}/{length}", cut.start, cut.end.saturating_sub(1))
 }
 
 /// `Content-Range` of a 416.
@@ -73,56 +131,6 @@ fn if_range_holds(headers: &HeaderMap, meta: &Meta, strong: bool) -> bool {
     }
     let is_strong_date = |at: WallTime| meta.date.as_millis().saturating_sub(at.as_millis()) >= STRONG_DATE_MS;
     !strong && dates::parse(line.as_bytes()).is_some_and(|at| meta.last_modified == Some(at) && is_strong_date(at))
-}
-
-/// RFC 9110 s14.1.2 and s14.2. What is malformed, and several ranges, count as no Range at all.
-fn parse(value: &[u8], length: u64) -> Selection {
-    let Some(at) = value.iter().position(|b| *b == b'=') else {
-        return Selection::Whole;
-    };
-    let (Some(unit), Some(set)) = (value.get(..at), value.get(at + 1..)) else {
-        return Selection::Whole;
-    };
-    if !unit.eq_ignore_ascii_case(b"bytes") {
-        return Selection::Whole;
-    }
-    let set = trim_ows(set);
-    let Some(dash) = set.iter().position(|b| *b == b'-') else {
-        return Selection::Whole;
-    };
-    let (first, last) = (
-        set.get(..dash).unwrap_or_default(),
-        set.get(dash + 1..).unwrap_or_default(),
-    );
-    match (first, digits(first), last, digits(last)) {
-        ([], _, _, Some(suffix)) => cut_suffix(suffix, length),
-        (_, Some(first), [], _) => cut(first, u64::MAX, length),
-        (_, Some(first), _, Some(last)) if first <= last => cut(first, last, length),
-        _ => Selection::Whole,
-    }
-}
-
-fn cut(first: u64, last: u64, length: u64) -> Selection {
-    if first >= length {
-        return Selection::Unsatisfiable;
-    }
-    Selection::Part {
-        start: first,
-        end: last.saturating_add(1).min(length),
-    }
-}
-
-fn cut_suffix(suffix: u64, length: u64) -> Selection {
-    if suffix == 0 {
-        Selection::Unsatisfiable
-    } else if length == 0 {
-        Selection::Whole // satisfiable, but a Content-Range cannot say it
-    } else {
-        Selection::Part {
-            start: length.saturating_sub(suffix),
-            end: length,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 
 use crate::core::http::directives::ResponseDirectives;
 use crate::core::reason::NotStored;
-use crate::core::rules::Rule;
 use http::StatusCode;
 
-/// RFC 9110 s15.1: statuses for which a cache may choose a lifetime itself. 206 is among them there, but is never stored here (R7).
+/// RFC 9110 s15.1: statuses for which a cache may choose a lifetime itself. 206 is among them; which routes store parts is [`crate::core::admit`]'s business (R7).
 #[must_use]
 pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(
@@ -28,7 +27,6 @@ pub fn is_stored_on_strong(status: StatusCode) -> bool {
 #[must_use]
 pub fn forbidden(status: StatusCode, directives: &ResponseDirectives) -> Option<NotStored> {
     match status.as_u16() {
-        206 if Rule::R7.holds() => return Some(NotStored::Partial), // R7
         200..=303 | 305..=599 => {}
         _ => return Some(NotStored::Status), // 1xx is not final, a 304 is no answer of its own
     }
@@ -64,7 +62,7 @@ mod tests {
                 "max-age=5",
                 Some(NotStored::Status),
             ),
-            ("r7 a part", 206, "max-age=5", Some(NotStored::Partial)),
+            ("a part, if the route stores parts", 206, "max-age=5", None),
             (
                 "s5.2.2.5 no-store",
                 200,

@@ -1,5 +1,6 @@
 //! What is known of a stored answer: everything a later lookup asks, computed once when it is admitted.
 
+use crate::core::http::part::Part;
 use crate::core::time::{Age, MonoTime, Span, Ttl, WallTime};
 use http::{HeaderName, StatusCode};
 
@@ -8,6 +9,8 @@ use http::{HeaderName, StatusCode};
 pub struct Meta {
     /// Its status.
     pub status: StatusCode,
+    /// Which part of the representation it is, when its status is 206.
+    pub part: Option<Part>,
     /// When the request of the attempt that brought it was sent.
     pub sent: MonoTime,
     /// When its head was received.

@@ -41,6 +41,7 @@ pub(crate) const fn secs(n: u64) -> Span {
 pub(crate) fn meta() -> Meta {
     Meta {
         status: StatusCode::OK,
+        part: None,
         sent: START,
         received: START,
         initial_age: Span::ZERO,

@@ -151,7 +151,8 @@ pub fn differs(meta: &Meta, status: StatusCode, answer: &HeaderMap) -> bool {
     if !matches!(status.as_u16(), 200..=205 | 207..=303 | 305..=399 | 404 | 410) {
         return false;
     }
-    if status != meta.status {
+    // The whole and a part of it are of one status.
+    if status != meta.status && !(meta.part.is_some() && status == StatusCode::OK) {
         return true;
     }
     let strong = |etag: Option<Etag>| etag.filter(|e| !e.weak);

@@ -2,6 +2,8 @@
 
 use super::Decision::{Fetch, Refuse, Revalidate, Serve, ServeAndRefresh};
 use super::*;
+use crate::core::http::part::Part;
+use crate::core::http::range::Cut;
 use crate::core::http::stored::Vary;
 use crate::core::http::testing::{START, at, caching, eventual, headers, meta, off, secs, strong, weak};
 use crate::core::policy::Writers;
@@ -342,6 +344,53 @@ fn nothing_stored_and_nothing_that_fits() {
             decided(0, "Accept-Language: EN", &[english()], &policy),
             Fetch(FetchReason::VaryMiss),
             "{level}"
+        );
+    }
+}
+
+#[test]
+fn rfc9111_s3_3_a_part_is_used_for_what_lies_inside_it_and_nothing_else() {
+    let part = || Meta {
+        status: StatusCode::PARTIAL_CONTENT,
+        part: Some(Part {
+            cut: Cut { start: 0, end: 100 },
+            length: 300,
+        }),
+        ..meta()
+    };
+    let older = || Meta { sent: START, ..meta() };
+    let newer = || Meta {
+        sent: at(1000),
+        ..part()
+    };
+    for policy in [weak(caching()), cp(), ap()] {
+        let level = policy.level();
+        let inside = decided(0, "Range: bytes=10-19", &[part()], &policy);
+        assert!(matches!(inside, Serve { index: 0, .. }), "{level}");
+        for more in [
+            "X: 1",
+            "Range: bytes=90-100",
+            "Range: bytes=-5",
+            "Range: bytes=0-1,50-51",
+        ] {
+            assert_eq!(
+                decided(0, more, &[part()], &policy),
+                Fetch(FetchReason::Partial),
+                "{level} {more}"
+            );
+        }
+        // A newer part does not hide an older whole.
+        let whole = decided(0, "X: 1", &[newer(), older()], &policy);
+        assert!(matches!(whole, Serve { index: 1, .. }), "{level}");
+        let (fields, none) = (headers("X: 1"), headers(""));
+        let whole = Read::of(&Method::GET, &fields, &policy, false);
+        assert!(!may_use(&whole, &part(), &policy), "a follower leaves");
+        let failed = fallback(at(20_000), &whole, Some(&part()), Failure::Unreachable, &policy);
+        assert_eq!(failed, Fallback::PassOn, "{level}");
+        assert_eq!(newest_part(&whole, &[older(), part(), newer()], &policy), Some(2));
+        assert_eq!(
+            newest_part(&Read::of(&Method::GET, &none, &policy, false), &[older()], &policy),
+            None
         );
     }
 }

@@ -225,6 +225,7 @@ pub(super) fn ground_of(reason: crate::core::reason::FetchReason) -> Ground {
         FetchReason::Unsettled => Ground::Unsettled,
         FetchReason::UriMiss => Ground::NothingStored,
         FetchReason::VaryMiss => Ground::NoVariantFits,
+        FetchReason::Partial => Ground::OnlyAPart,
         FetchReason::Stale => Ground::Stale,
     }
 }
