@@ -170,7 +170,7 @@ async fn an_answer_that_breaks_off_never_looks_complete() {
                 exchange.send("half").await;
             }
             assert_eq!(client.head().await.0, 200);
-            assert_eq!(client.body_part().await.unwrap().as_ref(), b"half");
+            assert_eq!(client.body_up_to(4).await, b"half");
             exchange.close();
             assert!(client.try_body_part().await.is_err(), "{keys} {framing:?}");
             let mut again = proxy.client().await;
