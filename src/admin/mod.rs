@@ -5,15 +5,19 @@
 
 mod explain;
 mod guard;
+mod outside;
 mod problem;
 mod purge;
 mod serve;
 mod status;
 
 pub use guard::Access;
+pub use outside::{Begin, NotBegun};
 pub use purge::{NotPurged, Purge, PurgeKind, Purged};
 pub use serve::serve;
-pub use status::{BuildStatus, CacheStatus, NodeStatus, RouteStatus, Status, UnsettledStatus, UpstreamStatus};
+pub use status::{
+    BegunStatus, BuildStatus, CacheStatus, NodeStatus, RouteStatus, Status, UnsettledStatus, UpstreamStatus,
+};
 
 use crate::proxy::{ExplainError, Explanation, Question};
 use axum::Router;
@@ -23,6 +27,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use problem::Problem;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The largest request body: a purge names one URL.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -52,6 +57,16 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// When the question makes no sense.
     fn explain(&self, question: &Question) -> Result<Explanation, ExplainError>;
+    /// A writer outside is about to write (R41). Returns the id to commit.
+    ///
+    /// # Errors
+    /// When what it names makes no sense, or too many are open.
+    fn begin(&self, what: &Begin, ttl: Duration) -> Result<String, NotBegun>;
+    /// It has written.
+    ///
+    /// # Errors
+    /// When nothing is open under the id.
+    fn commit(&self, id: &str) -> Result<(), NotBegun>;
     /// Begins to leave, as SIGTERM does.
     fn drain(&self);
 }
@@ -75,6 +90,8 @@ fn router(control: Arc<dyn Control>, access: Access) -> Router {
         .route("/explain", get(explain::explain))
         .route("/purge", post(purge::purge))
         .route("/settle", post(purge::settle))
+        .route("/begin", post(outside::begin))
+        .route("/commit", post(outside::commit))
         .route("/drain", post(drain))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path on the admin port"))
         .method_not_allowed_fallback(async || {

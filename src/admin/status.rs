@@ -13,6 +13,8 @@ pub struct Status {
     pub cache: CacheStatus,
     /// Resources that a write left unsettled.
     pub unsettled: Vec<UnsettledStatus>,
+    /// Writes outside that were begun and not committed yet (`POST /begin`).
+    pub begun: Vec<BegunStatus>,
     /// What runs.
     pub build: BuildStatus,
     /// A short hash of the effective configuration.
@@ -82,6 +84,15 @@ pub struct UnsettledStatus {
     pub path: Option<String>,
     /// How long it stays so, in milliseconds; none while the write's connection is open.
     pub remaining_ms: Option<u64>,
+}
+
+/// A write outside that was begun and not committed yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct BegunStatus {
+    /// What it changes, as its writer named it; a tag as `tag:NAME`.
+    pub what: String,
+    /// How long until it counts as unknown, in milliseconds.
+    pub remaining_ms: u64,
 }
 
 /// What runs.

@@ -2,8 +2,8 @@
 
 use super::guard::{Access, Peer};
 use super::{
-    BuildStatus, CacheStatus, Control, NodeStatus, NotPurged, Purge, PurgeKind, Purged, RouteStatus, Status,
-    UnsettledStatus, UpstreamStatus, router,
+    Begin, BegunStatus, BuildStatus, CacheStatus, Control, NodeStatus, NotBegun, NotPurged, Purge, PurgeKind, Purged,
+    RouteStatus, Status, UnsettledStatus, UpstreamStatus, router,
 };
 use crate::config::load::from_text;
 use crate::proxy::{ExplainError, Explanation, Question};
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tower::ServiceExt;
 
 #[derive(Default)]
@@ -63,6 +64,10 @@ impl Control for Fake {
                 path: Some("/orders/1".to_owned()),
                 remaining_ms: Some(5),
             }],
+            begun: vec![BegunStatus {
+                what: "tag:news".to_owned(),
+                remaining_ms: 7,
+            }],
             build: BuildStatus { version: "0" },
             config_hash: "abc".to_owned(),
             draining: false,
@@ -90,6 +95,23 @@ impl Control for Fake {
     fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
         self.done.lock().push(format!("{question:?}"));
         Err(ExplainError::Url(question.url.clone()))
+    }
+
+    fn begin(&self, what: &Begin, ttl: Duration) -> Result<String, NotBegun> {
+        self.done.lock().push(format!("begin {what:?} {ttl:?}"));
+        match what {
+            Begin::Url(url) if !url.starts_with('/') => Err(NotBegun::Senseless(url.clone())),
+            Begin::Tag(tag) if tag == "full" => Err(NotBegun::Full("full".to_owned())),
+            Begin::Url(_) | Begin::Tag(_) => Ok("0a".to_owned()),
+        }
+    }
+
+    fn commit(&self, id: &str) -> Result<(), NotBegun> {
+        if id == "0a" {
+            Ok(())
+        } else {
+            Err(NotBegun::NotOpen(id.to_owned()))
+        }
     }
 
     fn drain(&self) {
@@ -334,6 +356,46 @@ async fn a_purge_names_exactly_one_thing() {
             r#"Soft Url("/a")"#,
             r#"Hard Tag("a")"#,
             r#"Soft Tag("a")"#
+        ]
+    );
+}
+
+#[tokio::test]
+async fn r41_begin_takes_one_url_or_tag_and_commit_its_id() {
+    let port = port("");
+    for (path, body, expected) in [
+        ("/begin", r#"{"url":"/a","ttl":"1m 30s"}"#, 200),
+        ("/begin", r#"{"tag":"a","ttl":5}"#, 200),
+        ("/begin", r#"{"tag":"a"}"#, 200),
+        ("/begin", r#"{"tag":"full"}"#, 503),
+        ("/begin", r#"{"url":"a"}"#, 400),
+        ("/begin", r#"{"url":"/a","tag":"a"}"#, 400),
+        ("/begin", r#"{"ttl":"1s"}"#, 400),
+        ("/begin", r#"{"url":"/a","ttl":"soon"}"#, 400),
+        ("/begin", r#"{"url":"/a","ttl":-1}"#, 400),
+        ("/begin", r#"{"url":"/a","tll":"1s"}"#, 400),
+        ("/begin", "", 400),
+        ("/commit", r#"{"id":"0a"}"#, 200),
+        ("/commit", r#"{"id":"0b"}"#, 404),
+        ("/commit", r#"{"id":10}"#, 400),
+        ("/commit", "{}", 400),
+    ] {
+        let (status, headers, text) = port.ask(LOCAL, "POST", path, &[("host", "localhost")], body).await;
+        assert_eq!(status.as_u16(), expected, "{path} {body}: {text}");
+        match (expected, path) {
+            (200, "/begin") => assert_eq!(text, r#"{"id":"0a"}"#),
+            (200, _) => assert_eq!(text, r#"{"committed":true}"#),
+            _ => assert_eq!(headers["content-type"], "application/problem+json", "{body}"),
+        }
+    }
+    assert_eq!(
+        port.control.done.lock().as_slice(),
+        [
+            r#"begin Url("/a") 90s"#,
+            r#"begin Tag("a") 5s"#,
+            r#"begin Tag("a") 60s"#,
+            r#"begin Tag("full") 60s"#,
+            r#"begin Url("a") 60s"#,
         ]
     );
 }

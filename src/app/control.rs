@@ -2,15 +2,16 @@
 
 use super::rooms::Rooms;
 use crate::admin::{
-    BuildStatus, CacheStatus, Control, NodeStatus, NotPurged, Purge, PurgeKind, Purged, RouteStatus, Status,
-    UnsettledStatus, UpstreamStatus,
+    Begin, BegunStatus, BuildStatus, CacheStatus, Control, NodeStatus, NotBegun, NotPurged, Purge, PurgeKind, Purged,
+    RouteStatus, Status, UnsettledStatus, UpstreamStatus,
 };
 use crate::config::print::redacted_json;
 use crate::config::runtime::Action;
-use crate::proxy::{ExplainError, Explanation, PurgeTarget, Question};
+use crate::proxy::{ExplainError, Explanation, OpenOutside, Outside, OutsideError, PurgeTarget, Question};
 use crate::store;
 use crate::telemetry::metrics::{Gauges, ListenerGauge};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The rooms as the admin port sees them.
 pub(super) struct Controls(pub(super) Arc<Rooms>);
@@ -53,6 +54,7 @@ impl Control for Controls {
                 .into_iter()
                 .map(|u| self.unsettled_status(u))
                 .collect(),
+            begun: rooms.proxy.outside().into_iter().map(begun_status).collect(),
             build: BuildStatus {
                 version: env!("CARGO_PKG_VERSION"),
             },
@@ -117,6 +119,29 @@ impl Control for Controls {
         self.0.proxy.explain(question, true)
     }
 
+    fn begin(&self, what: &Begin, ttl: Duration) -> Result<String, NotBegun> {
+        let rooms = &self.0;
+        let outside = match what {
+            Begin::Url(url) => Outside::Url(url.clone()),
+            Begin::Tag(name) => Outside::Tag(name.clone()),
+        };
+        let id = rooms
+            .proxy
+            .begin_outside(&outside, ttl)
+            .map_err(|why| not_begun(&why))?;
+        tracing::info!(?what, ?ttl, "a write outside begins");
+        let rooms = Arc::clone(rooms);
+        tokio::spawn(async move {
+            tokio::time::sleep(ttl).await;
+            rooms.proxy.expire_outside();
+        });
+        Ok(id)
+    }
+
+    fn commit(&self, id: &str) -> Result<(), NotBegun> {
+        self.0.proxy.commit_outside(id).map_err(|why| not_begun(&why))
+    }
+
     fn drain(&self) {
         self.0.leave();
     }
@@ -144,6 +169,22 @@ impl Controls {
             path: unsettled.path,
             remaining_ms: unsettled.remaining.map(crate::core::time::Span::as_millis),
         }
+    }
+}
+
+fn not_begun(why: &OutsideError) -> NotBegun {
+    let text = why.to_string();
+    match why {
+        OutsideError::NotAUrl(_) | OutsideError::Nothing(_) | OutsideError::Ttl => NotBegun::Senseless(text),
+        OutsideError::TooMany => NotBegun::Full(text),
+        OutsideError::NotOpen => NotBegun::NotOpen(text),
+    }
+}
+
+fn begun_status(open: OpenOutside) -> BegunStatus {
+    BegunStatus {
+        what: open.what,
+        remaining_ms: open.remaining.as_millis(),
     }
 }
 

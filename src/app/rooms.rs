@@ -216,6 +216,7 @@ impl Rooms {
         tasks.spawn(async move {
             loop {
                 tokio::time::sleep(SWEEP_INTERVAL).await;
+                sweeper.proxy.expire_outside();
                 sweeper.store.sweep();
             }
         });

@@ -311,6 +311,8 @@ pub struct Route {
     pub matches: Match,
     /// What it does with them.
     pub action: Action,
+    /// What else its writes change, beside their own resource.
+    pub invalidates: Vec<Invalidates>,
     /// Request fields to set; an empty value removes the field.
     pub set_request_headers: Vec<(HeaderName, HeaderValue)>,
     /// Response fields to set; an empty value removes the field.
@@ -319,6 +321,20 @@ pub struct Route {
     pub timeout: Duration,
     /// Requests in flight; beyond: 503 at once. None: no limit.
     pub max_in_flight: Option<usize>,
+}
+
+/// What a write declares to change; placeholders are filled from its own path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalidates {
+    /// What carries the tag.
+    Tag(Rewrite),
+    /// A path as clients send it.
+    Path {
+        /// The path.
+        path: Rewrite,
+        /// Its query; none: all of them.
+        query: Option<Rewrite>,
+    },
 }
 
 /// What a route does.

@@ -40,11 +40,13 @@ pub enum Rule {
     R20,
     /// A client that leaves cancels nothing.
     R21,
+    /// A write outside that is not committed in time counts as unknown.
+    R41,
 }
 
 impl Rule {
     /// Every rule with a switch.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::R1,
         Self::R2,
         Self::R3,
@@ -60,6 +62,7 @@ impl Rule {
         Self::R13,
         Self::R20,
         Self::R21,
+        Self::R41,
     ];
 
     /// Its name, as CONSISTENCY.md writes it.

@@ -6,6 +6,7 @@
 
 mod body;
 mod buffered;
+mod declared;
 mod error;
 mod explain;
 mod flights;
@@ -17,6 +18,7 @@ mod lead;
 mod miss;
 mod multipart;
 mod outbound;
+mod outside;
 mod parts;
 mod pass;
 mod pipeline;
@@ -33,6 +35,7 @@ mod write;
 pub use body::{AnswerError, Body, BoxError};
 pub use explain::{ExplainError, Explanation, Question, Supposed};
 pub use interim::Interim;
+pub use outside::{OpenOutside, Outside, OutsideError};
 pub use purge::{PurgeError, PurgeTarget};
 
 use crate::config::runtime::{Config, Listener};
@@ -73,6 +76,8 @@ pub struct Shared {
     secret: KeySecret,
     /// Requests in flight, by route; counted only where the route has a limit.
     in_flight: Vec<AtomicUsize>,
+    /// Writes that do not come through here.
+    outside: outside::Opened,
     /// Writes and fetches whose client may have left: leaving waits for them.
     detached: TaskTracker,
 }
@@ -106,6 +111,7 @@ impl Shared {
             upstreams,
             secret,
             in_flight,
+            outside: outside::Opened::default(),
             detached,
         })
     }

@@ -124,7 +124,7 @@ fn is_on(host: Option<&str>, named: &Named<'_>) -> bool {
 }
 
 /// Host (lower case, no default port), path and query of what was given.
-fn split(text: &str) -> Option<(Option<String>, String, Option<String>)> {
+pub(super) fn split(text: &str) -> Option<(Option<String>, String, Option<String>)> {
     let (host, rest) = match text.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
             let at = rest.find(['/', '?']).unwrap_or(rest.len());

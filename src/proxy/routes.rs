@@ -107,6 +107,20 @@ pub(super) fn resource(
     }
 }
 
+/// The record of all queries of a path, where each is a resource of its own (`gate = "url"`): a tag that every answer carries (R12a), as
+/// nobody can list them before they are asked for. No tag of an answer has its name.
+pub(super) fn every_query(
+    secret: KeySecret,
+    upstream: &crate::config::runtime::Upstream,
+    path: &str,
+) -> Option<ResourceId> {
+    let name = || format!("\0{}", key::normalise_path(path));
+    (upstream.gate == GateBy::Url).then(|| ResourceId {
+        digest: key::tag_digest(secret, upstream.id, &name()).0,
+        upstream: upstream.id,
+    })
+}
+
 /// The resources a URL of a client's may stand for, whatever its method and fields: one for each route that would take it until one
 /// takes everything. With `host` none, every host. Used where a URL is only named: by an answer (R12) or by a purge.
 pub(super) fn resources_of_url(
@@ -125,6 +139,9 @@ pub(super) fn resources_of_url(
     {
         if let Action::Proxy { upstream, rewrite, .. } = &route.action {
             let sent = sent_path(&route.matches, rewrite.as_ref(), &path);
+            if query.is_none() {
+                found.extend(every_query(secret, upstream, &sent).map(|record| (record, format!("{sent}?*"))));
+            }
             found.push((resource(secret, upstream, &sent, query), sent.into_owned()));
         }
         if host.is_some() && route.matches.methods.is_empty() && route.matches.headers.is_empty() {

@@ -6,6 +6,7 @@
 
 use super::Shared;
 use super::request::{Job, host_name};
+use super::routes;
 use crate::config::runtime::{Action, Route};
 use crate::core::http::tags;
 use crate::core::key::{self, KeySecret};
@@ -14,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 /// The tags of an answer that is to be stored, as its entry lists them.
 pub(super) fn of(shared: &Shared, job: &Job, headers: &HeaderMap) -> Box<[u128]> {
-    let Some(caching) = job.policy.caching().filter(|caching| !caching.tags_from.is_empty()) else {
+    let Some(caching) = job.policy.caching() else {
         return Box::default();
     };
     // One with too many was not admitted.
@@ -23,6 +24,9 @@ pub(super) fn of(shared: &Shared, job: &Job, headers: &HeaderMap) -> Box<[u128]>
         .iter()
         .map(|name| record(shared.secret, job.resource.upstream, name).digest)
         .collect();
+    if let Some(upstream) = shared.config.upstreams.get(job.resource.upstream) {
+        digests.extend(routes::every_query(shared.secret, upstream, &job.path).map(|record| record.digest));
+    }
     digests.sort_unstable(); // R12a: in key order
     digests.into()
 }

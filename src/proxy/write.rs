@@ -5,7 +5,7 @@ use super::body::{Body, Trace, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
-use super::{Core, hit, outbound, posted, routes, tagging};
+use super::{Core, declared, hit, outbound, posted, routes, tagging};
 use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
@@ -40,7 +40,9 @@ pub(super) struct Reply {
 pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: UploadWatch) -> Response<Body> {
     let (tell, told) = oneshot::channel();
     // Registered before the task runs: from here no fill in flight may be stored (R1).
-    let guard = core.shared.store.begin_write(vec![(job.resource, job.path.clone())]);
+    let mut affected = declared::of(&core.shared, &job); // R12: before it is forwarded
+    affected.push((job.resource, job.path.clone()));
+    let guard = core.shared.store.begin_write(affected);
     let work = carry(Arc::clone(&core), Arc::clone(&job), body, guard, tell);
     let strong = job.policy.is_strong();
     let (response, outcome) = match core.detach(work, told).await {

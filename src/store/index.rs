@@ -61,6 +61,8 @@ pub struct Token {
     registered: MonoTime,
     /// What tags had been killed by then (R12a).
     mark: u64,
+    /// Whether all tags were settled then.
+    sociable: bool,
 }
 
 impl Token {
@@ -98,7 +100,7 @@ impl Token {
             index: Arc::clone(&self.index),
             resource: self.resource,
             id: self.id,
-            provable: self.provable,
+            provable: self.provable && self.sociable,
             mark: self.mark,
         }
     }
@@ -184,6 +186,7 @@ impl Index {
     pub(super) fn register(index: &Arc<Self>, now: MonoTime, resource: ResourceId, can_prove: bool) -> Token {
         let id = TokenId(index.tokens.fetch_add(1, Ordering::Relaxed));
         let mark = index.kills.mark(resource.upstream);
+        let sociable = !index.kills.are_disturbed(now, resource.upstream);
         let provable = index
             .records
             .entry(resource.digest)
@@ -196,6 +199,7 @@ impl Index {
             provable,
             registered: now,
             mark,
+            sociable,
         }
     }
 

@@ -206,10 +206,10 @@ impl Store {
     /// task must not look like an answer.
     pub fn begin_write(self: &Arc<Self>, mut resources: Vec<(ResourceId, String)>) -> WriteGuard {
         resources.sort();
-        resources.dedup();
+        resources.dedup_by_key(|(resource, _)| *resource);
         for (resource, _) in &resources {
             // In key order, one at a time.
-            self.index.killing(*resource);
+            self.index.begins(*resource);
             let gone = self
                 .index
                 .begin(resource.digest, self.gears.any_exclusive(resource.upstream));
@@ -334,6 +334,9 @@ impl Store {
             let settled_at = self.unsettled.note_closed(*resource, settled_at);
             self.index.killing(*resource);
             self.index.closed(self.now(), resource.digest, settled_at);
+            if self.unsettled.can_unsettle(resource.upstream) {
+                self.index.has_closed(*resource, settled_at);
+            }
         }
     }
 
@@ -370,6 +373,7 @@ impl Store {
             self.index.killing(*resource);
             let mine = mine.filter(|token| token.resource() == *resource).map(Token::id);
             let gone = self.index.end(now, resource.digest, ended, mine);
+            self.index.has_ended(*resource, ended);
             self.retire(&gone);
         }
     }

@@ -17,6 +17,7 @@ mod asking;
 mod cache_status;
 mod collapse;
 mod commands;
+mod declared;
 mod eventual;
 mod exclusive;
 mod explain;

@@ -131,7 +131,12 @@ pub(super) const ROUTE: &[Key] = &[
     ),
     bare("upstream", Kind::Text, "Where requests go."),
     bare("policy", Kind::Text, "Under which contract; keys beside it win."),
-    off("invalidates", TEXTS, "[]", "What else a write changes."),
+    key(
+        "invalidates",
+        TEXTS,
+        "[]",
+        "What else a write changes: paths as clients send them, with the placeholders of match.path (no query: all of them), and `tag:NAME`.",
+    ),
     bare(
         "rewrite",
         Kind::Text,

@@ -2,6 +2,7 @@
 //! harmless stand-ins for what is wrong, so that one run reports everything.
 
 mod fields;
+mod invalidates;
 mod listener;
 mod policy;
 mod route;

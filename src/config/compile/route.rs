@@ -1,11 +1,12 @@
 //! `[[routes]]`: what each takes, what it does with it, and under which contract.
 
+use super::invalidates;
 use super::policy::{self, Sources};
 use super::{fields, plain_name, span};
 use crate::config::catalogue::POLICY;
 use crate::config::diagnostic::{Place, Sink, did_you_mean};
 use crate::config::effective::{Node, Table, Value};
-use crate::config::runtime::{Action, GateBy, Match, RedirectTo, Rewrite, Route, Upstream};
+use crate::config::runtime::{Action, GateBy, Invalidates, Match, RedirectTo, Rewrite, Route, Upstream};
 use crate::core::policy::{Contract, Policy};
 use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ struct Draft {
     name: String,
     matches: Match,
     aim: Option<Aim>,
+    invalidates: Vec<(Invalidates, Place)>,
     set_request_headers: Vec<(HeaderName, HeaderValue)>,
     set_response_headers: Vec<(HeaderName, HeaderValue)>,
     table: Table,
@@ -85,8 +87,16 @@ pub(super) fn compile(
         places: Vec::new(),
         tables: Vec::new(),
     };
+    let mut declared = Vec::new();
     for draft in drafts {
-        compiled.finish(draft, sink);
+        let places = draft.invalidates.iter().map(|(_, place)| place.clone()).collect();
+        if compiled.finish(draft, sink) {
+            declared.push(places);
+        }
+    }
+    // A route that is missing for a mistake of its own could be the one.
+    if compiled.routes.len() == given.len() {
+        invalidates::check(&compiled.routes, &declared, sink);
     }
     compiled
 }
@@ -104,9 +114,10 @@ fn settle(drafts: &[Draft], upstreams: &mut [Upstream]) {
 }
 
 impl Compiled {
-    fn finish(&mut self, draft: Draft, sink: &mut Sink) {
+    /// Whether it became a route.
+    fn finish(&mut self, draft: Draft, sink: &mut Sink) -> bool {
         let Some(action) = draft.aim.and_then(|aim| self.action(aim)) else {
-            return;
+            return false;
         };
         let table = &draft.table;
         let timeout = span(table, "timeout");
@@ -139,6 +150,7 @@ impl Compiled {
             name: draft.name,
             matches: draft.matches,
             action,
+            invalidates: draft.invalidates.into_iter().map(|(template, _)| template).collect(),
             set_request_headers: draft.set_request_headers,
             set_response_headers: draft.set_response_headers,
             timeout,
@@ -149,6 +161,7 @@ impl Compiled {
             value: Value::Table(draft.table),
             ..draft.node
         });
+        true
     }
 
     fn action(&self, aim: Aim) -> Option<Action> {
@@ -194,6 +207,7 @@ impl Known<'_> {
         let mut draft = Draft {
             matches: fields::matches(table.table("match").unwrap_or(&Table::empty()), sink),
             aim: None,
+            invalidates: Vec::new(),
             set_request_headers: fields::set(table, "set_request_headers", sink),
             set_response_headers: fields::set(table, "set_response_headers", sink),
             table: effective,
@@ -235,6 +249,7 @@ impl Known<'_> {
                 sink.error(&node.key_place(), "only on a route with upstream");
             }
         }
+        invalidates::refuse(table, sink);
         if table.get("redirect").is_some() {
             redirect(table, sink)
         } else {
@@ -264,6 +279,9 @@ impl Known<'_> {
                 .map_err(|message| sink.error(&table.place_of("rewrite"), message))
                 .ok()
         });
+        if readable {
+            draft.invalidates = invalidates::compile(table, draft.matches.path.as_ref(), sink);
+        }
         let wanted = table.text("upstream")?;
         let Some(upstream) = self.upstreams.iter().position(|upstream| upstream.name == wanted) else {
             let hint = did_you_mean(wanted, self.upstreams.iter().map(|upstream| upstream.name.as_str()));

@@ -5,6 +5,8 @@
 //! Kills are noted before the tag's record is locked and looked up while it is: whoever lists an entry after a kill has gone through the
 //! record sees the kill, and whoever lists it before is found there.
 
+use crate::core::consistency::write::Ended;
+use crate::core::time::MonoTime;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +23,10 @@ pub(super) struct Kills(Box<[Upstream]>);
 #[derive(Debug, Default)]
 struct Upstream {
     count: AtomicU64,
+    /// Writes to tags that are pending, or ended unknown with their connection open.
+    pending: AtomicU64,
+    /// Until when a tag is unsettled, in microseconds.
+    unsettled_until: AtomicU64,
     recent: Mutex<Recent>,
 }
 
@@ -67,6 +73,42 @@ impl Kills {
         let recent = upstream.recent.lock();
         let mut since = recent.kills.iter().rev().take_while(|(number, _)| *number > mark);
         mark < recent.forgotten || since.any(|(_, killed)| *killed == tag)
+    }
+
+    /// Whether a write to some tag is pending or unsettled: what is fetched meanwhile may be of that tag, and is joined by nobody (R8).
+    /// Looked at after [`Kills::mark`].
+    pub(super) fn are_disturbed(&self, now: MonoTime, upstream: usize) -> bool {
+        self.of(upstream).is_none_or(|u| {
+            u.pending.load(Ordering::Acquire) > 0 || now.as_micros() < u.unsettled_until.load(Ordering::Acquire)
+        })
+    }
+
+    /// A write to a tag begins; before its kill is noted.
+    pub(super) fn begin(&self, upstream: usize) {
+        if let Some(upstream) = self.of(upstream) {
+            upstream.pending.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// It has ended at the tag's record. One whose connection is open goes on until [`Kills::closed`].
+    pub(super) fn end(&self, upstream: usize, ended: Ended) {
+        match ended {
+            Ended::Unknown { settled_at } => self.closed(upstream, settled_at),
+            Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::Failed => {
+                self.closed(upstream, MonoTime::default())
+            }
+            Ended::UnknownOpen => {}
+        }
+    }
+
+    /// Its connection has closed.
+    pub(super) fn closed(&self, upstream: usize, settled_at: MonoTime) {
+        if let Some(upstream) = self.of(upstream) {
+            upstream
+                .unsettled_until
+                .fetch_max(settled_at.as_micros(), Ordering::AcqRel);
+            upstream.pending.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     fn of(&self, upstream: usize) -> Option<&Upstream> {

@@ -6,6 +6,7 @@
 use super::{Index, Token};
 use crate::core::consistency::gate::{Published, Since};
 use crate::core::consistency::listed::Entry as _;
+use crate::core::consistency::write::Ended;
 use crate::core::key::KeyDigest;
 use crate::core::reason::NotStored;
 use crate::core::time::MonoTime;
@@ -62,6 +63,28 @@ impl Index {
             }));
         }
         left
+    }
+
+    /// A write to the record begins: before [`Index::begin`].
+    pub(in crate::store) fn begins(&self, record: ResourceId) {
+        if KeyDigest(record.digest).is_tag() {
+            self.kills.begin(record.upstream);
+            self.killing(record);
+        }
+    }
+
+    /// It has ended: after [`Index::end`].
+    pub(in crate::store) fn has_ended(&self, record: ResourceId, ended: Ended) {
+        if KeyDigest(record.digest).is_tag() {
+            self.kills.end(record.upstream, ended);
+        }
+    }
+
+    /// The connection of one that ended open has closed: after [`Index::closed`].
+    pub(in crate::store) fn has_closed(&self, record: ResourceId, settled_at: MonoTime) {
+        if KeyDigest(record.digest).is_tag() {
+            self.kills.closed(record.upstream, settled_at);
+        }
     }
 
     /// Whoever kills a tag says so first (R12a).

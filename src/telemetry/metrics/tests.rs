@@ -47,6 +47,7 @@ fn config(threads: usize) -> Config {
     });
     let route = |id: usize, name: &str, action: Action| {
         Arc::new(Route {
+            invalidates: Vec::new(),
             id,
             name: name.to_owned(),
             matches: Match::default(),
