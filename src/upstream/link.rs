@@ -48,6 +48,10 @@ pub(super) struct Link {
     /// Rearmed for each request; moving a timer later takes no lock.
     timer: Option<Pin<Box<Sleep>>>,
     served: u64,
+    /// How long the node said it keeps the connection when nothing comes on it.
+    kept_for: Option<Duration>,
+    /// Until when the link may be used again, by what the node said.
+    good_until: Option<Instant>,
 }
 
 /// hyper's side of the connection, and whether it is over.
@@ -94,6 +98,8 @@ impl Link {
             signal,
             timer: None,
             served: 0,
+            kept_for: None,
+            good_until: None,
         }))
     }
 
@@ -120,11 +126,13 @@ impl Link {
     pub(super) fn rest(&mut self) {
         let task = self.signal.task.lock().take();
         drop(task);
+        self.good_until = self.kept_for.map(|kept| waiting_clock() + kept);
     }
 
-    /// Whether an idle link is still good: nothing came on it and the node has not closed it, as far as this process has been told.
+    /// Whether an idle link is still good: nothing came on it and the node has not closed it, as far as this process has been told, nor is
+    /// about to: a write that crosses the close of its connection may not be repeated (R20).
     pub(super) fn is_fresh(&mut self) -> bool {
-        if self.signal.is_killed() {
+        if self.signal.is_killed() || self.good_until.is_some_and(|until| waiting_clock() >= until) {
             return false;
         }
         if self.signal.stirred.swap(false, Ordering::SeqCst) {
@@ -211,7 +219,10 @@ impl Link {
         let sent = if written { Sent::Maybe } else { Sent::Nothing };
         let silent = self.signal.read.load(Ordering::Relaxed) == read_before;
         match ended {
-            Ended::Answer(Ok(response)) => Ok(response),
+            Ended::Answer(Ok(response)) => {
+                self.kept_for = kept_for(response.headers());
+                Ok(response)
+            }
             Ended::Answer(Err(mut error)) => Err(Broken {
                 kind: kind_of(error.error()),
                 sent,
@@ -321,7 +332,19 @@ impl Limits {
     }
 }
 
-/// The clock that tokio waits by, which a simulation pauses: for arming timers and nothing else.
+/// How long a connection may be idle by the node's `Keep-Alive: timeout=N`, less what a request needs to get there: a second, or half of
+/// it when it is less than two.
+fn kept_for(answer: &http::HeaderMap) -> Option<Duration> {
+    let said = answer.get("keep-alive")?.to_str().ok()?;
+    let seconds: u64 = said.split(',').find_map(|member| {
+        let (name, value) = member.trim().split_once('=')?;
+        name.eq_ignore_ascii_case("timeout").then(|| value.parse().ok())?
+    })?;
+    let kept = Duration::from_secs(seconds).min(FAR);
+    Some(kept.saturating_sub(Duration::from_secs(1).min(kept / 2)))
+}
+
+/// The clock that tokio waits by, which a simulation pauses: for arming timers and the end of idle links, and nothing else.
 #[allow(clippy::disallowed_methods)]
 fn waiting_clock() -> Instant {
     Instant::now()

@@ -2,6 +2,7 @@
 //! route reads the same resources, or where nothing definite came back (R11).
 
 use super::support::client::Client;
+use super::support::origin::Origin;
 use super::support::proxy::{Proxy, one_route};
 use super::support::register::{Held, Node, Point, Register};
 
@@ -83,6 +84,24 @@ async fn r11_an_origins_own_failure_drops_everything_where_a_strong_route_reads(
         assert_eq!(write(&register, &proxy, answer).await, status);
         let read = proxy.get("/x").await;
         assert_eq!((read.is_hit(), read.text()), (false, "new"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn r20_a_connection_that_its_node_no_longer_keeps_carries_no_write() {
+    for (said, connections) in [("timeout=0", 2), ("timeout=60, max=100", 1), ("max=100", 1)] {
+        let mut origin = Origin::start().await;
+        let config = "[server]\nthreads = 1\n".to_owned() + &one_route(WEAK);
+        let proxy = Proxy::start(&config, &[("origin", &origin.url())]).await;
+        let mut client = proxy.client().await;
+        for _ in 0..2 {
+            client.ask("PUT", "/x", &[], b"new").await;
+            let mut exchange = origin.next().await;
+            exchange.body().await;
+            exchange.respond(204, &[("Keep-Alive", said)], "").await;
+            assert_eq!(client.answer().await.status, 204, "{said}");
+        }
+        assert_eq!(origin.accepted(), connections, "{said}");
     }
 }
 
