@@ -1,10 +1,12 @@
-//! The gate's rules, each in a sentence; [`walk`] walks every order of steps of a small world around it.
+//! The gate's rules, each in a sentence; [`walk`] walks every order of steps of a small world around it, and [`affected`]
+//! those around what a write changes beside its own resource.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
 use std::cell::Cell;
 use std::rc::Rc;
 
+mod affected;
 mod tagged;
 mod walk;
 

@@ -21,16 +21,16 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-thread_local!(static REVOKED: Cell<u8> = const { Cell::new(0) });
+thread_local!(pub(super) static REVOKED: Cell<u8> = const { Cell::new(0) });
 
 /// An entry whose `revoked` flag lives in the state being walked.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-struct Piece {
-    id: u8,
-    variant: u8,
-    sent: u8,
-    value: u8,
-    proven: bool,
+pub(super) struct Piece {
+    pub(super) id: u8,
+    pub(super) variant: u8,
+    pub(super) sent: u8,
+    pub(super) value: u8,
+    pub(super) proven: bool,
 }
 
 impl Entry for Piece {
@@ -55,7 +55,7 @@ impl Entry for Piece {
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Gear {
+pub(super) enum Gear {
     Exclusive,
     Stored,
 }
@@ -161,20 +161,20 @@ enum Reader {
 }
 
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Op {
+pub(super) struct Op {
     /// Operations that had ended when this one began.
-    after: u8,
-    begun: bool,
-    ended: bool,
+    pub(super) after: u8,
+    pub(super) begun: bool,
+    pub(super) ended: bool,
     /// A write that must be seen once it has ended; not so when its outcome is unknown.
-    definite: bool,
+    pub(super) definite: bool,
     /// A write that never happened.
-    void: bool,
-    value: u8,
+    pub(super) void: bool,
+    pub(super) value: u8,
 }
 
 /// Operations by number: two writes, then two reads for each reader.
-type History = [Op; 6];
+pub(super) type History = [Op; 6];
 
 #[derive(Clone, Debug)]
 struct State {
@@ -338,7 +338,7 @@ impl State {
     }
 }
 
-fn encoded(op: &Op) -> [u8; 3] {
+pub(super) fn encoded(op: &Op) -> [u8; 3] {
     let flags = u8::from(op.begun) | u8::from(op.ended) << 1 | u8::from(op.definite) << 2 | u8::from(op.void) << 3;
     [op.after, flags, op.value]
 }
@@ -750,7 +750,7 @@ fn value_of(writer: usize) -> u8 {
 
 /// Whether the operations in `of` have an order in which every read returns the last value written. Writes that have not ended, or
 /// ended unknown, may have happened at any time after they began, or not at all.
-fn linearizable(history: &History, of: u8) -> bool {
+pub(super) fn linearizable(history: &History, of: u8) -> bool {
     let has = |n: usize| of & 1 << n != 0;
     let must: u8 = history
         .iter()
