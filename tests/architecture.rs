@@ -33,6 +33,9 @@ const PURE: &[&str] = &[
     "siphasher",
     "foldhash",
     "thiserror",
+    "base64",
+    "hmac",
+    "sha2",
 ];
 
 /// Parts of the standard library that act, or whose iteration order differs from run to run.

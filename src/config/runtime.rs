@@ -20,6 +20,8 @@ pub struct Config {
     pub cache: Cache,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
+    /// `[session]`.
+    pub session: Session,
     /// `[upstreams.*]`, in the order of the file; [`Upstream::id`] is the index.
     pub upstreams: Vec<Arc<Upstream>>,
     /// `[[routes]]`, in the order of the file; [`Route::id`] is the index. The first match wins.
@@ -119,6 +121,13 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("<redacted>")
     }
+}
+
+/// `[session]`.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    /// The first signs, all verify; none: a random one per process.
+    pub keys: Vec<Secret>,
 }
 
 /// `[cache]`.

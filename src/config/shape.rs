@@ -226,10 +226,10 @@ impl Shaper<'_, '_> {
                 return Err(units::duration(n.as_str()).err().unwrap_or_else(found));
             }
             (Kind::Size, DeValue::Integer(n), None) => return Err(units::size(n.as_str()).err().unwrap_or_else(found)),
+            (Kind::Secret | Kind::TextOr(Kind::List(Kind::Secret)), _, Some(text)) => Value::Secret(Secret(text)),
             (Kind::Text | Kind::OptionalText | Kind::TextOr(_), _, Some(text)) => Value::Text(text),
-            (Kind::Secret, _, Some(text)) => Value::Secret(Secret(text)),
             (Kind::Choice { now, later }, _, Some(text)) => choice(text, now, later)?,
-            (Kind::List(inner), DeValue::Array(items), _) => Value::List(
+            (Kind::List(inner) | Kind::TextOr(Kind::List(inner)), DeValue::Array(items), _) => Value::List(
                 items
                     .iter()
                     .enumerate()

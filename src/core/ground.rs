@@ -55,6 +55,10 @@ pub enum Ground {
     TtlLimit,
     /// A write to the resource is pending or unsettled.
     Unsettled,
+    /// `Prefer: consistency=strong` in the request.
+    RequestStrong,
+    /// The request's session has written or seen something newer.
+    Session,
     /// The client wants nothing that has to be asked for.
     OnlyIfCached,
     /// The request has conditions that only the origin can evaluate.
@@ -71,7 +75,7 @@ pub enum Ground {
 
 impl Ground {
     /// Every ground.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::RouteOff,
         Self::Method,
         Self::NothingStored,
@@ -96,6 +100,8 @@ impl Ground {
         Self::Unproven,
         Self::TtlLimit,
         Self::Unsettled,
+        Self::RequestStrong,
+        Self::Session,
         Self::OnlyIfCached,
         Self::ForTheOrigin,
         Self::Unsafe,
@@ -220,6 +226,16 @@ impl Ground {
                 "CONSISTENCY 1",
             ),
             Self::Unsettled => ("unsettled", "a write to the resource is pending or unsettled", "R2, R8"),
+            Self::RequestStrong => (
+                "request-strong",
+                "the request prefers a validated read (Prefer: consistency=strong)",
+                "RFC 7240, R47",
+            ),
+            Self::Session => (
+                "session",
+                "the request's session may have written or seen something newer: the primary is asked",
+                "R47-R49",
+            ),
             Self::OnlyIfCached => (
                 "only-if-cached",
                 "the request says only-if-cached, and the origin would have to be asked",

@@ -1,12 +1,19 @@
 //! What to do with a read: serve what is stored, validate it, fetch, or refuse. RFC 9111 s4 under a route's contract.
 //! A read of one fresh variant costs a few comparisons and no allocation.
 
+mod rigor;
+
+pub use rigor::Rigor;
+
+use crate::core::consistency::session::Demand;
 use crate::core::ground::Ground;
 use crate::core::http::directives::RequestDirectives;
+use crate::core::http::prefer;
 use crate::core::http::stored::{Meta, Stored};
 use crate::core::key::has_unkeyed_credentials;
 use crate::core::policy::{Bounded, Caching, Contract, OnUnreachable, Policy};
 use crate::core::reason::{FetchReason, Refusal};
+use crate::core::rules::Rule;
 use crate::core::time::{Age, MonoTime, Ttl};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, Method};
@@ -29,6 +36,10 @@ pub struct Read<'a> {
     pub identified: bool,
     /// Whether a write to the resource is pending or unsettled (R2, R8).
     pub unsettled: bool,
+    /// Whether the client asks a weak or eventual route for a validated read (`Prefer: consistency=strong`).
+    pub raised: bool,
+    /// What its session asks of the resource (R47); none without one.
+    pub session: Option<&'a Demand>,
 }
 
 impl<'a> Read<'a> {
@@ -44,7 +55,22 @@ impl<'a> Read<'a> {
                 .is_some_and(|caching| has_unkeyed_credentials(headers, &caching.key)),
             identified: policy.is_strong() && (headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)),
             unsettled,
+            raised: !policy.is_strong() && policy.caching().is_some() && prefer::wants_strong(headers),
+            session: None,
         }
+    }
+
+    /// The same for a session.
+    #[must_use]
+    #[inline]
+    pub fn of_session(self, session: Option<&'a Demand>) -> Self {
+        Self { session, ..self }
+    }
+
+    /// R47, R49: whether its session asks for something newer than an entry.
+    #[inline]
+    fn is_ahead_of(&self, meta: &Meta) -> bool {
+        self.session.is_some_and(|session| !session.is_met(meta))
     }
 }
 
@@ -156,8 +182,8 @@ pub fn fallback<V: Stored>(
     let Some(stored) = stored.filter(|stored| fits(read, stored.meta(), caching)) else {
         return Fallback::PassOn;
     };
-    if read.directives.no_cache {
-        return Fallback::PassOn;
+    if read.directives.no_cache || read.raised {
+        return Fallback::PassOn; // raised, it fails as a strong read does
     }
     let (meta, lifetime) = (stored.meta(), stored.lifetime());
     let age = meta.current_age(now);
@@ -182,13 +208,17 @@ pub fn fallback<V: Stored>(
     let in_bound = meta.is_within(now, bounded.max_staleness);
     let stretches = bounded.on_unreachable == OnUnreachable::Stale;
     let window = said.or(stretches.then_some(DEFAULT_STALE_IF_ERROR));
+    // R49: what a session has passed by is served by the owner's choice only, and says so.
+    let ahead = read.is_ahead_of(meta) && Rule::R49.holds();
     match failure {
-        Failure::Unreachable if in_bound => Fallback::Serve { age, breached: false },
+        Failure::Unreachable if ahead && !stretches => Fallback::Refuse(Refusal::StaleRefused),
+        Failure::ServerError if ahead && !stretches => Fallback::PassOn,
+        Failure::Unreachable if in_bound => Fallback::Serve { age, breached: ahead },
         Failure::Unreachable if stretches && window.is_some_and(within) => Fallback::Serve { age, breached: true },
         Failure::Unreachable => Fallback::Refuse(Refusal::StaleRefused),
         Failure::ServerError if (in_bound || stretches) && window.is_some_and(within) => Fallback::Serve {
             age,
-            breached: !in_bound,
+            breached: !in_bound || ahead,
         },
         Failure::ServerError => Fallback::PassOn,
     }
@@ -354,8 +384,18 @@ fn judge<V: Stored>(
     let in_bound = bounded.is_none_or(|bounded| meta.is_within(now, bounded.max_staleness));
     let is_fresh = age < lifetime;
     let asks = &read.directives;
+    let ask_origin = |index, meta, reason, ground| {
+        let strong = read.raised || read.session.is_some_and(Demand::binds);
+        ask_origin(index, meta, reason, ground, strong)
+    };
+    if read.raised {
+        return ask_origin(index, meta, FetchReason::Request, Ground::RequestStrong);
+    }
     if asks.no_cache || asks.max_age.is_some_and(|limit| age > limit) {
         return ask_origin(index, meta, FetchReason::Request, asked_for(asks));
+    }
+    if read.is_ahead_of(meta) {
+        return ask_origin(index, meta, FetchReason::Request, Ground::Session); // R47, also before stale-while-revalidate (R49)
     }
     if meta.no_cache {
         return ask_origin(index, meta, FetchReason::Stale, Ground::AnswerNoCache);
@@ -387,8 +427,8 @@ fn judge<V: Stored>(
     ask_origin(index, meta, FetchReason::Stale, Ground::Stale)
 }
 
-fn ask_origin(index: usize, meta: &Meta, reason: FetchReason, ground: Ground) -> (Decision, Ground) {
-    if meta.can_be_validated(false) {
+fn ask_origin(index: usize, meta: &Meta, reason: FetchReason, ground: Ground, strong: bool) -> (Decision, Ground) {
+    if meta.can_be_validated(strong) {
         (Decision::Revalidate { index, reason }, ground)
     } else {
         (Decision::Fetch(reason), ground)

@@ -69,6 +69,17 @@ pub struct Bounded {
     pub max_staleness: Ttl,
     /// What happens when freshness within the bound cannot be had.
     pub on_unreachable: OnUnreachable,
+    /// What a client that hands its token back is promised beside it.
+    pub session: Sessions,
+}
+
+/// What a session gets (R47-R49).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// Nothing.
+    None,
+    /// Its own writes, and reads that never go back.
+    ReadYourWrites,
 }
 
 /// The owner's choice for a partition.
@@ -134,6 +145,13 @@ impl Policy {
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         matches!(&self.contract, Contract::Strong(_, proof) if proof.writers == Writers::Exclusive)
+    }
+
+    /// Whether its answers carry session tokens.
+    #[must_use]
+    #[inline]
+    pub fn has_sessions(&self) -> bool {
+        matches!(&self.contract, Contract::Eventual(_, bounded) if bounded.session == Sessions::ReadYourWrites)
     }
 
     /// Whether an eventual route gives what is beyond its bound, flagged, rather than nothing.

@@ -42,11 +42,19 @@ pub enum Rule {
     R21,
     /// A write outside that is not committed in time counts as unknown.
     R41,
+    /// Session tokens travel outside of what is stored, and make an answer private.
+    R17,
+    /// An entry is served to a session only if it meets its mark.
+    R47,
+    /// What a token has no room for, or could not be read, is not forgotten.
+    R48,
+    /// A session binds joining and stale answers too.
+    R49,
 }
 
 impl Rule {
     /// Every rule with a switch.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::R1,
         Self::R2,
         Self::R3,
@@ -63,6 +71,10 @@ impl Rule {
         Self::R20,
         Self::R21,
         Self::R41,
+        Self::R17,
+        Self::R47,
+        Self::R48,
+        Self::R49,
     ];
 
     /// Its name, as CONSISTENCY.md writes it.

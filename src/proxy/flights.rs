@@ -3,8 +3,9 @@
 use super::body::{Body, Trace};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
-use super::hit;
 use super::request::Job;
+use super::session::{self, Seen};
+use super::{Core, hit};
 use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::range::Cut;
 use crate::core::http::stored::{Meta, Stored};
@@ -73,6 +74,7 @@ impl Way {
 
 /// The answer to one reader of a shared answer.
 pub(super) fn from_arriving(
+    core: &Core,
     job: &Job,
     now: MonoTime,
     arriving: &Arriving,
@@ -105,33 +107,53 @@ pub(super) fn from_arriving(
         detail: why,
         ..way.forwarded(status, arriving.stored && !way.collapsed)
     };
-    told(job, now, meta, response, status)
+    told(core, job, now, meta, response, status)
 }
 
 /// The answer to one reader from an entry that a 304 has just confirmed.
-pub(super) fn from_confirmed(job: &Job, now: MonoTime, entry: &EntryRef, node: usize, way: Way) -> Response<Body> {
+pub(super) fn from_confirmed(
+    core: &Core,
+    job: &Job,
+    now: MonoTime,
+    entry: &EntryRef,
+    node: usize,
+    way: Way,
+) -> Response<Body> {
     let mut response = hit::answer(job.read_as(), &job.parts.headers, entry, job.policy.is_strong());
     response.body_mut().trace = Trace::forwarded(way.reason, None, node);
-    told(
-        job,
-        now,
-        entry.meta(),
-        response,
-        way.forwarded(Some(StatusCode::NOT_MODIFIED), false),
-    )
+    let status = way.forwarded(Some(StatusCode::NOT_MODIFIED), false);
+    told(core, job, now, entry.meta(), response, status)
+}
+
+/// Why a reader gets what the store has.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// It is good enough.
+    Hit,
+    /// In place of an answer that did not come (R42).
+    StandIn {
+        /// Past the contract, by the owner's choice.
+        breached: bool,
+    },
 }
 
 /// The answer to one reader from what the store has, at `now`.
-pub(super) fn from_stored(job: &Job, now: MonoTime, entry: &EntryRef, detail: Option<&str>) -> Response<Body> {
+pub(super) fn from_stored(core: &Core, job: &Job, now: MonoTime, entry: &EntryRef, from: From) -> Response<Body> {
     let mut response = hit::answer(job.read_as(), &job.parts.headers, entry, job.policy.is_strong());
     let meta = entry.meta();
     let status = CacheStatus {
         handling: Handling::Hit,
         ttl: entry.ttl_seconds(now),
         key: Some(&job.key),
-        detail,
+        detail: match from {
+            From::Hit => None,
+            From::StandIn { .. } => Some("stand-in"),
+        },
     };
     let consistency = match &job.policy.contract {
+        Contract::Eventual(..) if from == (From::StandIn { breached: true }) => {
+            Consistency::Breached(meta.staleness(now))
+        }
         Contract::Eventual(..) => Consistency::Bounded(meta.staleness(now)),
         Contract::Strong(..) => Consistency::Exclusive,
         Contract::Off | Contract::Weak(_) => Consistency::Silent,
@@ -143,10 +165,12 @@ pub(super) fn from_stored(job: &Job, now: MonoTime, entry: &EntryRef, detail: Op
         version: http::Version::HTTP_11,
     };
     headers::finish(&mut response, &job.connection, &job.route, &job.policy, &told);
+    session::onto_job(core, job, &mut response, |visit| Seen::stored(meta, visit));
     response
 }
 
 fn told(
+    core: &Core,
     job: &Job,
     now: MonoTime,
     meta: &Meta,
@@ -154,6 +178,7 @@ fn told(
     status: CacheStatus<'_>,
 ) -> Response<Body> {
     let consistency = match &job.policy.contract {
+        _ if job.is_raised() => Consistency::Validated,
         Contract::Off | Contract::Weak(_) => Consistency::Silent,
         // As of the request's beginning: an answer that was current at some instant since is not stale at all.
         Contract::Eventual(..) => Consistency::Bounded(meta.staleness(job.start)),
@@ -169,6 +194,7 @@ fn told(
         version: http::Version::HTTP_11,
     };
     headers::finish(&mut response, &job.connection, &job.route, &job.policy, &told);
+    session::onto_job(core, job, &mut response, |_| Some(Seen::fetched(meta)));
     response
 }
 

@@ -79,7 +79,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
                 Some(entry) if conditional => {
                     if validate::confirms(entry.meta(), &answered.parts.headers, true) {
                         return (
-                            flights::from_confirmed(job, core.now(), &entry, answered.node, way),
+                            flights::from_confirmed(core, job, core.now(), &entry, answered.node, way),
                             Outcome::Revalidated,
                         );
                     }

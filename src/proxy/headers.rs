@@ -8,7 +8,7 @@ use super::outbound;
 use crate::config::runtime::Route;
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::line::{self, Line};
-use crate::core::http::{hop, strong};
+use crate::core::http::{hop, prefer, strong};
 use crate::core::policy::{Contract, Policy};
 use crate::core::reason::Outcome;
 use crate::core::time::{Age, Span};
@@ -30,7 +30,9 @@ pub(super) enum Consistency {
     Silent,
     /// Eventual: how long ago it is known to have been current; beyond the bound, only by the owner's choice, it is called `breached`.
     Bounded(Span),
-    /// Strong: the primary answered during this request.
+    /// The same where the contract was passed for the owner's sake, whatever the span: a session had gone further (R49).
+    Breached(Span),
+    /// Strong, or a read raised to it: the primary answered during this request.
     Validated,
     /// Strong: served from memory, proven by the gate.
     Exclusive,
@@ -40,11 +42,11 @@ pub(super) enum Consistency {
 
 impl Consistency {
     fn value(self, policy: &Policy) -> Option<HeaderValue> {
-        let bounded = |staleness: Span| {
+        let bounded = |staleness: Span, breached: bool| {
             let Contract::Eventual(_, bounded) = &policy.contract else {
                 return None;
             };
-            let word = if staleness > bounded.max_staleness {
+            let word = if breached || staleness > bounded.max_staleness {
                 "breached"
             } else {
                 "bounded"
@@ -56,7 +58,8 @@ impl Consistency {
         };
         match self {
             Self::Silent => None,
-            Self::Bounded(staleness) => bounded(staleness),
+            Self::Bounded(staleness) => bounded(staleness, false),
+            Self::Breached(staleness) => bounded(staleness, true),
             Self::Validated => Some(STRONG_VALIDATED.clone()),
             Self::Exclusive => Some(STRONG_EXCLUSIVE.clone()),
             Self::Write => Some(STRONG.clone()),
@@ -92,6 +95,9 @@ pub(super) fn finish(
     }
     if let Some(value) = told.consistency.value(policy) {
         headers.insert(TIDEGATE_CONSISTENCY.clone(), value);
+    }
+    if told.consistency == Consistency::Validated && !policy.is_strong() {
+        headers.insert(prefer::PREFERENCE_APPLIED.clone(), prefer::STRONG_APPLIED.clone());
     }
     hop::append_via(headers, told.version);
     stamp(headers, connection, told.status);

@@ -6,16 +6,15 @@ use super::error::Fault;
 use super::flights::{Arriving, Landed};
 use super::headers;
 use super::miss::{as_read, is_server_error, look};
-use super::outbound;
 use super::parts::{self, Around, Came, Want};
 use super::request::Job;
-use super::tagging;
+use super::{outbound, session, tagging};
 use crate::core::admit::{self, Admission, Answer};
 use crate::core::http::freshness;
 use crate::core::http::invalidate::is_query;
 use crate::core::http::stored::{Meta, has_no_body};
 use crate::core::http::validate::{self, Conditions};
-use crate::core::lookup::{self, Decision, Read};
+use crate::core::lookup::{self, Decision, Read, Rigor};
 use crate::core::policy::Policy;
 use crate::core::reason::{NotStored, Refusal};
 use crate::store::entry::{Head, Identity, SharedHead};
@@ -123,20 +122,22 @@ impl Fetch {
     /// Asks the origin, once with conditions if something can be validated, and again without when its 304 speaks of something else
     /// (R5b). `stored` is what the answer is compared with, whether or not it could be a condition.
     async fn ask(&mut self, mut condition_on: Option<EntryRef>, stored: Option<&EntryRef>, token: Token) {
-        let strong = self.job.policy.is_strong();
-        let mut insisted = false;
+        let rigor = self.job.rigor();
+        let strong = self.job.policy.is_strong() || rigor == Rigor::Proven;
+        let mut insisted = rigor.asks_primary(); // R47: caches below ask as well
+        let mut asked_twice = false;
         let mut answered = loop {
             let mut conditions = condition_on.as_ref().map_or(Conditions::none(strong), |e| {
                 validate::conditional_headers(e.meta(), strong)
             });
             conditions.no_cache |= insisted;
             let conditional = conditions.is_conditional();
-            let answered = match self.call(conditions).await {
+            let answered = match self.call(conditions, rigor).await {
                 Ok(answered) => answered,
                 Err(fault) => return self.land(Landed::Failed(fault), None),
             };
-            if !insisted && self.job.is_beyond_bound(&answered) {
-                insisted = true; // R42: a cache below answered with something too old; the origin itself is asked
+            if !asked_twice && self.job.is_beyond_bound(&answered) {
+                (insisted, asked_twice) = (true, true); // R42: a cache below answered with something too old; the origin itself is asked
                 continue;
             }
             if conditional && refuses_conditions(&self.job, answered.parts.status) {
@@ -177,6 +178,7 @@ impl Fetch {
             }
         };
         headers::from_node(&mut answered.parts.headers);
+        session::strip_answer(&mut answered.parts.headers); // R17
         if let Some(old) = stored {
             self.compare(old, &answered, &token);
         }
@@ -199,7 +201,7 @@ impl Fetch {
         self.job.is_beyond_bound(answered) && !self.job.policy.serves_beyond_bound()
     }
 
-    async fn call(&self, conditions: Conditions) -> Result<Answered, Fault> {
+    async fn call(&self, conditions: Conditions, rigor: Rigor) -> Result<Answered, Fault> {
         let (core, job) = (&self.core, &self.job);
         let mut parts = outbound::parts(job, &*core.shared.world.entropy);
         conditions.apply(&mut parts.headers); // R5c
@@ -211,7 +213,7 @@ impl Fetch {
             parts,
             body: job.content.clone().into(),
             kind: Kind::Read {
-                primary: job.policy.is_strong(),
+                primary: job.policy.is_strong() || rigor.asks_primary(),
             },
             deadline: job.deadline.max(core.now().after(MIN_REFRESH)),
             before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
@@ -220,7 +222,7 @@ impl Fetch {
         core.pool
             .call(call)
             .await
-            .map_err(|e| Fault::of_call(&e, job.policy.is_strong(), false, None))
+            .map_err(|e| Fault::of_call(&e, job.policy.is_strong() || rigor == Rigor::Proven, false, None))
     }
 
     /// A 304 is a fill (R5): a new entry with the stored body, in service only if the token is alive and the very entry it was sent
@@ -229,6 +231,7 @@ impl Fetch {
         let (store, node) = (Arc::clone(&self.core.shared.store), answered.node);
         let mut fields = answered.parts.headers.clone();
         headers::from_node(&mut fields);
+        session::strip_answer(&mut fields); // R17
         // A cookie on a 304 is for who asked: it is passed on, and changes nothing that is stored. Where cookies are stored it is a
         // field as any other, and takes the place of the stored one (RFC 9111 s3.2).
         let mut cookies: Vec<HeaderValue> = Vec::new();

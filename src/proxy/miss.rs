@@ -2,15 +2,16 @@
 //! The fetch itself ([`super::lead`]) runs detached: a reader that leaves fails nobody (R21).
 
 use super::error::Fault;
-use super::flights::{self, Landed, Way};
+use super::flights::{self, From, Landed, Way};
 use super::headers;
 use super::lead::{self, Led};
 use super::parts;
 use super::pass;
 use super::request::Job;
+use super::session::Visit;
 use super::{Body, Core, head, hit};
 use crate::core::http::{validate, vary};
-use crate::core::lookup::{self, Decision, Failure, Fallback, Read};
+use crate::core::lookup::{self, Decision, Failure, Fallback, Read, Rigor};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome};
 use crate::core::time::MonoTime;
@@ -70,7 +71,8 @@ pub(super) fn look(core: &Core, job: &Job, now: MonoTime) -> Found {
 
 /// The job as the core sees it.
 pub(super) fn as_read(job: &Job, disturbed: bool) -> Read<'_> {
-    Read::of(job.read_as(), &job.parts.headers, &job.policy, disturbed)
+    let demand = job.visit.as_deref().map(Visit::demand);
+    Read::of(job.read_as(), &job.parts.headers, &job.policy, disturbed).of_session(demand)
 }
 
 async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
@@ -83,7 +85,7 @@ async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
         let reason = match lookup::decide(now, &read, &found.variants, &job.policy) {
             Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
                 match found.variants.get(index) {
-                    Some(entry) => return (flights::from_stored(job, now, entry, None), Outcome::Hit),
+                    Some(entry) => return (flights::from_stored(core, job, now, entry, From::Hit), Outcome::Hit),
                     None => FetchReason::UriMiss,
                 }
             }
@@ -157,9 +159,10 @@ fn wish(core: &Core, job: &Job, now: MonoTime, read: &Read<'_>, reason: FetchRea
         Contract::Off | Contract::Weak(_) | Contract::Strong(..) => None,
     };
     Wish {
-        // R8: validated reads, and all reads while a write is pending or unsettled.
+        // R8, R47: validated reads, and all reads while a write is pending or unsettled.
         unsent_only: (policy.is_strong() && !gated)
             || read.unsettled
+            || read.rigor(policy).asks_primary()
             || read.directives.no_cache
             || reason == FetchReason::Request,
         within,
@@ -168,13 +171,16 @@ fn wish(core: &Core, job: &Job, now: MonoTime, read: &Read<'_>, reason: FetchRea
 }
 
 /// One flight per cache key and per values of the fields the resource is known to vary on, so that readers of two variants do not
-/// wait for each other.
+/// wait for each other; and per rigor, since who leads decides which node is asked and how (R47).
 fn flight_key(core: &Core, job: &Job, found: &Found) -> u128 {
-    let Some(names) = found.variants.first().and_then(|e| e.meta().vary.names()) else {
+    let names = found.variants.first().and_then(|e| e.meta().vary.names());
+    let rigor = job.rigor();
+    if names.is_none() && rigor == Rigor::Usual {
         return job.digest;
-    };
+    }
     let mut text = job.digest.to_le_bytes().to_vec();
-    for name in names {
+    text.push(rigor as u8);
+    for name in names.into_iter().flatten() {
         text.push(0);
         if let Some(value) = vary::normal(&job.parts.headers, name) {
             text.push(1);
@@ -198,7 +204,7 @@ async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(
     let (landed, reader) = match led {
         Led::Landed(landed, reader) => (landed, reader),
         Led::Confirmed(entry, node, cookies) => {
-            let mut response = flights::from_confirmed(job, now, &entry, node, way);
+            let mut response = flights::from_confirmed(core, job, now, &entry, node, way);
             for cookie in cookies {
                 response.headers_mut().append(SET_COOKIE, cookie);
             }
@@ -215,16 +221,16 @@ async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(
                 None if !lookup::may_use(&as_read(job, false), &arriving.head.meta, &job.policy) => return None,
                 None => arriving.fill.reader()?,
             };
-            Some((flights::from_arriving(job, now, &arriving, reader, way), outcome))
+            Some((flights::from_arriving(core, job, now, &arriving, reader, way), outcome))
         }
         Landed::Confirmed(entry, node) => {
             if way.collapsed && !lookup::may_use(&as_read(job, false), entry.meta(), &job.policy) {
                 return None;
             }
-            Some((flights::from_confirmed(job, now, &entry, node, way), outcome))
+            Some((flights::from_confirmed(core, job, now, &entry, node, way), outcome))
         }
         Landed::Found(_) if way.collapsed => None,
-        Landed::Found(entry) => Some((flights::from_stored(job, now, &entry, None), outcome)),
+        Landed::Found(entry) => Some((flights::from_stored(core, job, now, &entry, From::Hit), outcome)),
         Landed::Alone => None,
         // The leader's time was up, not this reader's.
         Landed::Failed(fault) if way.collapsed && fault.is_timeout() => None,
@@ -286,7 +292,7 @@ fn passed_on(
     way: Way,
 ) -> (Response<Body>, Outcome) {
     // R5c: the flight carried no conditions; the requester's own are applied to what came.
-    let (request, strong) = (&job.parts, job.policy.is_strong());
+    let (request, strong) = (&job.parts, job.policy.is_strong() || job.is_raised());
     let known = validate::has_it(
         job.read_as(),
         &request.headers,
@@ -322,8 +328,8 @@ pub(super) fn stand_in(core: &Core, job: &Job, failure: Failure) -> Option<Resul
     let entry: Option<&EntryRef> =
         lookup::newest(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
     match lookup::fallback(now, &read, entry, failure, &job.policy) {
-        Fallback::Serve { .. } => Some(Ok((
-            flights::from_stored(job, now, entry?, Some("stand-in")),
+        Fallback::Serve { breached, .. } => Some(Ok((
+            flights::from_stored(core, job, now, entry?, From::StandIn { breached }),
             Outcome::Stale,
         ))),
         Fallback::Refuse(refusal) => Some(Err(Fault::of_refusal(refusal))),

@@ -29,6 +29,7 @@ mod purging;
 mod query;
 mod request;
 mod routes;
+mod session;
 mod tagging;
 mod write;
 
@@ -72,6 +73,8 @@ pub struct Shared {
     metrics: Arc<Metrics>,
     access_log: Option<Arc<AccessLog>>,
     upstreams: Arc<Upstreams>,
+    /// None where no route has sessions.
+    sessions: Option<session::Sessions>,
     /// Digests are keyed at random per process: clients cannot aim for collisions.
     secret: KeySecret,
     /// Requests in flight, by route; counted only where the route has a limit.
@@ -101,6 +104,7 @@ impl Shared {
         access_log: Option<Arc<AccessLog>>,
     ) -> Arc<Self> {
         let secret = KeySecret(world.entropy.next_u64(), world.entropy.next_u64());
+        let sessions = session::Sessions::new(&config, &*world.entropy);
         let in_flight = config.routes.iter().map(|_| AtomicUsize::new(0)).collect();
         Arc::new(Self {
             config,
@@ -109,6 +113,7 @@ impl Shared {
             metrics,
             access_log,
             upstreams,
+            sessions,
             secret,
             in_flight,
             outside: outside::Opened::default(),

@@ -5,10 +5,11 @@ use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::outbound;
 use super::request::Job;
+use super::session::{self, Seen};
 use super::{Core, hit, miss};
 use crate::core::http::cache_status::{CacheStatus, Handling};
-use crate::core::http::validate;
-use crate::core::lookup;
+use crate::core::http::{etag, validate};
+use crate::core::lookup::{self, Rigor};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome, Refusal};
 use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
@@ -37,7 +38,7 @@ pub(super) async fn fetch(
     reason: FetchReason,
 ) -> (Response<Body>, Outcome) {
     let status = CacheStatus::forwarded(reason);
-    let strong = job.policy.is_strong();
+    let strong = job.policy.is_strong() || job.rigor() == Rigor::Proven;
     let again = body.again();
     // R42: an answer older than the bound is asked for once more, where the request can be sent again.
     let mut asked = call(core, job, body, strong).await;
@@ -57,9 +58,10 @@ pub(super) async fn fetch(
     }
 }
 
-/// `insists`: whatever is below must ask as well, on strong routes the primary (R5b).
+/// `insists`: whatever is below must ask as well, on strong routes, and where a read is to be validated, the primary (R5b, R47).
 async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<Answered, CallError> {
-    let strong = job.policy.is_strong();
+    let rigor = job.rigor();
+    let strong = job.policy.is_strong() || rigor == Rigor::Proven;
     let mut parts = outbound::parts(job, &*core.shared.world.entropy);
     if strong {
         undated(&mut parts.headers);
@@ -73,7 +75,9 @@ async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<An
         upstream: job.resource.upstream,
         parts,
         body,
-        kind: Kind::Read { primary: strong },
+        kind: Kind::Read {
+            primary: strong || rigor.asks_primary(),
+        },
         deadline: job.deadline,
         before_send: None,
         on_interim: job.on_interim(),
@@ -133,6 +137,7 @@ pub(super) fn answer(
     let now = core.now();
     let reads = is_read(&job.parts.method);
     let consistency = match &job.policy.contract {
+        _ if reads && job.is_raised() => Consistency::Validated,
         Contract::Eventual(..) if reads => {
             let age = crate::core::http::freshness::age_field(&parts.headers);
             let valid = crate::core::http::freshness::valid_as_of(age, sent).unwrap_or_default();
@@ -148,6 +153,7 @@ pub(super) fn answer(
             .plus(now.since(received))
     });
     let version = parts.version;
+    let (code, etag) = (parts.status, etag::of(&parts.headers));
     let mut response = Response::from_parts(parts, Body::node(body, stall));
     if no_body {
         response = response.map(|_| Body::empty());
@@ -173,5 +179,10 @@ pub(super) fn answer(
             version,
         },
     );
+    if reads {
+        session::onto_job(core, job, &mut response, |_| {
+            Some(Seen::of(code, etag.as_ref(), received))
+        });
+    }
     response
 }

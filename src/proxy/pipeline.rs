@@ -6,6 +6,7 @@ use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::plan::{Course, Plan, Refused, Toward, admit, plan};
 use super::request::{self, Admitted, Job};
+use super::session::{self, Presented, Seen, Visit};
 use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, miss, pass, purging, query, write};
 use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
@@ -38,6 +39,9 @@ where
 {
     let start = core.now();
     let (mut parts, body) = request.into_parts();
+    if core.shared.sessions.is_some() {
+        Presented::take(&mut parts); // R17
+    }
     let step = match admit(&mut parts, connection) {
         Ok(Admitted::Request) => answer_now(core, connection, &parts, body.is_end_stream(), start),
         Ok(Admitted::Purge) => return purging::answer(core, connection, &parts, start),
@@ -83,6 +87,7 @@ struct Go {
     digest: u128,
     key: Arc<[u8]>,
     start: MonoTime,
+    visit: Option<Box<Visit>>,
     next: Next,
 }
 
@@ -139,6 +144,7 @@ fn act(
             digest: toward.digest,
             key,
             start,
+            visit: toward.visit,
             next,
         })))
     };
@@ -166,7 +172,17 @@ fn act(
             let policy = toward.policy;
             shared.store.touched(entry);
             shared.metrics.served_age(route.id, age);
-            let response = stored(connection, route, policy, (parts, buffer.text()), entry, age, start);
+            let mut response = stored(connection, route, policy, (parts, buffer.text()), entry, age, start);
+            if let Some(visit) = &toward.visit {
+                let name = session::name(
+                    &shared.config,
+                    toward.resource.upstream,
+                    &toward.sent,
+                    parts.uri.query(),
+                );
+                let seen = Seen::stored(entry.meta(), visit);
+                session::onto_read(shared, visit, name, &mut response, seen);
+            }
             if matches!(decision, Decision::ServeAndRefresh { .. }) {
                 return go(Next::Refresh(Box::new(response)), toward, Arc::from(buffer.text()));
             }
@@ -247,6 +263,7 @@ where
         digest,
         key,
         start,
+        visit,
         next,
     } = go;
     let deadline = request::deadline(start, &route);
@@ -275,6 +292,7 @@ where
         start,
         deadline,
         request_id: OnceLock::new(),
+        visit,
         interim,
         _in_flight: guard.clone(),
     };

@@ -4,6 +4,7 @@
 
 use super::error::Fault;
 use super::request::{self, Admitted, Handling};
+use super::session::{self, Visit};
 use super::{ConnectionInfo, Shared, routes};
 use crate::config::runtime::{Action, RedirectTo, Route};
 use crate::core::ground::Ground;
@@ -66,6 +67,8 @@ pub(super) struct Toward<'a> {
     pub(super) resource: ResourceId,
     /// Of the key, which is in the buffer; zero where the request has none.
     pub(super) digest: u128,
+    /// On routes with sessions, and for writes to what they read.
+    pub(super) visit: Option<Box<Visit>>,
 }
 
 /// What a request comes to: its route, its names, and what the core decides of what is stored. Nothing is changed by it.
@@ -104,10 +107,23 @@ pub(super) fn plan<'a>(
         sent,
         resource,
         digest: 0,
+        visit: None,
     };
+    if policy.has_sessions() {
+        toward.visit = session::visit(shared, now, parts, resource, &toward.sent);
+    }
     let client = (authority, path);
     match request::handling(parts, policy, !no_body) {
-        Handling::Write => planned(Course::Write(toward)),
+        Handling::Write => {
+            // Read-your-writes counts by what is written, not by the writer's own route.
+            if toward.visit.is_none()
+                && shared.sessions.is_some()
+                && (!route.invalidates.is_empty() || session::reads(shared, parts, client, resource))
+            {
+                toward.visit = session::visit(shared, now, parts, resource, &toward.sent);
+            }
+            planned(Course::Write(toward))
+        }
         Handling::Pass(reason) => {
             // R12b: on strong routes what passes is compared with what is stored.
             if let Some(caching) = policy.caching().filter(|_| policy.is_strong()) {
@@ -124,7 +140,8 @@ pub(super) fn plan<'a>(
             let key = write_key(buffer, route, &seen, parts, client, caching);
             toward.digest = shared.secret.digest(key).0;
             let found = shared.store.lookup(now, resource, toward.digest, key);
-            let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed);
+            let demand = toward.visit.as_deref().map(Visit::demand);
+            let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed).of_session(demand);
             let (decision, ground) = lookup::decide_why(now, &read, &found.variants, policy);
             planned(Course::Read(toward, found, decision, ground))
         }

@@ -6,7 +6,7 @@ use super::body::Body;
 use super::lead::{carry, content_length};
 use super::request::{self, Job, Seen};
 use super::write::{Reply, Told1};
-use super::{Core, plan, routes, tagging};
+use super::{Core, plan, routes, session, tagging};
 use crate::core::admit::Answer;
 use crate::core::http::invalidate::RequestUrl;
 use crate::core::http::stored::Meta;
@@ -87,6 +87,7 @@ pub(super) async fn store(
     if let Some(length) = length {
         answered.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
+    session::strip_answer(&mut answered.parts.headers); // R17
     let tags = tagging::of(&core.shared, &job, &answered.parts.headers);
     let head = Arc::new(Head {
         meta,
@@ -103,6 +104,7 @@ pub(super) async fn store(
     let _ = tell.send(Ok(Reply {
         parts: answered.parts,
         node: answered.node,
+        received: answered.received,
         body,
         open: None,
     }));

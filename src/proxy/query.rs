@@ -67,7 +67,7 @@ async fn read(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
     let shared = &core.shared;
     shared.store.touched(entry);
     shared.metrics.served_age(job.route.id, age);
-    let response = flights::from_stored(&job, now, entry, None);
+    let response = flights::from_stored(&core, &job, now, entry, flights::From::Hit);
     if matches!(decision, Decision::ServeAndRefresh { .. }) {
         miss::refresh(&core, &job);
     }

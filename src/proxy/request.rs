@@ -5,10 +5,12 @@ use super::error::Fault;
 use super::interim::Turn;
 use super::purging;
 use super::routes::{self, Question};
+use super::session::Visit;
 use super::{Asked, ConnectionInfo, InFlight, Shared};
 use crate::config::runtime::Route;
 use crate::core::http::{freshness, invalidate};
 use crate::core::key::NormalPath;
+use crate::core::lookup::Rigor;
 use crate::core::policy::{Caching, Contract, Policy};
 use crate::core::reason::FetchReason;
 use crate::core::time::{MonoTime, Span};
@@ -305,6 +307,8 @@ pub(super) struct Job {
     pub(super) request_id: OnceLock<HeaderValue>,
     /// The right to send its client interim heads; none on HTTP/1.0 (RFC 9110 s15.2).
     pub(super) interim: Option<Turn>,
+    /// What its session asks and has said so far, on routes with sessions and for writes to what they read.
+    pub(super) visit: Option<Box<Visit>>,
     /// Its place among the route's `max_in_flight`: detached work keeps it when its client has left.
     pub(super) _in_flight: Option<Arc<InFlight>>,
 }
@@ -329,6 +333,16 @@ impl Job {
     /// The method by whose rules it is answered from the store.
     pub(super) fn read_as(&self) -> &Method {
         invalidate::read_as(&self.parts.method)
+    }
+
+    /// How it is fetched when what is stored does not do.
+    pub(super) fn rigor(&self) -> Rigor {
+        super::miss::as_read(self, false).rigor(&self.policy)
+    }
+
+    /// Whether it was raised to a validated read (`Prefer: consistency=strong`).
+    pub(super) fn is_raised(&self) -> bool {
+        super::miss::as_read(self, false).raised
     }
 
     /// The time left until the deadline.

@@ -5,13 +5,14 @@ use super::body::{Body, Trace, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
-use super::{Core, declared, hit, outbound, posted, routes, tagging};
+use super::{Core, declared, hit, outbound, posted, routes, session, tagging};
 use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::reason::{FetchReason, Outcome, WriteOutcome};
 use crate::core::retry::Sent;
 use crate::core::rules::Rule;
+use crate::core::time::MonoTime;
 use crate::store::{OpenWrite, ResourceId, Token, WriteEnd, WriteGuard};
 use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
 use http::header::EXPECT;
@@ -31,6 +32,8 @@ pub(super) type Told1 = Result<Reply, CallError>;
 pub(super) struct Reply {
     pub(super) parts: Parts,
     pub(super) node: usize,
+    /// When its head was.
+    pub(super) received: MonoTime,
     pub(super) body: Body,
     /// What still has to happen when its connection closes, of a write whose outcome is unknown.
     pub(super) open: Option<OpenWrite>,
@@ -41,6 +44,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
     let (tell, told) = oneshot::channel();
     // Registered before the task runs: from here no fill in flight may be stored (R1).
     let mut affected = declared::of(&core.shared, &job); // R12: before it is forwarded
+    let declared = job.visit.as_ref().map_or_else(Vec::new, |_| affected.clone());
     affected.push((job.resource, job.path.clone()));
     let guard = core.shared.store.begin_write(affected);
     let work = carry(Arc::clone(&core), Arc::clone(&job), body, guard, tell);
@@ -51,7 +55,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
             drop(open);
             headers::refuse(&job.connection, Fault::unknown())
         }
-        Some(Ok(reply)) => (answer(&job, reply), Outcome::Pass),
+        Some(Ok(reply)) => (answer(&core, &job, reply, &declared), Outcome::Pass),
         Some(Err(e)) => headers::refuse(&job.connection, Fault::of_call(&e, strong, true, watch.fault())),
         None => headers::refuse(&job.connection, Fault::internal()),
     };
@@ -193,24 +197,39 @@ fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String
 
 /// The answer as its client gets it; its body holds the connection it comes over.
 fn reply(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Reply {
-    let Answered { parts, body, node, .. } = answered;
+    let Answered {
+        parts,
+        body,
+        node,
+        received,
+        ..
+    } = answered;
     let body = Body::node(body, job.connection.peer.listener.body_timeout);
     Reply {
         parts,
         node,
+        received,
         body,
         open,
     }
 }
 
-fn answer(job: &Job, reply: Reply) -> Response<Body> {
+fn answer(core: &Core, job: &Job, reply: Reply, declared: &[(ResourceId, String)]) -> Response<Body> {
     let Reply {
         mut parts,
         node,
+        received,
         body,
         open,
     } = reply;
     let unknown = open.is_some();
+    let status = parts.status;
+    // R47: acknowledged, and not a 202, which is unknown; what was refused has changed nothing.
+    let acked = !unknown && (status.is_success() || status.is_redirection());
+    let acked = acked.then(|| {
+        let etag = session::etag_of_target(&job.parts.method, status, &parts.headers);
+        (etag, received)
+    });
     headers::from_node(&mut parts.headers);
     let version = parts.version;
     let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
@@ -244,5 +263,6 @@ fn answer(job: &Job, reply: Reply) -> Response<Body> {
             version,
         },
     );
+    session::onto_write(core, job, &mut response, acked, declared);
     response
 }

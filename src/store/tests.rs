@@ -86,6 +86,7 @@ fn config(max_memory: u64) -> Config {
             max_memory,
             max_object: max_memory,
         },
+        session: Default::default(),
         telemetry: conf::Telemetry {
             log: String::new(),
             log_format: conf::LogFormat::Text,

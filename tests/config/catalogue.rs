@@ -138,7 +138,6 @@ fn words_of_later_capabilities_are_refused() {
 fn whole_tables_of_later_capabilities_are_refused_once() {
     for text in [
         "[fleet]\nrole = \"anchor\"\nanchors = []\n",
-        "[session]\nkey = \"x\"\n",
         "[second_levels.pool]\nnodes = []\n",
         "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\n[upstreams.o.failover]\nhold = \"5s\"\nunclean = true\n",
         "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\noutlier = { consecutive_errors = 5 }\n",

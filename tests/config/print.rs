@@ -102,3 +102,23 @@ fn no_file_is_needed_for_one_upstream() {
     assert_eq!(messages.len(), 4, "{messages:?}");
     assert!(messages[3].contains("did you mean \"strong\""), "{messages:?}");
 }
+
+#[test]
+fn session_keys_are_read_from_anywhere_and_never_shown() {
+    let (one, two) = (TOKEN.repeat(2), TOKEN.repeat(3));
+    let world = world(&[("OLD", &two)], &[("/etc/tidegate/session.key", &format!("{one}\n"))]);
+    let keys = |value: &str| {
+        let text = format!("[session]\nkey = {value}\n");
+        let loaded = loader::from_text(&text, "t.toml", Path::new("/etc/tidegate"), &world);
+        let config = loaded.config.as_ref().unwrap();
+        let printed =
+            print::effective(&loaded) + &print::redacted_json(&config.effective).to_string() + &format!("{config:?}");
+        assert!(!printed.contains(TOKEN), "{printed}");
+        assert!(printed.contains("\"<redacted>\""), "{printed}");
+        let keys = config.session.keys.iter().map(|key| key.reveal().to_owned());
+        keys.collect::<Vec<_>>()
+    };
+    assert_eq!(keys("\"file:session.key\""), [one.as_str()]);
+    assert_eq!(keys("[\"${OLD}\", \"file:session.key\"]"), [two.as_str(), one.as_str()]);
+    assert_eq!(keys(&format!("\"{one}\"")), [one.as_str()]);
+}

@@ -38,6 +38,7 @@ mod purge_method;
 mod ranges;
 mod readme;
 mod refusals;
+mod session;
 mod strong;
 mod support;
 mod tags;

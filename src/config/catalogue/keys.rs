@@ -32,11 +32,7 @@ pub(in crate::config) const NOT_IN_SCOPE: &[(&str, &str)] = &[
 /// The whole file.
 pub const ROOT: Keys = &[&[
     key("server", Kind::Table(&[SERVER]), "{}", "The process."),
-    later(
-        "session",
-        Kind::Table(&[&[later("key", Kind::TextOr(&TEXTS), "Signs session tokens.")]]),
-        "Session tokens.",
-    ),
+    key("session", Kind::Table(&[SESSION]), "{}", "Session tokens."),
     bare(
         "listeners",
         Kind::Named(&[LISTENER]),
@@ -95,6 +91,12 @@ const SERVER: &[Key] = &[
     ),
     off("pair", Kind::Flag, "false", "Two proxies share state_dir under a lock."),
 ];
+
+const SESSION: &[Key] = &[bare(
+    "key",
+    Kind::TextOr(&Kind::List(&Kind::Secret)),
+    "Signs session tokens, at least 32 bytes; of a list the first signs and all verify; default: random per process.",
+)];
 
 const LISTENER: &[Key] = &[
     bare(

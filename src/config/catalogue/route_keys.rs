@@ -36,8 +36,8 @@ pub(in crate::config) const POLICY: &[Key] = &[
     ),
     bare(
         "session",
-        choice(&["none"], &["read-your-writes"]),
-        "Eventual: session guarantees.",
+        choice(&["none", "read-your-writes"], &[]),
+        "Eventual: whether a client that hands its token back reads its own writes, and never goes back.",
     ),
     inherited(
         "tags_from",

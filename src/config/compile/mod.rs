@@ -6,6 +6,7 @@ mod invalidates;
 mod listener;
 mod policy;
 mod route;
+mod session;
 mod upstream;
 mod warn;
 
@@ -36,6 +37,7 @@ pub(super) fn compile(mut root: Table, sink: &mut Sink) -> Config {
     let admin = admin(section("admin"), &mut taken, sink);
     let cache = cache(section("cache"), sink);
     let telemetry = telemetry(section("telemetry"), sink);
+    let session = session::compile(section("session"), sink);
     let upstreams: Vec<_> = root
         .tables("upstreams")
         .enumerate()
@@ -51,6 +53,7 @@ pub(super) fn compile(mut root: Table, sink: &mut Sink) -> Config {
     warn::unused(&root, policies.as_ref(), raw_routes.as_ref(), sink);
     warn::shadowed(&compiled.routes, &compiled.places, sink);
     warn::shared_nodes(&compiled, &root, sink);
+    session::warn(&session, &compiled, sink);
 
     if let Some(node) = raw_routes {
         root.push(
@@ -71,6 +74,7 @@ pub(super) fn compile(mut root: Table, sink: &mut Sink) -> Config {
         admin,
         cache,
         telemetry,
+        session,
         upstreams: compiled.upstreams,
         routes: compiled.routes,
         hash: print::hash(&effective),

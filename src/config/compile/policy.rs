@@ -6,7 +6,9 @@ use crate::config::catalogue::{self, POLICY};
 use crate::config::diagnostic::{Place, Sink};
 use crate::config::effective::{Node, Origin, Table, Value};
 use crate::config::shape::constant;
-use crate::core::policy::{Bounded, Caching, Contract, KeyRules, OnUnreachable, OriginTtl, Policy, Proof, Writers};
+use crate::core::policy::{
+    Bounded, Caching, Contract, KeyRules, OnUnreachable, OriginTtl, Policy, Proof, Sessions, Writers,
+};
 use crate::core::time::{Span, Ttl};
 use http::HeaderName;
 use std::sync::Arc;
@@ -272,9 +274,15 @@ fn bounded(table: &Table, caching: &Caching, sink: &mut Sink) -> Bounded {
     } else {
         OnUnreachable::Error
     };
+    let session = if table.text("session") == Some("read-your-writes") {
+        Sessions::ReadYourWrites
+    } else {
+        Sessions::None
+    };
     Bounded {
         max_staleness,
         on_unreachable,
+        session,
     }
 }
 

@@ -10,6 +10,8 @@ pub mod hop;
 pub mod invalidate;
 pub mod line;
 pub mod part;
+pub mod prefer;
+pub mod private;
 pub mod range;
 pub mod storable;
 pub mod stored;

@@ -99,6 +99,7 @@ pub(crate) fn eventual(caching: Caching, on_unreachable: OnUnreachable) -> Polic
     let bounded = Bounded {
         max_staleness: secs(60),
         on_unreachable,
+        session: crate::core::policy::Sessions::None,
     };
     policy(Contract::Eventual(caching, bounded))
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::type_complexity, clippy::cloned_ref_to_slice_refs)]
 
+mod session;
+
 use super::Decision::{Fetch, Refuse, Revalidate, Serve, ServeAndRefresh};
 use super::*;
 use crate::core::http::part::Part;

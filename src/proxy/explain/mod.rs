@@ -14,6 +14,7 @@ use super::error::Fault;
 use super::plan::{self, Course, Toward};
 use super::request::Admitted;
 use super::routes::{self, PassedOver};
+use super::session::Presented;
 use super::{Shared, request};
 use crate::config::runtime::{Action, GateBy, Route, Upstream};
 use crate::core::ground::Ground;
@@ -55,6 +56,9 @@ impl Shared {
             answer: None,
             notes: notes.into_iter().map(str::to_owned).collect(),
         };
+        if self.sessions.is_some() {
+            Presented::take(&mut parts); // R17
+        }
         match plan::admit(&mut parts, &connection) {
             Ok(Admitted::Request) => {}
             Ok(Admitted::Purge) => {

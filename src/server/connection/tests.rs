@@ -89,6 +89,7 @@ fn metrics() -> Arc<Metrics> {
             max_memory: 1,
             max_object: 1,
         },
+        session: Default::default(),
         telemetry: Telemetry {
             log: String::new(),
             log_format: LogFormat::Text,

@@ -80,6 +80,7 @@ fn config(threads: usize) -> Config {
             max_memory: 1,
             max_object: 1,
         },
+        session: Default::default(),
         telemetry: Telemetry {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
