@@ -50,11 +50,13 @@ pub enum Rule {
     R48,
     /// A session binds joining and stale answers too.
     R49,
+    /// Nothing is served beyond the bound.
+    R42,
 }
 
 impl Rule {
     /// Every rule with a switch.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::R1,
         Self::R2,
         Self::R3,
@@ -75,6 +77,7 @@ impl Rule {
         Self::R47,
         Self::R48,
         Self::R49,
+        Self::R42,
     ];
 
     /// Its name, as CONSISTENCY.md writes it.

@@ -41,6 +41,8 @@ pub struct Read {
     pub variant: &'static str,
     pub method: &'static str,
     pub ranged: bool,
+    /// It said that it takes what is stale.
+    pub lenient: bool,
     pub start: u64,
     pub end: u64,
     pub answer: Answer,
@@ -67,10 +69,18 @@ pub struct Write {
 #[derive(Clone, Debug)]
 pub struct Purge {
     pub proxy: usize,
-    /// None: everything.
-    pub key: Option<String>,
+    pub covers: Covers,
     pub start: u64,
     pub end: u64,
+}
+
+/// What was purged.
+#[derive(Clone, Debug)]
+pub enum Covers {
+    All,
+    Target(String),
+    /// All registers whose name begins so.
+    Group(String),
 }
 
 /// What clients bring home.
@@ -117,7 +127,13 @@ struct Request<'a> {
 impl Client {
     pub async fn play(mut self) -> Told {
         for step in 0..self.plan.steps {
-            sleep(Duration::from_millis(self.chance.below(self.plan.think_ms * 2 + 1))).await;
+            let thinks = self.chance.below(self.plan.think_ms * 2 + 1);
+            let now = turmoil::elapsed().as_millis() as u64;
+            let waits = match self.plan.beat_ms {
+                0 => thinks,
+                beat => beat - now % beat + thinks / 10,
+            };
+            sleep(Duration::from_millis(waits)).await;
             let dice = self.chance.below(100);
             let key = match self.chance.below(10) {
                 0 => "/d/0".to_owned(),
@@ -234,7 +250,7 @@ impl Client {
     }
 
     async fn read(&mut self, key: String, proxy: usize, varied: bool) {
-        let dice = if varied { self.chance.below(20) } else { 19 };
+        let dice = if varied { self.chance.below(100) } else { 99 };
         let variant = if varied {
             self.chance.one_of(&["a", "a", "a", "b"])
         } else {
@@ -250,17 +266,24 @@ impl Client {
         let mut method = "GET";
         let mut ranged = false;
         let seen = format!("{target} {variant}");
+        let (head, insist, lenient) = (
+            self.plan.head_percent,
+            self.plan.insist_percent,
+            self.plan.lenient_percent,
+        );
         match dice {
-            0 => method = "HEAD",
-            1 => {
+            d if d < head => method = "HEAD",
+            d if d < head + insist => fields.push(("Cache-Control", "no-cache".to_owned())),
+            99 => {}
+            d if d < head + insist + lenient => fields.push(("Cache-Control", "max-stale".to_owned())),
+            95..99 => {
                 fields.push(("Range", "bytes=0-49".to_owned()));
                 ranged = true;
             }
-            2 | 3 => fields.push(("Cache-Control", "no-cache".to_owned())),
-            4 => fields.extend(self.tags.get(&seen).map(|tag| ("If-None-Match", tag.clone()))),
-            5 => fields.push(("Cache-Control", "max-stale".to_owned())),
+            90..95 => fields.extend(self.tags.get(&seen).map(|tag| ("If-None-Match", tag.clone()))),
             _ => {}
         }
+        let lenient = fields.iter().any(|(_, value)| value == "max-stale");
         let what: Vec<String> = fields.iter().skip(1).map(|(n, v)| format!("{n}: {v}")).collect();
         let request = Request {
             method,
@@ -308,6 +331,7 @@ impl Client {
             variant,
             method,
             ranged,
+            lenient,
             start,
             end,
             answer,
@@ -317,11 +341,15 @@ impl Client {
     async fn purge(&mut self, key: String) {
         let proxy = self.chance.below(self.plan.proxies as u64) as usize;
         let to = SocketAddr::from((self.proxies[proxy], 9901));
-        let (key, json) = match self.chance.below(4) {
-            0 => (None, "{\"all\": true}".to_owned()),
+        let (covers, json) = match self.chance.below(4) {
+            0 => (Covers::All, "{\"all\": true}".to_owned()),
+            1 => {
+                let json = format!("{{\"tag\": \"{}\"}}", &key[1..2]);
+                (Covers::Group(key[..3].to_owned()), json)
+            }
             _ => {
                 let json = format!("{{\"url\": \"http://shop.example{key}\"}}");
-                (Some(key), json)
+                (Covers::Target(key), json)
             }
         };
         let request = Request {
@@ -341,7 +369,12 @@ impl Client {
         };
         let end = self.note(format!("  {} {}", answer.status, String::from_utf8_lossy(&answer.body)));
         if answer.status == 200 {
-            self.told.purges.push(Purge { proxy, key, start, end });
+            self.told.purges.push(Purge {
+                proxy,
+                covers,
+                start,
+                end,
+            });
         } else {
             self.told
                 .unanswered

@@ -5,7 +5,7 @@
 //! does not come back from the proxy that was told. Eventual: no older than the bound, and than it says. Weak: no older than its lifetime
 //! allows. Calm worlds: whoever stays is answered, and what has arrived is applied.
 
-use super::client::{Read, Write};
+use super::client::{Covers, Read, Write};
 use super::origin::{SERIAL, body_of};
 use super::plan::Level;
 use super::stage::Outcome;
@@ -147,7 +147,11 @@ impl Judge<'_> {
         }
         for purge in &world.told.purges {
             let stale = |s: &&Seen<'_>| {
-                let covered = purge.key.as_ref().is_none_or(|key| s.read.target == *key);
+                let covered = match &purge.covers {
+                    Covers::All => true,
+                    Covers::Target(target) => s.read.target == *target,
+                    Covers::Group(prefix) => s.read.key.starts_with(prefix),
+                };
                 covered && s.read.proxy == purge.proxy && s.read.start > purge.end && s.over <= purge.start
             };
             if let Some(stale) = seen.iter().find(stale) {
@@ -166,7 +170,14 @@ impl Judge<'_> {
         };
         for s in seen {
             let says = s.read.answer.get("tidegate-consistency");
-            if !says.contains("breached") && s.over.saturating_add(bound) <= s.read.start {
+            let breached = says.contains("breached");
+            if breached && (!plan.stale || plan.is_calm()) {
+                let because = format!("on_unreachable stale: {}, {:?}", plan.stale, plan.weather);
+                self.blame("breached where that is refused", s.read, because);
+            }
+            // A weak route gives a client what it asks for.
+            let asked = plan.level == Level::Weak && s.read.lenient;
+            if !breached && !asked && s.over.saturating_add(bound) <= s.read.start {
                 let because = format!("{:?} was over at {}, bound {bound} ns", s.value, s.over);
                 self.blame("older than the bound", s.read, because);
             }

@@ -299,10 +299,13 @@ impl Origin {
     /// What the store says at this instant. The tag is the value's, so equal tags mean equal representations on all nodes.
     fn answer(&self, asked: &Asked) -> Answer {
         if asked.write.is_some() {
-            let also = asked.also.clone().map(|also| ("Content-Location", also));
+            let named = asked.also.clone().map(|also| match self.plan.by_group {
+                true => ("Cache-Group-Invalidation", group(&also)),
+                false => ("Content-Location", also),
+            });
             return Answer {
                 status: 204,
-                fields: also.into_iter().collect(),
+                fields: named.into_iter().collect(),
                 body: String::new(),
             };
         }
@@ -315,7 +318,11 @@ impl Origin {
         };
         let variant = asked.head.get("accept-language").unwrap_or("a");
         let etag = format!("\"{value}.{variant}\"");
-        let fields = vec![("ETag", etag.clone()), ("Vary", "Accept-Language".to_owned())];
+        let fields = vec![
+            ("ETag", etag.clone()),
+            ("Vary", "Accept-Language".to_owned()),
+            ("Cache-Groups", group(&asked.key)),
+        ];
         let given = asked.head.get("if-none-match").unwrap_or("");
         if given.split(',').any(|tag| tag.trim() == etag) {
             return Answer {
@@ -331,6 +338,11 @@ impl Origin {
             body: body_of(&value, variant),
         }
     }
+}
+
+/// The group of a register: its folder.
+fn group(key: &str) -> String {
+    format!("\"{}\"", &key[1..2])
 }
 
 /// A body that shows when its halves are of two values.

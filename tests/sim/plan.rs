@@ -133,6 +133,15 @@ pub struct Plan {
     pub keys: u64,
     pub write_percent: u64,
     pub fault_percent: u64,
+    /// What the origin does of what its weather allows. Often one thing only: what happens once in a while never meets itself.
+    pub faults: Vec<Fault>,
+    /// Of reads: those that demand a validation.
+    pub insist_percent: u64,
+    pub head_percent: u64,
+    /// And those that take what is stale.
+    pub lenient_percent: u64,
+    /// Clients act at the same moments, so many milliseconds apart; 0: each at its own.
+    pub beat_ms: u64,
     pub leave_percent: u64,
     pub think_ms: u64,
     pub latency_ms: u64,
@@ -141,6 +150,8 @@ pub struct Plan {
     /// Room for a handful of entries.
     pub crowded: bool,
     pub collapse: bool,
+    /// A write names what else it changed by its group, and not by its place.
+    pub by_group: bool,
     /// Eventual: beyond the bound, serve and say so.
     pub stale: bool,
     pub bound_ms: u64,
@@ -180,6 +191,11 @@ impl Plan {
             keys: 1 + chance.below(3),
             write_percent: 10 + chance.below(40),
             fault_percent: chance.one_of(&[10, 25, 45]),
+            faults: Vec::new(),
+            insist_percent: 0,
+            head_percent: 0,
+            lenient_percent: Chance::of(seed, 4).one_of(&[0, 5, 40]),
+            beat_ms: 0,
             leave_percent: chance.one_of(&[0, 5, 15]),
             think_ms: chance.one_of(&[2, 10, 30]),
             latency_ms: chance.one_of(&[0, 1, 3, 8]),
@@ -190,6 +206,7 @@ impl Plan {
             },
             crowded: chance.percent(15),
             collapse: chance.percent(85),
+            by_group: Chance::of(seed, 3).percent(50),
             stale: chance.percent(50),
             bound_ms: chance.one_of(&[60, 150, 400]),
             ttl_ms: chance.one_of(&[30, 100, 300]),
@@ -198,6 +215,7 @@ impl Plan {
             events: Vec::new(),
         };
         plan.draw_events(&mut chance);
+        plan.draw_habits(&mut Chance::of(seed, 2));
         plan
     }
 
@@ -231,15 +249,44 @@ impl Plan {
         }
     }
 
+    fn draw_habits(&mut self, chance: &mut Chance) {
+        self.insist_percent = chance.one_of(&[5, 10, 40]);
+        self.head_percent = chance.one_of(&[0, 5, 20, 45]);
+        self.beat_ms = chance.one_of(&[0, 0, 15, 40]);
+        let possible: &[Fault] = match self.weather {
+            Weather::Stormy | Weather::Doomsday => &Fault::ALL,
+            Weather::Calm | Weather::Foggy | Weather::Quakes => &Fault::GENTLE,
+        };
+        let kinds = chance.one_of(&[1, 2, possible.len()]);
+        self.faults = if kinds == possible.len() {
+            possible.to_vec()
+        } else {
+            (0..kinds).map(|_| chance.one_of(possible)).collect()
+        };
+        if chance.percent(20) {
+            self.crowd_together(chance);
+        }
+    }
+
+    /// One register, nobody thinks, writes are long: what must coincide does.
+    fn crowd_together(&mut self, chance: &mut Chance) {
+        self.clients = 8;
+        self.keys = 1;
+        self.think_ms = 2;
+        self.latency_ms = chance.below(2);
+        self.beat_ms = 0;
+        self.fault_percent = 45;
+        self.faults = match self.weather {
+            Weather::Stormy | Weather::Doomsday => {
+                vec![chance.one_of(&[Fault::Late, Fault::Late202, Fault::SlowAround])]
+            }
+            Weather::Calm | Weather::Foggy | Weather::Quakes => vec![Fault::SlowAround],
+        };
+    }
+
     /// Of an exchange at the origin.
     pub fn fault(&self, chance: &mut Chance) -> Option<Fault> {
-        if !chance.percent(self.fault_percent) {
-            return None;
-        }
-        Some(match self.weather {
-            Weather::Stormy | Weather::Doomsday => chance.one_of(&Fault::ALL),
-            Weather::Calm | Weather::Foggy | Weather::Quakes => chance.one_of(&Fault::GENTLE),
-        })
+        chance.percent(self.fault_percent).then(|| chance.one_of(&self.faults))
     }
 
     pub fn is_calm(&self) -> bool {

@@ -1,7 +1,7 @@
 //! One seed, one world. A failing one is printed as the command that repeats it.
 //!
 //! By hand: `SIM_SEEDS` (`7` or `0..10000`), `SIM_LEVEL` (`Weak`, `Eventual`, `External`, `Exclusive`; by default the seed chooses),
-//! `SIM_WEATHER` (`Calm`, `Stormy`, `Foggy`, `Quakes`, `Doomsday`), `SIM_JOURNAL=1` (write every world's journal to `target/`):
+//! `SIM_WEATHER` (`Calm`, `Stormy`, `Foggy`, `Quakes`, `Doomsday`), `SIM_JOURNAL=1` (write every world's journal to `target/`), `SIM_STOP_AFTER` (so many that failed; 10):
 //! ```sh
 //! SIM_SEEDS=0..10000 cargo test --test sim every_world -- --nocapture
 //! ```
@@ -134,6 +134,7 @@ fn one_seed_twice_is_one_world_to_the_byte() {
 #[test]
 fn every_world_keeps_its_contract() {
     let seeds = seeds(0..40);
+    let stop_after = var("SIM_STOP_AFTER").map_or(10, |n| n.parse().expect("SIM_STOP_AFTER is a number"));
     let next = AtomicU64::new(seeds.start);
     let failed = Mutex::new(Vec::new());
     let sums: Mutex<BTreeMap<String, u64>> = Mutex::default();
@@ -144,7 +145,7 @@ fn every_world_keeps_its_contract() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || failed.lock().unwrap().len() >= 10 {
+                    if seed >= seeds.end || failed.lock().unwrap().len() >= stop_after {
                         return;
                     }
                     let judged = run(seed);
