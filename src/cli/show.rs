@@ -50,7 +50,27 @@ pub(super) fn status(document: &Value) -> String {
     line(&mut out, "");
     line(&mut out, &format!("cache: {} entries, {bytes}", text(cache("entries"))));
     unsettled(&mut out, document);
+    begun(&mut out, document);
     out
+}
+
+/// Writes outside that are open; a line only when there are some.
+fn begun(out: &mut String, document: &Value) {
+    let count = list(document, "begun").count();
+    if count == 0 {
+        return;
+    }
+    line(out, "");
+    line(out, &format!("writes outside: {count}"));
+    let rows = list(document, "begun").take(UNSETTLED_SHOWN).map(|one| {
+        let what = one.get("what").and_then(Value::as_str).unwrap_or("-");
+        let left = one.get("remaining_ms").and_then(Value::as_u64).unwrap_or_default();
+        [printable(what), format!("{} s", left.div_ceil(1000))]
+    });
+    table(out, ["WHAT", "FOR"], rows.collect());
+    if count > UNSETTLED_SHOWN {
+        line(out, &format!("and {} more", count - UNSETTLED_SHOWN));
+    }
 }
 
 fn unsettled(out: &mut String, document: &Value) {
@@ -168,6 +188,13 @@ mod tests {
              ledger    /accounts/?7  2 s\n\
              ledger    all of it     its connection is open\n"
         );
+        document["begun"] = json!([{ "what": "tag:a\u{1b}b", "remaining_ms": 1001 }]);
+        let with_begun = status(&document);
+        assert!(
+            with_begun.ends_with("\nwrites outside: 1\n\nWHAT     FOR\ntag:a?b  2 s\n"),
+            "{with_begun}"
+        );
+        document["begun"] = json!([]);
         let many: Vec<_> = (0..25)
             .map(|n| json!({ "upstream": "u", "path": format!("/{n}") }))
             .collect();
