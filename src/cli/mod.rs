@@ -6,6 +6,7 @@ mod explain;
 mod explained;
 mod run;
 mod show;
+mod verify;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::load::{self, Loaded};
@@ -87,6 +88,10 @@ enum Command {
     Drain(ask::AdminArgs),
     /// Ask a running proxy whether it lives, or is ready; for images without a shell
     Healthcheck(ask::HealthArgs),
+    /// Drive a running deployment, or read a recorded history, and judge whether its promises were kept
+    ///
+    /// It writes, below the path of --url. Exits 0 only when every promise was judged and kept.
+    Verify(verify::VerifyArgs),
     /// Run a replicated backend, the proxy in front of it, and a tour
     Demo(demo::Options),
     /// Print the version
@@ -131,6 +136,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exi
         Some(Command::Status(args)) => ask::status(&args, world),
         Some(Command::Drain(args)) => ask::drain(&args, world),
         Some(Command::Healthcheck(args)) => ask::healthcheck(&args, world),
+        Some(Command::Verify(args)) => verify::verify(&args, given, world),
         Some(Command::Demo(options)) => demonstrate(&options, world),
         Some(Command::Version) => {
             let _ = writeln!(std::io::stdout(), "tidegate {}", env!("CARGO_PKG_VERSION"));

@@ -27,6 +27,12 @@ pub enum Fault {
     StaleRead,
     /// An acknowledged write is not what the store ends with, and nothing that could have replaced it is.
     LostWrite,
+    /// A value was read that had been replaced for longer than the bound.
+    TooOld,
+    /// A client read what its own acknowledged write had replaced.
+    OwnWriteUnseen,
+    /// A client read what it had seen replaced.
+    WentBack,
 }
 
 /// One violation.
@@ -311,6 +317,9 @@ impl fmt::Display for Fault {
             Self::BackAndForth => "two values, each in force after the other",
             Self::StaleRead => "a stale read",
             Self::LostWrite => "an acknowledged write is lost",
+            Self::TooOld => "a read beyond the bound",
+            Self::OwnWriteUnseen => "a client does not see its own write",
+            Self::WentBack => "a client goes back in time",
         })
     }
 }

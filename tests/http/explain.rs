@@ -10,6 +10,7 @@ const CONFIG: &str = r#"
 [listeners.main]
 address = "127.0.0.1:0"
 debug_from = []
+purge_from = ["127.0.0.0/8"]
 
 [upstreams.o]
 nodes = [{ url = "{origin}" }]
@@ -127,6 +128,30 @@ fn cases() -> Vec<Case> {
             false,
         ),
         case("TRACE", FRESH, None, ("TRACE", "/weak/a", &[]), ("refuse", ""), false),
+        case(
+            "PURGE by whom purge_from names",
+            FRESH,
+            Some(("/weak/a", &[])),
+            ("PURGE", "/weak/a", &[]),
+            ("purge", "purge"),
+            false,
+        ),
+        case(
+            "PURGE through another proxy",
+            FRESH,
+            None,
+            ("PURGE", "/weak/a", &[("Via", "1.1 x")]),
+            ("refuse", ""),
+            false,
+        ),
+        case(
+            "RFC 10008 QUERY",
+            FRESH,
+            None,
+            ("QUERY", "/weak/a", &[("Content-Length", "0")]),
+            ("query", "content"),
+            true,
+        ),
         case("a redirect", FRESH, None, ("GET", "/old", &[]), ("redirect", ""), false),
         case(
             "an answer of the route's",
@@ -384,8 +409,14 @@ async fn what_is_explained_is_what_happens() {
         }
         let verdict = &told["verdict"];
         let text = told.to_string();
+        // What a QUERY finds is known when its content is.
+        let status = if verdict["does"] == "query" {
+            handling(answer.cache_status())
+        } else {
+            handling(verdict["cache_status"].as_str().unwrap())
+        };
         let happened = (register.seen().len() > before, handling(answer.cache_status()));
-        let said = (case.asks_node, handling(verdict["cache_status"].as_str().unwrap()));
+        let said = (case.asks_node, status);
         let fits = happened == said
             && (
                 verdict["does"].as_str().unwrap(),

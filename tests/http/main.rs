@@ -42,4 +42,5 @@ mod session;
 mod strong;
 mod support;
 mod tags;
+mod verify;
 mod weak;

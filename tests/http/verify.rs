@@ -1,0 +1,201 @@
+//! `tidegate verify` against running proxies: it must say "kept" of one that keeps its promises, and find the violation of one that was
+//! told to break a rule. The store behind has reads that take their time between looking and answering, as a busy database does: without
+//! them a proxy that forgets the gate is hardly ever caught.
+
+use super::support::proxy::{Binary, run_to_end};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+#[derive(Default)]
+struct Store {
+    documents: BTreeMap<String, (u64, String)>,
+    reads: u64,
+}
+
+/// A store over HTTP; answers its URL.
+async fn store() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().fallback(answer).with_state(Arc::default());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+async fn answer(
+    State(store): State<Arc<Mutex<Store>>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if method == Method::PUT {
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let mut store = store.lock().unwrap();
+        let document = store.documents.entry(uri.path().to_owned()).or_default();
+        *document = (document.0 + 1, text);
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let (found, slow) = {
+        let mut store = store.lock().unwrap();
+        store.reads += 1;
+        (store.documents.get(uri.path()).cloned(), store.reads % 3 == 0)
+    };
+    if slow {
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    let Some((version, text)) = found else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let etag = format!("\"v{version}\"");
+    if headers.get("if-none-match").is_some_and(|tag| *tag == *etag) {
+        return (StatusCode::NOT_MODIFIED, [("etag", etag)]).into_response();
+    }
+    ([("etag", etag)], format!("{{\"value\":\"{text}\"}}\n")).into_response()
+}
+
+fn config(store: &str, keys: &str) -> String {
+    format!(
+        "[upstreams.o]\nnodes = [{{ url = \"{store}\" }}]\n\n[[routes]]\nname = \"r\"\nmatch = {{ path = \"/r/{{*rest}}\" }}\nupstream = \"o\"\n{keys}\n"
+    )
+}
+
+const EXCLUSIVE: &str = "consistency = \"strong\"\nwriters = \"exclusive\"\nsettle_after = \"100ms\"";
+
+/// Enough for a proxy that breaks a rule to be seen, in about four seconds.
+const LOAD: [&str; 8] = [
+    "--operations",
+    "1600",
+    "--rate",
+    "400",
+    "--keys",
+    "2",
+    "--seconds",
+    "20",
+];
+
+async fn verified(rules_off: &str) -> super::support::proxy::Ended {
+    let store = store().await;
+    let env = (!rules_off.is_empty()).then(|| ("TIDEGATE_TEST_RULES_OFF".to_owned(), rules_off.to_owned()));
+    let env: Vec<_> = env.into_iter().collect();
+    let mut proxy = Binary::run_with(&config(&store, EXCLUSIVE), &[], &env);
+    let url = format!("http://{}/r", proxy.ready().0);
+    run_to_end(&[&["verify", "--url", &url][..], &LOAD].concat()).await
+}
+
+#[tokio::test]
+async fn a_strong_route_that_keeps_its_promise_is_kept() {
+    let ended = verified("").await;
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    for part in [
+        "judged as                      strong\n",
+        "linearizable                   yes, ",
+        "read your writes               yes, ",
+        "no acknowledged write is lost  yes, 2 judged\n",
+        "\nverdict: KEPT\n",
+    ] {
+        assert!(ended.stdout.contains(part), "{part}\n{}", ended.stdout);
+    }
+    assert!(
+        ended.stderr.contains("this writes /r/tidegate-verify-0 to -1 at "),
+        "{}",
+        ended.stderr
+    );
+    let hits: u64 = ended.stdout.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(
+        hits > 100,
+        "hardly anything came from memory, so hardly anything was shown:\n{}",
+        ended.stdout
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_that_stores_what_a_write_has_overtaken_is_found_r1() {
+    let ended = verified("R1").await;
+    assert_eq!(ended.code, Some(1), "{}\n{}", ended.stdout, ended.stderr);
+    for part in [
+        "linearizable                   NO, ",
+        "The smallest schedule that shows it (in seconds):\n",
+        "\nverdict: NOT KEPT\n",
+    ] {
+        assert!(ended.stdout.contains(part), "{part}\n{}", ended.stdout);
+    }
+}
+
+#[tokio::test]
+async fn two_eventual_proxies_keep_the_bound_and_nothing_more() {
+    let store = store().await;
+    let keys = "consistency = \"eventual\"\nttl = \"60s\"\nmax_staleness = \"60s\"";
+    let mut proxies = [(); 2].map(|()| Binary::run_with(&config(&store, keys), &[], &[]));
+    let urls = proxies.each_mut().map(|proxy| format!("http://{}/r", proxy.ready().0));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("history.jsonl").to_str().unwrap().to_owned();
+    let driven = ["verify", "--url", &urls[0], "--url", &urls[1], "--record", &file];
+    let ended = run_to_end(&[&driven[..], &LOAD].concat()).await;
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    assert!(
+        ended.stdout.contains("within the bound               yes, "),
+        "{}",
+        ended.stdout
+    );
+    let judged = async |more: &[&str]| run_to_end(&[&["verify", "--history", &file][..], more].concat()).await;
+    assert_eq!(judged(&[]).await.code, Some(0), "the same history says the same");
+    for (more, part) in [
+        (&["--max-staleness", "1ms"][..], "within the bound               NO, "),
+        (&["--sessions"], "read your writes               NO, "),
+        (&["--sessions"], "monotonic reads                NO, "),
+        (&["--level", "strong"], "linearizable                   NO, "),
+    ] {
+        let ended = judged(more).await;
+        assert_eq!(ended.code, Some(1), "{more:?}\n{}", ended.stdout);
+        assert!(ended.stdout.contains(part), "{part}\n{}", ended.stdout);
+        let shown = ended.stdout.split("(in seconds):").nth(1).unwrap();
+        assert!(
+            shown.lines().filter(|line| line.contains(" client ")).count() <= 7,
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_shows_nothing_is_not_kept() {
+    let store = store().await;
+    let mut proxy = Binary::run_with(&config(&store, EXCLUSIVE), &[], &[]);
+    let url = format!("http://{}/r", proxy.ready().0);
+    let few = run_to_end(&["verify", "--url", &url, "--operations", "6"]).await;
+    assert_eq!(few.code, Some(1), "{}", few.stdout);
+    assert!(few.stdout.contains("too few successful operations"), "{}", few.stdout);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("history.jsonl");
+    for text in ["", "no json\n"] {
+        std::fs::write(&file, text).unwrap();
+        let ended = run_to_end(&["verify", "--history", file.to_str().unwrap()]).await;
+        assert_eq!(ended.code, Some(1), "{text:?}: {}", ended.stdout);
+    }
+    let gone = run_to_end(&["verify", "--history", "/nowhere/history.jsonl"]).await;
+    assert_eq!(gone.code, Some(1));
+}
+
+#[tokio::test]
+async fn where_to_write_must_be_said() {
+    for wrong in [
+        &["verify"][..],
+        &["verify", "--url", "http://127.0.0.1:1"],
+        &["verify", "--url", "http://127.0.0.1:1/"],
+        &["verify", "--url", "https://127.0.0.1:1/a"],
+        &["verify", "--url", "http://127.0.0.1:1/a", "--history", "b"],
+        &["verify", "--history", "a", "--record", "b"],
+        &["verify", "--url", "http://127.0.0.1:1/a", "-H", "hunter2"],
+        &["verify", "--url", "http://127.0.0.1:1/a", "--operations", "0"],
+        &["verify", "--url", "http://127.0.0.1:1/a", "--max-staleness", "5"],
+    ] {
+        let ended = run_to_end(wrong).await;
+        assert_eq!(ended.code, Some(64), "{wrong:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    }
+}
