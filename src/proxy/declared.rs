@@ -8,21 +8,26 @@
 use super::Shared;
 use super::request::Job;
 use super::{routes, tagging};
-use crate::config::runtime::Invalidates;
+use crate::config::runtime::{Invalidates, Route};
 use crate::core::key::NormalPath;
 use crate::core::rules::Rule;
 use crate::store::ResourceId;
 
 /// The records that a write's route declares.
 pub(super) fn of(shared: &Shared, job: &Job) -> Vec<(ResourceId, String)> {
+    records(shared, &job.route, job.parts.uri.path())
+}
+
+/// The same for a write to the client's `path` on a route. `explain` asks it too.
+pub(super) fn records(shared: &Shared, route: &Route, path: &str) -> Vec<(ResourceId, String)> {
     let mut found = Vec::new();
-    if job.route.invalidates.is_empty() || !Rule::R12.holds() {
+    if route.invalidates.is_empty() || !Rule::R12.holds() {
         return found;
     }
-    let path = NormalPath::of(job.parts.uri.path());
-    let captures = job.route.matches.path.as_ref().and_then(|p| p.matches(&path));
+    let path = NormalPath::of(path);
+    let captures = route.matches.path.as_ref().and_then(|p| p.matches(&path));
     let captures = captures.unwrap_or_default();
-    for template in &job.route.invalidates {
+    for template in &route.invalidates {
         match template {
             Invalidates::Tag(name) => found.extend(tag(shared, &name.apply(&captures))),
             Invalidates::Path { path, query } => {

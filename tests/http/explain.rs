@@ -60,6 +60,7 @@ consistency = "strong"
 [[routes]]
 name = "exclusive"
 match = { path = "/exclusive/{*rest}", methods = ["GET", "PUT"] }
+invalidates = ["/weak/list", "tag:lists"]
 upstream = "x"
 consistency = "strong"
 writers = "exclusive"
@@ -618,6 +619,7 @@ async fn the_command_explains_a_file_and_a_running_proxy() {
     for part in [
         "all writes to the route go through this one running process",
         "count from the acknowledgement on (R12, R12b)",
+        "gated before it is forwarded: /weak/list, tag:lists (R12)",
     ] {
         assert!(strong.stdout.contains(part), "{part}\n{}", strong.stdout);
     }

@@ -15,7 +15,7 @@ use super::plan::{self, Course, Toward};
 use super::request::Admitted;
 use super::routes::{self, PassedOver};
 use super::session::Presented;
-use super::{Shared, request};
+use super::{Shared, declared, request};
 use crate::config::runtime::{Action, GateBy, Route, Upstream};
 use crate::core::ground::Ground;
 use crate::core::http::cache_status::CacheStatus;
@@ -94,6 +94,7 @@ impl Shared {
             }
             Course::Write(toward) => {
                 told.verdict = write(&parts);
+                told.notes.extend(self.declared(plan.route, &parts));
                 told.notes.extend(write_notes(toward.policy, upstream(plan.route)));
                 toward
             }
@@ -138,6 +139,16 @@ impl Shared {
             ));
         }
         Ok(told)
+    }
+
+    /// What a write to the route changes beside its target.
+    fn declared(&self, route: &Route, parts: &Parts) -> Option<String> {
+        let records = declared::records(self, route, parts.uri.path());
+        let mut names: Vec<_> = records.into_iter().map(|(_, name)| name).collect();
+        names.sort();
+        names.dedup();
+        let names = names.join(", ");
+        (!names.is_empty()).then(|| format!("declared by its route, and gated before it is forwarded: {names} (R12)"))
     }
 
     /// The routes before the one that takes the request.
