@@ -16,7 +16,8 @@ pub use outside::{Begin, NotBegun};
 pub use purge::{NotPurged, Purge, PurgeKind, Purged};
 pub use serve::serve;
 pub use status::{
-    BegunStatus, BuildStatus, CacheStatus, NodeStatus, RouteStatus, Status, UnsettledStatus, UpstreamStatus,
+    BegunStatus, BuildStatus, CacheStatus, MeterScale, MeterStatus, NodeStatus, RouteStatus, Status, UnsettledStatus,
+    UpstreamStatus,
 };
 
 use crate::proxy::{ExplainError, Explanation, Question};

@@ -30,6 +30,33 @@ pub struct RouteStatus {
     pub name: String,
     /// Its level; none when the route answers by itself.
     pub consistency: Option<&'static str>,
+    /// What the meter found; absent when it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meter: Option<MeterStatus>,
+}
+
+/// What re-reads at the primary proved about a route's hits.
+#[derive(Clone, Debug, Serialize)]
+pub struct MeterStatus {
+    /// Re-reads that were judged.
+    pub judged: u64,
+    /// Re-reads that said nothing: a write in between, no usable answer.
+    pub void: u64,
+    /// By time scale.
+    pub scales: Vec<MeterScale>,
+}
+
+/// Hits on one time scale. Those that a re-read left open are in neither number.
+#[derive(Clone, Debug, Serialize)]
+pub struct MeterScale {
+    /// The scale.
+    pub seconds: u64,
+    /// Hits no staler than that.
+    pub within: u64,
+    /// Hits that were staler, provably.
+    pub beyond: u64,
+    /// The nines of the share within, to two places; with none beyond, what so many hits can show at the most.
+    pub nines: Option<f64>,
 }
 
 /// One upstream.

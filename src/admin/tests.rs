@@ -42,6 +42,7 @@ impl Control for Fake {
             routes: vec![RouteStatus {
                 name: "orders".to_owned(),
                 consistency: Some("strong"),
+                meter: None,
             }],
             upstreams: vec![UpstreamStatus {
                 name: "orders".to_owned(),

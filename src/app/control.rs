@@ -2,11 +2,12 @@
 
 use super::rooms::Rooms;
 use crate::admin::{
-    Begin, BegunStatus, BuildStatus, CacheStatus, Control, NodeStatus, NotBegun, NotPurged, Purge, PurgeKind, Purged,
-    RouteStatus, Status, UnsettledStatus, UpstreamStatus,
+    Begin, BegunStatus, BuildStatus, CacheStatus, Control, MeterScale, MeterStatus, NodeStatus, NotBegun, NotPurged,
+    Purge, PurgeKind, Purged, RouteStatus, Status, UnsettledStatus, UpstreamStatus,
 };
 use crate::config::print::redacted_json;
 use crate::config::runtime::Action;
+use crate::core::consistency::meter::{SCALES, Tally};
 use crate::proxy::{ExplainError, Explanation, OpenOutside, Outside, OutsideError, PurgeTarget, Question};
 use crate::store;
 use crate::telemetry::metrics::{Gauges, ListenerGauge};
@@ -42,7 +43,12 @@ impl Control for Controls {
         let rooms = &self.0;
         let usage = rooms.store.usage();
         Status {
-            routes: rooms.config.routes.iter().map(|route| route_status(route)).collect(),
+            routes: rooms
+                .config
+                .routes
+                .iter()
+                .map(|route| self.route_status(route))
+                .collect(),
             upstreams: rooms.upstreams.snapshot().into_iter().map(upstream_status).collect(),
             cache: CacheStatus {
                 entries: usage.entries,
@@ -162,6 +168,22 @@ impl Controls {
             .collect()
     }
 
+    fn route_status(&self, route: &crate::config::runtime::Route) -> RouteStatus {
+        RouteStatus {
+            name: route.name.clone(),
+            consistency: match &route.action {
+                Action::Proxy { policy, .. } => Some(policy.level()),
+                Action::Redirect { .. } | Action::Respond { .. } => None,
+            },
+            meter: self
+                .0
+                .proxy
+                .metered(route.id)
+                .filter(|_| matches!(&route.action, Action::Proxy { policy, .. } if policy.caching().is_some()))
+                .map(meter_status),
+        }
+    }
+
     fn unsettled_status(&self, unsettled: crate::store::UnsettledResource) -> UnsettledStatus {
         let upstream = self.0.config.upstreams.get(unsettled.upstream);
         UnsettledStatus {
@@ -188,13 +210,17 @@ fn begun_status(open: OpenOutside) -> BegunStatus {
     }
 }
 
-fn route_status(route: &crate::config::runtime::Route) -> RouteStatus {
-    RouteStatus {
-        name: route.name.clone(),
-        consistency: match &route.action {
-            Action::Proxy { policy, .. } => Some(policy.level()),
-            Action::Redirect { .. } | Action::Respond { .. } => None,
-        },
+fn meter_status(tally: Tally) -> MeterStatus {
+    let scales = tally.scales.iter().zip(SCALES).map(|(scale, span)| MeterScale {
+        seconds: span.as_secs(),
+        within: scale.within,
+        beyond: scale.beyond,
+        nines: scale.nines().map(|nines| (nines * 100.0).floor() / 100.0),
+    });
+    MeterStatus {
+        judged: tally.judged,
+        void: tally.void,
+        scales: scales.collect(),
     }
 }
 

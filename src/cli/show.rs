@@ -26,6 +26,7 @@ pub(super) fn status(document: &Value) -> String {
     );
     let routes = list(document, "routes").map(|route| [text(route.get("name")), text(route.get("consistency"))]);
     table(&mut out, ["ROUTE", "LEVEL"], routes.collect());
+    meters(&mut out, document);
     let nodes = list(document, "upstreams").flat_map(|upstream| {
         list(upstream, "nodes").map(|node| {
             let primary = upstream.get("primary").filter(|p| !p.is_null());
@@ -70,6 +71,30 @@ fn begun(out: &mut String, document: &Value) {
     table(out, ["WHAT", "FOR"], rows.collect());
     if count > UNSETTLED_SHOWN {
         line(out, &format!("and {} more", count - UNSETTLED_SHOWN));
+    }
+}
+
+/// What the meter found, where it is on: the nines of hits that were no staler than each scale.
+fn meters(out: &mut String, document: &Value) {
+    let rows = list(document, "routes").filter_map(|route| {
+        let meter = route.get("meter").filter(|meter| !meter.is_null())?;
+        let scales = list(meter, "scales").map(|scale| {
+            let nines = scale.get("nines").and_then(Value::as_f64);
+            // Nothing beyond yet: so many hits can show no more.
+            let more = if nines.is_some() && scale.get("beyond").and_then(Value::as_u64) == Some(0) {
+                "+"
+            } else {
+                ""
+            };
+            let nines = nines.map_or_else(|| text(None), |nines| format!("{nines:.2}"));
+            format!("{nines}{more} in {} s", text(scale.get("seconds")))
+        });
+        let scales: Vec<_> = scales.collect();
+        Some([text(route.get("name")), text(meter.get("judged")), scales.join(", ")])
+    });
+    let rows: Vec<_> = rows.collect();
+    if !rows.is_empty() {
+        table(out, ["ROUTE", "RE-READS", "NINES OF HITS WITHIN"], rows);
     }
 }
 
@@ -205,6 +230,25 @@ mod tests {
             "{shown}"
         );
         assert_eq!(shown.lines().filter(|l| l.starts_with("u ")).count(), UNSETTLED_SHOWN);
+    }
+
+    #[test]
+    fn what_the_meter_found_is_shown_where_it_is_on() {
+        let scale =
+            |seconds, beyond, nines: Option<f64>| json!({ "seconds": seconds, "beyond": beyond, "nines": nines });
+        let shown = status(&json!({ "routes": [
+            { "name": "a", "meter": { "judged": 1000, "scales": [scale(1, 1, Some(3.0)), scale(10, 0, Some(2.5))] } },
+            { "name": "b", "meter": { "judged": 0, "scales": [scale(1, 0, None)] } },
+            { "name": "c" },
+        ] }));
+        assert!(
+            shown.contains(
+                "ROUTE  RE-READS  NINES OF HITS WITHIN\n\
+                 a      1000      3.00 in 1 s, 2.50+ in 10 s\n\
+                 b      0         - in 1 s\n\n"
+            ),
+            "{shown}"
+        );
     }
 
     #[test]

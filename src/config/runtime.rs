@@ -148,6 +148,17 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// How access log lines look; none: there is no access log.
     pub access_log: Option<LogFormat>,
+    /// `[telemetry.meter]`; none: nothing is sampled.
+    pub meter: Option<Meter>,
+}
+
+/// `[telemetry.meter]`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// Of a hundred hits, how many are asked about at the primary.
+    pub sample: u32,
+    /// The most of them in a second.
+    pub max_per_second: u32,
 }
 
 /// How log lines look.

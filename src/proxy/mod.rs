@@ -15,6 +15,7 @@ mod headers;
 mod hit;
 mod interim;
 mod lead;
+mod meter;
 mod miss;
 mod multipart;
 mod outbound;
@@ -58,7 +59,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub struct Shared {
     in_flight: Vec<AtomicUsize>,
     /// Writes that do not come through here.
     outside: outside::Opened,
+    /// None when it is off.
+    meter: Option<meter::Meter>,
     /// Writes and fetches whose client may have left: leaving waits for them.
     detached: TaskTracker,
 }
@@ -105,6 +108,7 @@ impl Shared {
     ) -> Arc<Self> {
         let secret = KeySecret(world.entropy.next_u64(), world.entropy.next_u64());
         let sessions = session::Sessions::new(&config, &*world.entropy);
+        let meter = meter::Meter::new(&config);
         let in_flight = config.routes.iter().map(|_| AtomicUsize::new(0)).collect();
         Arc::new(Self {
             config,
@@ -117,6 +121,7 @@ impl Shared {
             secret,
             in_flight,
             outside: outside::Opened::default(),
+            meter,
             detached,
         })
     }
@@ -133,6 +138,8 @@ pub struct Proxy {
 struct Core {
     shared: Arc<Shared>,
     pool: Pool,
+    /// What the meter draws by.
+    chance: AtomicU64,
 }
 
 impl Core {
@@ -291,8 +298,10 @@ impl Proxy {
     #[must_use]
     pub fn new(shared: Arc<Shared>, core: usize) -> Self {
         let pool = shared.upstreams.pool(core);
+        let seed = shared.meter.as_ref().map(|_| shared.world.entropy.next_u64());
+        let chance = AtomicU64::new(seed.unwrap_or_default() | 1);
         Self {
-            core: Arc::new(Core { shared, pool }),
+            core: Arc::new(Core { shared, pool, chance }),
         }
     }
 

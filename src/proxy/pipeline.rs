@@ -7,7 +7,7 @@ use super::headers::{self, Consistency, Told};
 use super::plan::{Course, Plan, Refused, Toward, admit, plan};
 use super::request::{self, Admitted, Job};
 use super::session::{self, Presented, Seen, Visit};
-use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, miss, pass, purging, query, write};
+use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, meter, miss, pass, purging, query, write};
 use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
 use crate::core::http::stored::Stored as _;
@@ -96,6 +96,8 @@ enum Next {
     Read,
     /// A hit that is served now, and refreshed behind the client's back.
     Refresh(Box<Response<Body>>),
+    /// A hit that is served now, and asked about behind the client's back.
+    Measure(Box<Response<Body>>, EntryRef),
     Pass(FetchReason),
     Query,
     Write,
@@ -127,7 +129,7 @@ fn act(
     let go = |next, toward: Toward<'_>, key: Arc<[u8]>| {
         // Counted only where a request has to wait: what is in memory costs nobody anything.
         let guard = match (&next, route.max_in_flight) {
-            (Next::Refresh(_), _) | (_, None) => None,
+            (Next::Refresh(_) | Next::Measure(..), _) | (_, None) => None,
             (Next::Read | Next::Pass(_) | Next::Query | Next::Write, Some(max)) => Some(Arc::new(
                 InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?,
             )),
@@ -191,6 +193,13 @@ fn act(
             } else {
                 Outcome::Stale
             };
+            if outcome == Outcome::Hit
+                && let Some(meter) = &shared.meter
+                && meter.draws(&core.chance, parts, start)
+            {
+                let next = Next::Measure(Box::new(response), EntryRef::clone(entry));
+                return go(next, toward, Arc::from(buffer.text()));
+            }
             Ok(Step::Ready(Some(route.id), outcome, response))
         }
         Decision::Refuse(refusal) => Err((Some(route.id), Fault::of_refusal(refusal))),
@@ -271,8 +280,8 @@ where
         parts.method = Method::GET; // HEAD is served from it, but refreshes nothing
     }
     let connection = Arc::clone(connection);
-    // A refresh is nobody's request any more.
-    let speaks_1xx = parts.version == Version::HTTP_11 && !matches!(next, Next::Refresh(_));
+    // A refresh and a measure are nobody's request any more.
+    let speaks_1xx = parts.version == Version::HTTP_11 && !matches!(next, Next::Refresh(_) | Next::Measure(..));
     let interim = connection.peer.interim.as_ref().filter(|_| speaks_1xx);
     let interim = interim.map(|interim| interim.turn());
     let (max, stall) = (connection.peer.listener.max_body, connection.peer.listener.body_timeout);
@@ -310,6 +319,11 @@ where
             miss::refresh(&core, &job);
             let response = core.account(job.asked(), Some(job.route.id), Outcome::Stale, *response);
             Answering::Ready(Some(guarded(guard, response)))
+        }
+        Next::Measure(response, entry) => {
+            meter::ask_about(&core, &job, entry);
+            let response = core.account(job.asked(), Some(job.route.id), Outcome::Hit, *response);
+            Answering::Ready(Some(response))
         }
         Next::Pass(reason) => {
             let (body, watch) = upload(body, max, stall);

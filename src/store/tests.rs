@@ -91,6 +91,7 @@ fn config(max_memory: u64) -> Config {
             log: String::new(),
             log_format: conf::LogFormat::Text,
             access_log: None,
+            meter: None,
         },
         upstreams: vec![
             upstream(STRONG, Some(Duration::from_millis(SETTLE_MS))),

@@ -28,6 +28,7 @@ mod gate;
 mod harness;
 mod interim;
 mod matching;
+mod meter;
 mod methods;
 mod naming;
 mod operations;

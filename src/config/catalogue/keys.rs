@@ -220,8 +220,13 @@ const TELEMETRY: &[Key] = &[
 ];
 
 const METER: &[Key] = &[
-    off("sample", Kind::Percent, "'0%'", "Share of hits re-read at the primary."),
-    off("max_per_second", COUNT, "10", "The most such reads."),
+    key(
+        "sample",
+        Kind::Percent,
+        "'0%'",
+        "Share of hits, on weak, eventual and exclusive strong routes, that are asked about at the primary in the background.",
+    ),
+    key("max_per_second", COUNT, "10", "The most such reads in a second."),
 ];
 
 const SECOND_LEVEL: &[Key] = &[

@@ -14,7 +14,7 @@ use super::catalogue;
 use super::diagnostic::{Sink, did_you_mean};
 use super::effective::{Effective, Node, Table, Value};
 use super::print;
-use super::runtime::{Admin, Cache, Config, LogFormat, Network, Secret, Server, Telemetry};
+use super::runtime::{Admin, Cache, Config, LogFormat, Meter, Network, Secret, Server, Telemetry};
 use super::shape::constant;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -212,6 +212,10 @@ fn telemetry(table: &Table, sink: &mut Sink) -> Telemetry {
             Some("json") => Some(LogFormat::Json),
             _ => None, // "off", or a mistake that is already reported
         },
+        meter: table.table("meter").and_then(|meter| {
+            let (sample, max_per_second) = (meter.percent("sample"), meter.count_u32("max_per_second"));
+            (sample > 0).then_some(Meter { sample, max_per_second })
+        }),
     }
 }
 

@@ -1,7 +1,8 @@
-//! The contract's machinery: what a write does to what is stored ([`gate`]), what became of the write ([`write`]), and what a client has
-//! written and seen ([`session`]).
+//! The contract's machinery: what a write does to what is stored ([`gate`]), what became of the write ([`write`]), what a client has
+//! written and seen ([`session`]), and what a re-read proves about a hit ([`meter`]).
 
 pub mod gate;
 pub mod listed;
+pub mod meter;
 pub mod session;
 pub mod write;

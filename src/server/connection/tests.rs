@@ -94,6 +94,7 @@ fn metrics() -> Arc<Metrics> {
             log: String::new(),
             log_format: LogFormat::Text,
             access_log: None,
+            meter: None,
         },
         upstreams: Vec::new(),
         routes: Vec::new(),

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::config::runtime::Config;
 use crate::core::reason::{NodeState, NotStored, Outcome, RetryReason, WriteOutcome};
-use crate::core::time::Age;
+use crate::core::time::{Age, Span};
 use http::StatusCode;
 use parking_lot::Mutex;
 use std::array;
@@ -36,6 +36,8 @@ struct RouteLabels {
     name: String,
     /// Whether it proxies: `respond` and `redirect` routes never fill or write.
     proxies: bool,
+    /// Whether the meter asks about its hits.
+    metered: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,8 @@ struct RouteStripe {
     codes: CodeTable,
     seconds: Histogram,
     ages: Histogram,
+    staleness: Histogram,
+    stale_reads: AtomicU64,
     refused: [AtomicU64; NotStored::ALL.len()],
     writes: [AtomicU64; WriteOutcome::ALL.len()],
 }
@@ -122,6 +126,8 @@ impl Metrics {
             .map(|route| RouteLabels {
                 name: route.name.clone(),
                 proxies: matches!(route.action, crate::config::runtime::Action::Proxy { .. }),
+                metered: config.telemetry.meter.is_some()
+                    && matches!(&route.action, crate::config::runtime::Action::Proxy { policy, .. } if policy.caching().is_some()),
             })
             .collect();
         let upstreams: Vec<_> = config
@@ -179,6 +185,20 @@ impl Metrics {
     pub fn served_age(&self, route: usize, age: Age) {
         if let Some(stripe) = self.route(route) {
             stripe.ages.observe(age.as_millis(), &AGE_BOUNDS_MS);
+        }
+    }
+
+    /// By how much a hit was stale at least, as a re-read at the primary proved.
+    pub fn measured_staleness(&self, route: usize, least: Span) {
+        if let Some(stripe) = self.route(route) {
+            stripe.staleness.observe(least.as_millis(), &AGE_BOUNDS_MS);
+        }
+    }
+
+    /// A hit that was provably staler than its route's contract allows.
+    pub fn stale_read(&self, route: usize) {
+        if let Some(stripe) = self.route(route) {
+            stripe.stale_reads.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -243,6 +263,8 @@ impl RouteStripe {
             codes: CodeTable::new(),
             seconds: Histogram::new(),
             ages: Histogram::new(),
+            staleness: Histogram::new(),
+            stale_reads: AtomicU64::new(0),
             refused: array::from_fn(|_| AtomicU64::new(0)),
             writes: array::from_fn(|_| AtomicU64::new(0)),
         }

@@ -75,6 +75,7 @@ fn routes(metrics: &Metrics, gauges: &Gauges, text: &mut Text) {
             1e3,
         );
     }
+    measured(metrics, text);
     text.family(
         "tidegate_fills_refused_total",
         "counter",
@@ -109,6 +110,30 @@ fn routes(metrics: &Metrics, gauges: &Gauges, text: &mut Text) {
     for (id, route) in proxied() {
         let count = gauges.unsettled.get(id).copied().unwrap_or(0);
         text.sample("tidegate_unsettled", &[("route", &route.name)], &count);
+    }
+}
+
+/// What the meter found, where it is on.
+fn measured(metrics: &Metrics, text: &mut Text) {
+    let metered = || metrics.routes.iter().enumerate().filter(|(_, route)| route.metered);
+    if metered().next().is_none() {
+        return;
+    }
+    let staleness = "tidegate_measured_staleness_seconds";
+    text.family(staleness, "histogram", "By how much sampled hits were stale, provably.");
+    for (id, route) in metered() {
+        let total = summed(stripes_of(metrics, id).map(|stripe| &stripe.staleness));
+        text.histogram(staleness, &[("route", &route.name)], &total, &AGE_BOUNDS_MS, 1e3);
+    }
+    let stale = "tidegate_stale_reads_total";
+    text.family(
+        stale,
+        "counter",
+        "Sampled hits that were provably staler than their contract allows.",
+    );
+    for (id, route) in metered() {
+        let count = sum(stripes_of(metrics, id).map(|stripe| &stripe.stale_reads));
+        text.sample(stale, &[("route", &route.name)], &count);
     }
 }
 

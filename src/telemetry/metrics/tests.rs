@@ -85,6 +85,7 @@ fn config(threads: usize) -> Config {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             access_log: None,
+            meter: None,
         },
         upstreams: vec![Arc::clone(&upstream)],
         routes: vec![
