@@ -52,11 +52,13 @@ pub enum Rule {
     R49,
     /// Nothing is served beyond the bound.
     R42,
+    /// An answer of a replica is as old as its replica may be behind.
+    R43,
 }
 
 impl Rule {
     /// Every rule with a switch.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::R1,
         Self::R2,
         Self::R3,
@@ -78,6 +80,7 @@ impl Rule {
         Self::R48,
         Self::R49,
         Self::R42,
+        Self::R43,
     ];
 
     /// Its name, as CONSISTENCY.md writes it.

@@ -22,7 +22,7 @@ fn bounded(consistency: &str) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn every_answer_says_how_stale_it_may_be_and_what_the_bound_is() {
+async fn r42_every_answer_says_how_stale_it_may_be_and_what_the_bound_is() {
     let register = Register::new();
     register.write("/x", "one");
     let node = register.node("a").await;
@@ -132,7 +132,7 @@ async fn stale_while_revalidate_serves_at_once_and_refreshes_once_behind() {
 }
 
 #[tokio::test]
-async fn stale_while_revalidate_never_reaches_past_the_bound() {
+async fn r42_stale_while_revalidate_never_reaches_past_the_bound() {
     let register = Register::new();
     register.write("/x", "one");
     register.answer_with("/x", "Cache-Control", "max-age=0, stale-while-revalidate=3600");
@@ -189,7 +189,7 @@ async fn r42_must_revalidate_and_its_kin_are_never_served_stale() {
 }
 
 #[tokio::test]
-async fn beyond_the_bound_error_refuses_and_stale_serves_flagged_breached() {
+async fn r42_beyond_the_bound_error_refuses_and_stale_serves_flagged_breached() {
     let bound = "max_staleness = \"100ms\"";
     let (cp, _node, _) = cut_off(&format!("on_unreachable = \"error\"\n{bound}"), "max-age=0").await;
     let (ap, node, register) = cut_off(&format!("on_unreachable = \"stale\"\n{bound}"), "max-age=0").await;
@@ -216,7 +216,7 @@ async fn nothing_stored_and_nobody_to_ask_is_503() {
 }
 
 #[tokio::test]
-async fn an_origins_error_is_replaced_only_within_stale_if_error() {
+async fn r42_an_origins_error_is_replaced_only_within_stale_if_error() {
     for (own, keys, replaced) in [
         ("max-age=0", "", false),
         ("max-age=0", "on_unreachable = \"stale\"\nstale_if_error = \"1h\"", true),
