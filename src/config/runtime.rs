@@ -179,6 +179,10 @@ pub struct Upstream {
     pub name: String,
     /// How traffic is spread.
     pub mode: Mode,
+    /// How the nodes share their data.
+    pub replication: Replication,
+    /// R43: how far a replica may be behind, by the owner's word.
+    pub max_lag: Option<Duration>,
     /// How active nodes share the load.
     pub balance: Balance,
     /// The nodes, in the order of the file.
@@ -203,6 +207,28 @@ pub struct Upstream {
     pub settle_after: Option<Duration>,
 }
 
+impl Upstream {
+    /// The node that writes and strong reads go to; none when every node is as good.
+    #[must_use]
+    pub const fn primary(&self) -> Option<usize> {
+        match self.replication {
+            Replication::Shared => None,
+            Replication::Primary => Some(0),
+        }
+    }
+
+    /// R43: whether it can be known how far the node that answered is behind.
+    #[must_use]
+    pub fn tells_lag(&self) -> bool {
+        let by_position = || {
+            self.health_check
+                .as_ref()
+                .is_some_and(|check| check.position_header.is_some())
+        };
+        self.replication == Replication::Shared || self.max_lag.is_some() || by_position()
+    }
+}
+
 /// How traffic is spread over the nodes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -210,6 +236,26 @@ pub enum Mode {
     ActiveActive,
     /// One node takes traffic; the next takes over when it fails.
     ActivePassive,
+}
+
+/// How the nodes share their data.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// They are stateless over one store: any node is as good as another.
+    Shared,
+    /// The first node takes writes and strong reads, the others follow it on their own.
+    Primary,
+}
+
+impl Replication {
+    /// Its word in configuration and `/status`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Primary => "primary",
+        }
+    }
 }
 
 /// How active nodes share the load.
@@ -282,6 +328,8 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u32,
     /// Whether a node counts as healthy before its first probe.
     pub initially_healthy: bool,
+    /// R43: the field in which a node says how far it has replicated.
+    pub position_header: Option<HeaderName>,
 }
 
 /// What a probe asks.

@@ -1,6 +1,7 @@
 //! What to do with an answer: store it, or pass it on and say why. RFC 9111 s3 under a route's contract.
 //! Whether the fill's token is alive is the gate's business, and whether the body came whole the fill's.
 
+use crate::core::consistency::bound::{self, Lag};
 use crate::core::http::dates;
 use crate::core::http::directives::ResponseDirectives;
 use crate::core::http::etag;
@@ -26,6 +27,8 @@ pub struct Answer<'a> {
     pub headers: &'a HeaderMap,
     /// When the request of the successful attempt was sent.
     pub sent: MonoTime,
+    /// How far behind the primary the node that gave it may have been (R43).
+    pub lag: Lag,
     /// When its head was received.
     pub received: MonoTime,
     /// The same on the wall clock.
@@ -104,7 +107,7 @@ fn examine(
     let part = part(status, headers, etag.as_ref(), policy)?;
     let date = dates::field(answer.headers, &DATE).valid();
     let age = freshness::age_field(answer.headers);
-    let valid_as_of = freshness::valid_as_of(age, answer.sent);
+    let valid_as_of = bound::valid_as_of(answer.sent, age, answer.lag);
     let at = Received {
         sent: answer.sent,
         received: answer.received,

@@ -42,6 +42,7 @@ pub(super) fn later(given: Given<'_>, ms: u64, asks: &str, policy: &Policy) -> S
         status: StatusCode::from_u16(given.status).unwrap_or_default(),
         headers: &fields,
         sent: START.before(Span::from_millis(given.took)),
+        lag: crate::core::consistency::bound::Lag::None,
         received: START,
         received_wall: START_WALL,
         close_delimited: false,

@@ -10,6 +10,7 @@ use super::parts::{self, Around, Came, Want};
 use super::request::Job;
 use super::{outbound, session, tagging};
 use crate::core::admit::{self, Admission, Answer};
+use crate::core::consistency::bound;
 use crate::core::http::freshness;
 use crate::core::http::invalidate::is_query;
 use crate::core::http::stored::{Meta, has_no_body};
@@ -204,6 +205,8 @@ impl Fetch {
     async fn call(&self, conditions: Conditions, rigor: Rigor) -> Result<Answered, Fault> {
         let (core, job) = (&self.core, &self.job);
         let mut parts = outbound::parts(job, &*core.shared.world.entropy);
+        // R43: what is asked again because it was too old, or nobody could say how old, is asked of the primary.
+        let primary = conditions.no_cache || job.is_for_primary(&core.shared.config);
         conditions.apply(&mut parts.headers); // R5c
         self.want.apply(&mut parts.headers);
         let close = self.role.leader().map(Leader::closer);
@@ -212,9 +215,7 @@ impl Fetch {
             upstream: job.resource.upstream,
             parts,
             body: job.content.clone().into(),
-            kind: Kind::Read {
-                primary: job.policy.is_strong() || rigor.asks_primary(),
-            },
+            kind: Kind::Read { primary },
             deadline: job.deadline.max(core.now().after(MIN_REFRESH)),
             before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
             on_interim: job.on_interim(),
@@ -280,7 +281,7 @@ impl Fetch {
                     sent: answered.sent,
                     received: answered.received,
                     initial_age: freshness::age_field(&fields).unwrap_or_default(),
-                    valid_as_of: freshness::valid_as_of(freshness::age_field(&fields), answered.sent)
+                    valid_as_of: bound::valid_as_of(answered.sent, freshness::age_field(&fields), answered.lag)
                         .unwrap_or_default(),
                     ..old.meta().clone()
                 };
@@ -314,6 +315,7 @@ impl Fetch {
             status: answered.parts.status,
             headers,
             sent: answered.sent,
+            lag: answered.lag,
             received: answered.received,
             received_wall: world.clock.wall(),
             close_delimited: answered.close_delimited,

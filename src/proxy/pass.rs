@@ -76,7 +76,7 @@ async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<An
         parts,
         body,
         kind: Kind::Read {
-            primary: strong || rigor.asks_primary(),
+            primary: insists || rigor.asks_primary() || job.is_for_primary(&core.shared.config),
         },
         deadline: job.deadline,
         before_send: None,
@@ -126,6 +126,7 @@ pub(super) fn answer(
         sent,
         received,
         node,
+        lag,
         ..
     } = answered;
     headers::from_node(&mut parts.headers);
@@ -140,7 +141,7 @@ pub(super) fn answer(
         _ if reads && job.is_raised() => Consistency::Validated,
         Contract::Eventual(..) if reads => {
             let age = crate::core::http::freshness::age_field(&parts.headers);
-            let valid = crate::core::http::freshness::valid_as_of(age, sent).unwrap_or_default();
+            let valid = crate::core::consistency::bound::valid_as_of(sent, age, lag).unwrap_or_default();
             Consistency::Bounded(job.start.since(valid))
         }
         Contract::Strong(..) if reads => Consistency::Validated,

@@ -52,6 +52,7 @@ pub(super) fn admit(core: &Core, job: &Job, answered: &Answered) -> Option<Meta>
         status: answered.parts.status,
         headers: fields,
         sent: answered.sent,
+        lag: answered.lag,
         received: answered.received,
         received_wall: core.shared.world.clock.wall(),
         close_delimited: answered.close_delimited,

@@ -7,7 +7,8 @@ use super::purging;
 use super::routes::{self, Question};
 use super::session::Visit;
 use super::{Asked, ConnectionInfo, InFlight, Shared};
-use crate::config::runtime::Route;
+use crate::config::runtime::{Config, Route};
+use crate::core::consistency::bound;
 use crate::core::http::{freshness, invalidate};
 use crate::core::key::NormalPath;
 use crate::core::lookup::Rigor;
@@ -350,6 +351,18 @@ impl Job {
         self.deadline.duration_since(now)
     }
 
+    /// R43: whether only the primary's answers count: strong reads, and eventual ones where nobody knows how far a replica is behind.
+    pub(super) fn is_for_primary(&self, config: &Config) -> bool {
+        match &self.policy.contract {
+            Contract::Strong(..) => true,
+            Contract::Off | Contract::Weak(_) => false,
+            Contract::Eventual(..) => {
+                let upstream = config.upstreams.get(self.resource.upstream);
+                upstream.is_some_and(|upstream| !upstream.tells_lag())
+            }
+        }
+    }
+
     /// R42: whether an answer was already older than the route's bound when it was asked for. How long it took does not count: it was
     /// current at some instant since its request began.
     pub(super) fn is_beyond_bound(&self, answered: &Answered) -> bool {
@@ -357,7 +370,7 @@ impl Job {
             return false;
         };
         let age = freshness::age_field(&answered.parts.headers);
-        let valid_as_of = freshness::valid_as_of(age, answered.sent).unwrap_or_default();
+        let valid_as_of = bound::valid_as_of(answered.sent, age, answered.lag).unwrap_or_default();
         answered.sent.since(valid_as_of) > bounded.max_staleness
     }
 }

@@ -48,6 +48,8 @@ fn upstream(id: usize, settle_after: Option<Duration>) -> Arc<conf::Upstream> {
         id,
         name: format!("u{id}"),
         mode: conf::Mode::ActiveActive,
+        replication: conf::Replication::Shared,
+        max_lag: None,
         balance: conf::Balance::LeastRequest,
         nodes: Vec::new(),
         host: conf::HostHeader::Preserve,

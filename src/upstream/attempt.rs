@@ -10,6 +10,7 @@ use super::lease::Lease;
 use super::link::{Broken, Link};
 use super::pool::{Refused, Tried};
 use super::{One, Place, Pool, Shared};
+use crate::core::consistency::bound::Lag;
 use crate::core::http::hop::{self, BadFraming, Framing};
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
@@ -50,6 +51,8 @@ struct Progress<'a> {
     /// The request; none while an attempt has it, and for good when it cannot be sent again.
     request: Option<Request<OutBody>>,
     tried: Tried,
+    /// Nodes that may not answer at all: they count as tried from the start.
+    elsewhere: Tried,
     made: u32,
     /// Whether any attempt wrote a byte.
     sent: Sent,
@@ -66,6 +69,8 @@ impl Pool {
         let Some(one) = shared.upstreams.get(call.upstream) else {
             return Err(self.error(CallErrorKind::NoNode, Sent::Nothing, None));
         };
+        let primary_only = !matches!(call.kind, Kind::Read { primary: false });
+        let elsewhere = if primary_only { one.replicas() } else { Tried::new() };
         let mut progress = Progress {
             one,
             upstream: call.upstream,
@@ -77,7 +82,8 @@ impl Pool {
             before_send: call.before_send,
             on_interim: call.on_interim,
             request: Some(request(call.parts, call.body)),
-            tried: Tried::new(),
+            tried: elsewhere.clone(),
+            elsewhere,
             made: 0,
             sent: Sent::Nothing,
         };
@@ -282,7 +288,7 @@ impl Pool {
             return false;
         }
         if !elsewhere {
-            progress.tried.clear();
+            progress.tried.clone_from(&progress.elsewhere);
         }
         self.note_retry(progress.upstream, reason);
         true
@@ -338,6 +344,11 @@ impl Pool {
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(CallErrorKind::Garbage);
         }
+        let shared = &self.core.shared;
+        let lag = shared
+            .upstreams
+            .get(upstream)
+            .map_or(Lag::Unknown, |one| one.lag(node, &parts.headers));
         let took = received.duration_since(sent);
         self.core.shared.events.answered(upstream, node, took);
         let close_delimited = framing == Some(Framing::Unsaid) && !incoming.is_end_stream();
@@ -350,6 +361,7 @@ impl Pool {
             parts,
             body: NodeBody::new(incoming, lease, reusable),
             node,
+            lag,
             sent,
             received,
             close_delimited,

@@ -1,6 +1,7 @@
 //! What a call is and what it brings: the face of [`super::Pool::call`], whose attempts are in [`super::attempt`].
 
 use super::body::{NodeBody, OutBody};
+use crate::core::consistency::bound::Lag;
 use crate::core::time::MonoTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -35,6 +36,7 @@ pub enum Kind {
     /// A safe request.
     Read {
         /// Only the primary may answer. With `shared` replication every node in service is as good (CONSISTENCY.md section 4).
+        /// A write always goes to the primary.
         primary: bool,
     },
     /// An unsafe one.
@@ -53,6 +55,8 @@ pub struct Answered {
     pub body: NodeBody,
     /// Who answered.
     pub node: usize,
+    /// How far behind the primary it may have been (R43).
+    pub lag: Lag,
     /// When the successful attempt was sent, before its first byte (R42).
     pub sent: MonoTime,
     /// When its response head was complete.

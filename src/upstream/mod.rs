@@ -16,6 +16,7 @@ mod lease;
 mod link;
 mod pool;
 mod probe;
+mod replica;
 mod signal;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use error::{BodyError, BoxError, CallError, CallErrorKind};
 
 use crate::config::runtime::{Balance, Config, HostHeader, Mode, Upstream};
 use crate::core::balance::Rule;
+use crate::core::consistency::bound::Probes;
 use crate::core::failover::machine::{Effect, Event};
 use crate::core::failover::view::View;
 use crate::core::reason::{NodeState, RetryReason};
@@ -34,6 +36,7 @@ use crate::core::time::MonoTime;
 use crate::world::World;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +97,8 @@ struct One {
     rule: Rule,
     view: ViewCell,
     nodes: Vec<Target>,
+    /// What the probes of the primary have shown (R43).
+    probes: Mutex<Probes>,
 }
 
 /// One node, ready to be connected to.
@@ -264,6 +269,7 @@ impl One {
             rule,
             view,
             nodes,
+            probes: Mutex::default(),
         }
     }
 
@@ -274,8 +280,8 @@ impl One {
             name: config.name.clone(),
             url: config.url.clone(),
             state: view.state(node).word(),
-            role: None,
-            position: None,
+            role: self.role(node).map(str::to_owned),
+            position: self.position(node),
             in_sync: true,
         });
         UpstreamSnapshot {
@@ -284,9 +290,9 @@ impl One {
                 Mode::ActiveActive => "active-active",
                 Mode::ActivePassive => "active-passive",
             },
-            replication: "shared",
+            replication: self.config.replication.word(),
             epoch: view.epoch.0,
-            primary: view.active.and_then(name_of),
+            primary: view.active.or(self.config.primary()).and_then(name_of),
             nodes: nodes.collect(),
         }
     }

@@ -92,6 +92,7 @@ async fn probe(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> 
 }
 
 async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> Outcome {
+    let sent = shared.world.clock.mono(); // R43: earlier than it could be is never wrong
     let Ok(mut link) = open(shared, one, node).await else {
         return Outcome::Unreachable;
     };
@@ -112,7 +113,11 @@ async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> Ou
         Ok(response) => {
             let status = response.status().as_u16();
             let expected = expect.iter().any(|(low, high)| (*low..=*high).contains(&status));
-            if expected { Outcome::Passed } else { Outcome::Refused }
+            if !expected {
+                return Outcome::Refused;
+            }
+            one.probed(node, sent, response.headers());
+            Outcome::Passed
         }
         Err(_broken) => Outcome::Unreachable,
     }

@@ -39,6 +39,7 @@ mod purge_method;
 mod ranges;
 mod readme;
 mod refusals;
+mod replicas;
 mod session;
 mod strong;
 mod support;

@@ -12,9 +12,9 @@ pub(super) const UPSTREAM: &[Key] = &[
     ),
     key(
         "replication",
-        choice(&["shared"], &["primary", "mirrored", "multi-primary"]),
+        choice(&["shared", "primary"], &["mirrored", "multi-primary"]),
         "'shared'",
-        "How the nodes share their data.",
+        "How the nodes share their data: one store, or the first node is written to and the others follow.",
     ),
     key(
         "balance",
@@ -62,7 +62,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         "1024",
         "Requests that wait for a connection; beyond: 503.",
     ),
-    off("max_lag", Kind::Text, "''", "Declared lag of replicas."),
+    bare(
+        "max_lag",
+        Kind::Duration,
+        "How far a replica may be behind, by your word.",
+    ),
     key(
         "gate",
         choice(&["path", "url"], &[]),
@@ -140,11 +144,10 @@ const HEALTH_CHECK: &[Key] = &[
     key("expect", TEXTS, "['200-299']", "Statuses that count as healthy."),
     off("role_header", Kind::Text, "''", "Says `primary` or `replica`."),
     off("term_header", Kind::Text, "''", "Says the term of that role."),
-    off(
+    bare(
         "position_header",
-        Kind::Text,
-        "''",
-        "Says how far the node has replicated.",
+        Kind::OptionalText,
+        "Says how far the node has replicated, on probes and on every answer: a number.",
     ),
     key(
         "initial",

@@ -1,10 +1,10 @@
 //! `[upstreams.*]`: nodes, health, retries.
 
-use super::{plain_name, span};
+use super::{header_name, plain_name, span};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::{Node as Given, Table, Value};
 use crate::config::runtime::{
-    Balance, GateBy, HealthCheck, HostHeader, Mode, Node, Probe, Retry, RetryOn, Standby, Upstream,
+    Balance, GateBy, HealthCheck, HostHeader, Mode, Node, Probe, Replication, Retry, RetryOn, Standby, Upstream,
 };
 use http::HeaderValue;
 
@@ -40,10 +40,13 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
             );
         }
     }
+    let replication = replication(table, mode, sink);
     Upstream {
         id,
         name: name.to_owned(),
         mode,
+        replication,
+        max_lag: table.duration("max_lag"),
         balance: if table.text("balance") == Some("round-robin") {
             Balance::RoundRobin
         } else {
@@ -64,6 +67,39 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         retry: retry(table.table("retry").unwrap_or(&Table::empty()), sink),
         settle_after: None,
     }
+}
+
+/// What replicas need, and what over one store means nothing.
+fn replication(table: &Table, mode: Mode, sink: &mut Sink) -> Replication {
+    let check = table.table("health_check");
+    let places = [
+        table.is_set("max_lag").then(|| table.place_of("max_lag")),
+        check
+            .filter(|check| check.is_set("position_header"))
+            .map(|check| check.place_of("position_header")),
+    ];
+    if table.text("replication") != Some("primary") {
+        for place in places.iter().flatten() {
+            sink.error(
+                place,
+                "needs replication = \"primary\": over one shared store no node is behind another",
+            );
+        }
+        return Replication::Shared;
+    }
+    if mode == Mode::ActivePassive {
+        sink.error(
+            &table.place_of("replication"),
+            "\"primary\" needs mode = \"active-active\": nothing promotes a replica yet",
+        );
+    }
+    if places.iter().all(Option::is_none) {
+        sink.warn(
+            &table.place_of("replication"),
+            "without max_lag or health_check.position_header nobody knows how far a replica is behind: eventual routes fetch at the primary",
+        );
+    }
+    Replication::Primary
 }
 
 fn nodes(table: &Table, mode: Mode, sink: &mut Sink) -> Vec<Node> {
@@ -246,6 +282,17 @@ fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
     if tcp && table.is_set("expect") {
         sink.warn(&table.place_of("expect"), "has no effect: a TCP connect has no status");
     }
+    let position_header = table.text("position_header").and_then(|name| {
+        if tcp {
+            sink.error(
+                &table.place_of("position_header"),
+                "a TCP connect has no answer to read it from",
+            );
+        }
+        let read = header_name(name);
+        read.map_err(|message| sink.error(&table.place_of("position_header"), message))
+            .ok()
+    });
     let (interval, timeout) = (span(table, "interval"), span(table, "timeout"));
     if timeout > interval && (table.is_set("timeout") || table.is_set("interval")) {
         sink.warn(
@@ -280,6 +327,7 @@ fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
         healthy_threshold: table.count_u32("healthy_threshold"),
         unhealthy_threshold: table.count_u32("unhealthy_threshold"),
         initially_healthy: table.text("initial") == Some("healthy"),
+        position_header,
     }
 }
 

@@ -18,6 +18,7 @@ fn answer(status: u16, headers: &HeaderMap) -> Answer<'_> {
         status: StatusCode::from_u16(status).unwrap(),
         headers,
         sent: START,
+        lag: Lag::None,
         received: START,
         received_wall: START_WALL,
         close_delimited: false,

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::type_complexity)]
 
 use super::*;
+use crate::core::consistency::bound::Lag;
 use crate::core::http::testing::{START, START_WALL, caching, eventual, headers, off, secs, strong, weak};
 use crate::core::policy::{Caching, OnUnreachable};
 
@@ -19,6 +20,7 @@ fn admitted(asked: &str, status: u16, fields: &str, policy: &Policy) -> Result<T
         status: StatusCode::from_u16(status).unwrap(),
         headers: &fields,
         sent: START,
+        lag: Lag::None,
         received: START,
         received_wall: START_WALL,
         close_delimited: false,

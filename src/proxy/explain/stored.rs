@@ -150,6 +150,7 @@ pub(super) fn answer(
         status,
         headers: &fields,
         sent: now,
+        lag: crate::core::consistency::bound::Lag::None,
         received: now,
         received_wall: wall,
         close_delimited: false,

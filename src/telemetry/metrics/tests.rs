@@ -2,8 +2,8 @@
 
 use super::{Gauges, ListenerGauge, Metrics};
 use crate::config::runtime::{
-    Action, Admin, Balance, Cache, Config, GateBy, HostHeader, LogFormat, Match, Mode, Node, Retry, RetryOn, Route,
-    Server, Telemetry, Upstream,
+    Action, Admin, Balance, Cache, Config, GateBy, HostHeader, LogFormat, Match, Mode, Node, Replication, Retry,
+    RetryOn, Route, Server, Telemetry, Upstream,
 };
 use crate::core::policy::{Contract, Policy};
 use crate::core::reason::{NodeState, NotStored, Outcome, RetryReason, WriteOutcome};
@@ -29,6 +29,8 @@ fn config(threads: usize) -> Config {
         id: 0,
         name: "or\"ders".to_owned(),
         mode: Mode::ActiveActive,
+        replication: Replication::Shared,
+        max_lag: None,
         balance: Balance::LeastRequest,
         nodes: vec![node("a"), node("b")],
         host: HostHeader::Preserve,
