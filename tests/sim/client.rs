@@ -102,6 +102,8 @@ pub struct Client {
     pub nodes: Vec<IpAddr>,
     pub kept: BTreeMap<SocketAddr, Wire>,
     pub tags: BTreeMap<String, String>,
+    /// The last token it was given.
+    pub token: Option<String>,
     pub told: Told,
 }
 
@@ -408,6 +410,11 @@ impl Client {
         if matches!(request.method, "PUT" | "POST" | "DELETE") {
             text += &format!("Content-Length: {}\r\n", request.body.len());
         }
+        let token = self
+            .token
+            .clone()
+            .filter(|_| request.target != "/purge" && self.plan.session);
+        text += &token.map_or(String::new(), |token| format!("Tidegate-Session: {token}\r\n"));
         text += "\r\n";
         text += request.body;
         if wire.send(text.as_bytes()).await.is_err() {
@@ -419,6 +426,11 @@ impl Client {
             Err(_) => End::Nothing("no answer in time"),
             Ok(Err(_)) => End::Nothing("no answer"),
             Ok(Ok(answer)) => {
+                self.token = answer
+                    .head
+                    .get("tidegate-session")
+                    .map(str::to_owned)
+                    .or(self.token.take());
                 if keep && !answer.get("connection").contains("close") {
                     self.kept.insert(to, wire);
                 }

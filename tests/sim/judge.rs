@@ -42,6 +42,9 @@ pub fn judge(world: &Outcome) -> Vec<String> {
     if world.plan.level.is_strong() {
         judge.strong(&seen);
     }
+    if world.plan.session {
+        judge.session(&seen);
+    }
     if world.plan.is_calm() {
         judge.calm();
     }
@@ -244,6 +247,39 @@ impl Judge<'_> {
         }
         let lost = zones::lost_writes(&history, &last);
         self.found.extend(lost.iter().map(ToString::to_string));
+    }
+
+    /// Read-your-writes and monotonic reads, of one client and one register.
+    fn session(&mut self, seen: &[Seen<'_>]) {
+        let world = self.world;
+        let bound = |s: &&Seen<'_>| !s.read.answer.get("tidegate-consistency").contains("breached");
+        for s in seen.iter().filter(bound) {
+            let (client, key) = (s.read.client, &s.read.key);
+            for write in world
+                .told
+                .writes
+                .iter()
+                .filter(|w| w.client == client && w.proxy.is_some())
+            {
+                if write.outcome == Ended::Ok
+                    && write.key == *key
+                    && write.end < s.read.start
+                    && self.applied(key, &write.value).is_some_and(|at| s.over <= at)
+                {
+                    let because = format!("{:?} was over before {:?}", s.value, write.value);
+                    self.blame("not its own write", s.read, because);
+                }
+            }
+            let before = seen
+                .iter()
+                .filter(|e| e.read.client == client && e.read.key == *key && e.read.end < s.read.start);
+            for earlier in before {
+                if self.applied(key, &earlier.value).is_some_and(|at| s.over <= at) {
+                    let because = format!("{:?} was over before {:?}, which it had seen", s.value, earlier.value);
+                    self.blame("back in time", s.read, because);
+                }
+            }
+        }
     }
 
     /// Nothing but slowness and clients that leave.

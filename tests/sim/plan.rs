@@ -152,6 +152,10 @@ pub struct Plan {
     pub collapse: bool,
     /// A write names what else it changed by its group, and not by its place.
     pub by_group: bool,
+    /// Eventual: clients hand their token back.
+    pub session: bool,
+    /// The proxies read each other's tokens.
+    pub shared_key: bool,
     /// Eventual: beyond the bound, serve and say so.
     pub stale: bool,
     pub bound_ms: u64,
@@ -206,6 +210,8 @@ impl Plan {
             },
             crowded: chance.percent(15),
             collapse: chance.percent(85),
+            session: level == Level::Eventual && Chance::of(seed, 5).percent(60),
+            shared_key: Chance::of(seed, 6).percent(70),
             by_group: Chance::of(seed, 3).percent(50),
             stale: chance.percent(50),
             bound_ms: chance.one_of(&[60, 150, 400]),
@@ -311,6 +317,11 @@ impl Plan {
         } else {
             "active-active"
         };
+        let key = if self.session && self.shared_key {
+            "[session]\nkey = \"what two proxies have in common, and no more\"\n"
+        } else {
+            ""
+        };
         let memory = if self.crowded {
             "[cache]\nmax_memory = \"64KiB\"\nmax_object = \"4KiB\"\n"
         } else {
@@ -320,10 +331,16 @@ impl Plan {
         let timed = format!("origin_ttl = \"ignore\"\nttl = \"{ttl}ms\"\nstale_while_revalidate = \"{refresh}ms\"\n");
         let contract = match self.level {
             Level::Weak => format!("consistency = \"weak\"\n{timed}"),
-            Level::Eventual => format!(
-                "consistency = \"eventual\"\n{timed}max_staleness = \"{bound}ms\"\non_unreachable = \"{}\"\n",
-                if self.stale { "stale" } else { "error" }
-            ),
+            Level::Eventual => {
+                format!(
+                    "consistency = \"eventual\"\n{timed}max_staleness = \"{bound}ms\"\non_unreachable = \"{}\"\n",
+                    if self.stale { "stale" } else { "error" }
+                ) + if self.session {
+                    "session = \"read-your-writes\"\n"
+                } else {
+                    ""
+                }
+            }
             Level::External | Level::Exclusive => format!(
                 "consistency = \"strong\"\nwriters = \"{}\"\nsettle_after = \"{SETTLE_AFTER_MS}ms\"\n",
                 if self.level == Level::Exclusive {
@@ -335,7 +352,7 @@ impl Plan {
         };
         format!(
             "[server]\nthreads = 1\nstate_dir = \"/state\"\ndrain_delay = \"0s\"\ndrain_timeout = \"200ms\"\n\n\
-            [listeners.main]\naddress = \"0.0.0.0:8080\"\n\n[admin]\naddress = \"0.0.0.0:9901\"\ntoken = \"simulated\"\n\n{memory}\n\
+            [listeners.main]\naddress = \"0.0.0.0:8080\"\n\n[admin]\naddress = \"0.0.0.0:9901\"\ntoken = \"simulated\"\n\n{memory}\n{key}\n\
             [upstreams.o]\nnodes = [{}]\nmode = \"{mode}\"\nconnect_timeout = \"60ms\"\nresponse_timeout = \"{RESPONSE_TIMEOUT_MS}ms\"\n\n\
             [upstreams.o.health_check]\npath = \"/healthz\"\ninterval = \"50ms\"\ntimeout = \"40ms\"\nhealthy_threshold = 1\nunhealthy_threshold = 2\n\n\
             [upstreams.o.retry]\nattempts = 3\nbudget = \"100%\"\n\n\

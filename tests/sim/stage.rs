@@ -103,6 +103,7 @@ pub fn play(plan: Plan) -> Result<Outcome, String> {
         nodes: nodes.clone(),
         kept: BTreeMap::new(),
         tags: BTreeMap::new(),
+        token: None,
         told: Told::default(),
     };
     let clients: Vec<Client> = (0..plan.clients).map(client).collect();
