@@ -38,7 +38,7 @@ pub(super) fn everywhere(shared: &Shared, name: &str) -> Vec<ResourceId> {
 
 /// R12: drops the groups that an answer names, before it is passed on.
 pub(super) fn invalidate(shared: &Shared, job: &Job, status: StatusCode, answer: &HeaderMap) {
-    let groups = tags::invalidated(&job.parts.method, status, answer);
+    let groups = tags::invalidated(&job.parts.method, &job.parts.headers, status, answer);
     if groups.is_empty() {
         return;
     }

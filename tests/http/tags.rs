@@ -306,3 +306,14 @@ async fn r12_a_group_takes_exclusive_entries_out_of_service() {
     assert_eq!(proxy.purge(NEWS).await, 1);
     assert_eq!(proxy.get("/x").await.consistency(), "strong;proof=validated");
 }
+
+#[tokio::test]
+async fn r12_r13_a_method_override_makes_a_safe_method_drop_groups_too() {
+    let (register, _node, proxy) = over(WEAK).await;
+    register.answer_with("/y", "Cache-Groups", "\"news\"");
+    register.answer_with("/x", "Cache-Group-Invalidation", "\"news\"");
+    proxy.get("/y").await;
+    let over = [("X-HTTP-Method-Override", "DELETE")];
+    assert_eq!(proxy.get_with("/x", &over).await.fwd(), "method");
+    assert_eq!(hits(&proxy, &["/y"]).await, [false]);
+}

@@ -4,7 +4,7 @@
 //!
 //! Not done, as RFC 9875 s2.2.1 leaves it to a cache: an entry that a write drops takes nobody of its groups with it.
 
-use super::invalidate::is_safe;
+use super::invalidate::is_unsafe_request;
 use super::structured;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
@@ -43,10 +43,10 @@ pub fn of(headers: &HeaderMap, fields: &[HeaderName]) -> Result<Vec<String>, Too
     if fits { Ok(tags) } else { Err(TooMany) }
 }
 
-/// The groups that an answer takes out of service: none when its request was safe (RFC 9875 s3) or failed (RFC 9111 s4.4).
+/// The groups that an answer takes out of service: none when its request was safe (RFC 9875 s3, R13) or failed (RFC 9111 s4.4).
 #[must_use]
-pub fn invalidated(method: &Method, status: StatusCode, answer: &HeaderMap) -> Vec<String> {
-    if is_safe(method) || !(status.is_success() || status.is_redirection()) {
+pub fn invalidated(method: &Method, request: &HeaderMap, status: StatusCode, answer: &HeaderMap) -> Vec<String> {
+    if !is_unsafe_request(method, request) || !(status.is_success() || status.is_redirection()) {
         return Vec::new();
     }
     let mut groups = list(answer, &CACHE_GROUP_INVALIDATION);

@@ -113,6 +113,13 @@ fn rfc9875_s3_the_groups_an_answer_takes_out_of_service() {
         ("safe methods: HEAD", "HEAD", 200, named, &[]),
         ("safe methods: OPTIONS", "OPTIONS", 200, named, &[]),
         ("safe methods: QUERY", "QUERY", 200, named, &[]),
+        (
+            "R13 a GET that asks to be taken for another",
+            "overridden GET",
+            200,
+            named,
+            &["a", "b"],
+        ),
         ("no list of strings", "POST", 200, "Cache-Group-Invalidation: a", &[]),
         (
             "the groups of the answer itself",
@@ -130,9 +137,14 @@ fn rfc9875_s3_the_groups_an_answer_takes_out_of_service() {
         ),
     ];
     for (name, method, status, fields, expected) in cases {
+        let (request, method) = match method.strip_prefix("overridden ") {
+            Some(method) => (headers("X-HTTP-Method-Override: DELETE"), method),
+            None => (HeaderMap::new(), *method),
+        };
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let status = StatusCode::from_u16(*status).unwrap();
-        assert_eq!(invalidated(&method, status, &headers(fields)), *expected, "{name}");
+        let found = invalidated(&method, &request, status, &headers(fields));
+        assert_eq!(found, *expected, "{name}");
     }
 }
 
