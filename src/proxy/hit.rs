@@ -96,6 +96,9 @@ fn build(
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             *response.headers_mut() = headers.clone();
             let fields = response.headers_mut();
+            if meta.part.is_none_or(|part| part.cut != cut) {
+                range::drop_content_digests(fields);
+            }
             fields.insert(CONTENT_LENGTH, HeaderValue::from(cut.size()));
             fields.insert(CONTENT_RANGE, range::content_range(cut, complete));
             response

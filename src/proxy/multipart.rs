@@ -34,6 +34,7 @@ pub(super) fn answer(entry: &EntryRef, cuts: &[Cut]) -> Response<Body> {
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     *response.headers_mut() = entry.headers().clone();
     let fields = response.headers_mut();
+    range::drop_content_digests(fields);
     let of_parts = HeaderValue::from_str(&format!("multipart/byteranges; boundary={boundary}"));
     let of_parts = of_parts.unwrap_or_else(|_| HeaderValue::from_static("multipart/byteranges"));
     fields.insert(CONTENT_TYPE, of_parts);

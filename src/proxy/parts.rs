@@ -129,6 +129,7 @@ impl Rest {
         }
         let mut merged = self.old.headers().clone();
         validate::merge_304(&mut merged, fields);
+        range::drop_content_digests(&mut merged);
         merged.remove(CONTENT_RANGE);
         merged.insert(CONTENT_LENGTH, HeaderValue::from(self.part.length));
         let stored = self.old.body().clone();
@@ -174,6 +175,9 @@ pub(super) fn grown(core: &Core, job: &Job, head: SharedHead, body: Bytes, max_o
         return (head, body);
     }
     let mut headers = head.headers.clone();
+    if part != came {
+        range::drop_content_digests(&mut headers);
+    }
     let mut meta = Meta {
         part: Some(part),
         ..head.meta.clone()

@@ -510,3 +510,41 @@ async fn r7_a_strong_route_never_stores_a_part() {
     exchange.respond(200, &[V1], body()).await;
     assert_eq!(client.answer().await.text(), body());
 }
+
+#[tokio::test]
+async fn rfc9530_s2_a_digest_of_the_content_is_not_told_of_other_content() {
+    let digest = ("Content-Digest", "sha-256=:AAAA:");
+    let (mut origin, _proxy, mut client) = stored(WEAK, &[V1, digest, ("Repr-Digest", "sha-256=:BBBB:")]).await;
+    assert_eq!(client.get("/").await.header("content-digest"), Some(digest.1));
+    for range in ["bytes=0-2", "bytes=0-2, 200-209"] {
+        let answer = ranged(&mut client, range).await;
+        assert_eq!((answer.status, answer.header("content-digest")), (206, None), "{range}");
+        assert_eq!(answer.header("repr-digest"), Some("sha-256=:BBBB:"), "s3: of the whole");
+    }
+    // The one a 304 tells is of its own content, which is empty.
+    let exchange = asked(&mut client, &mut origin, &[("Cache-Control", "no-cache")]).await;
+    exchange
+        .respond(304, &[V1, ("Content-Digest", "sha-256=:CCCC:")], "")
+        .await;
+    assert_eq!(client.answer().await.header("content-digest"), Some(digest.1));
+}
+
+#[tokio::test]
+async fn rfc9530_s2_a_digest_of_a_part_is_not_told_of_what_it_has_grown_to() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, WEAK).await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/", &[("Range", "bytes=0-99")], b"").await;
+    let digest = ("Content-Digest", "sha-256=:AAAA:");
+    let first = [V1, digest, ("Content-Range", "bytes 0-99/300")];
+    origin.next().await.respond(206, &first, &body()[..100]).await;
+    assert_eq!(client.answer().await.header("content-digest"), Some(digest.1));
+    let exchange = asked(&mut client, &mut origin, &[]).await;
+    assert_eq!(exchange.header("range"), Some("bytes=100-"));
+    let rest = [V1, digest, ("Content-Range", "bytes 100-299/300")];
+    exchange.respond(206, &rest, &body()[100..]).await;
+    let whole = client.answer().await;
+    assert_eq!((whole.text(), whole.header("content-digest")), (body().as_str(), None));
+    let hit = client.get("/").await;
+    assert_eq!((hit.is_hit(), hit.header("content-digest")), (true, None));
+}

@@ -7,7 +7,7 @@ use crate::core::http::stored::Meta;
 use crate::core::http::syntax::{Single, single, trim_ows};
 use crate::core::time::WallTime;
 use http::header::{IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 /// RFC 9110 s8.8.2.2: a modification date is a strong validator only when it lies this far before `Date`.
 const STRONG_DATE_MS: i64 = 1000;
@@ -93,6 +93,20 @@ pub fn one_unconditional(method: &Method, headers: &HeaderMap) -> Option<HeaderV
     let mut lines = headers.get_all(RANGE).iter();
     let (line, second) = (lines.next()?, lines.next());
     (second.is_none() && set::is_one(trim_ows(line.as_bytes()))).then(|| line.clone())
+}
+
+/// Digests of a message's content as it was sent (RFC 9530 s2, RFC 1864): they say nothing of other content.
+static OF_THE_CONTENT: [HeaderName; 2] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+/// Drops what was said of the content as it came, from the fields of an answer that has other content: a part of it, or more.
+/// `Repr-Digest` (RFC 9530 s3) stays: it is of the whole representation either way.
+pub fn drop_content_digests(headers: &mut HeaderMap) {
+    for name in &OF_THE_CONTENT {
+        headers.remove(name);
+    }
 }
 
 /// `Content-Range` of a 206.

@@ -162,7 +162,8 @@ pub fn differs(meta: &Meta, status: StatusCode, answer: &HeaderMap) -> bool {
 
 /// RFC 9111 s3.2: brings a stored answer's fields up to date with those of a 304. Kept as stored: Content-Length, connection fields, and
 /// the two that tell how the stored bytes are coded or cut: we keep the bytes, so a 304 that names another coding would have them
-/// decoded wrongly (s3.2 permits that omission for the sake of what is stored, and no other). A stored `Age` goes: it counted from
+/// decoded wrongly (s3.2 permits that omission for the sake of what is stored, and no other). So is a `Content-Digest`: that of a 304 is
+/// of its own content, which is none (RFC 9530 s2). A stored `Age` goes: it counted from
 /// another reception.
 pub fn merge_304(stored: &mut HeaderMap, answer: &HeaderMap) {
     let listed = hop::connection_listed(answer);
@@ -179,7 +180,9 @@ pub fn merge_304(stored: &mut HeaderMap, answer: &HeaderMap) {
 }
 
 fn is_kept(name: &HeaderName) -> bool {
-    matches!(*name, CONTENT_LENGTH | CONTENT_ENCODING | CONTENT_RANGE) || hop::is_hop_by_hop(name)
+    matches!(*name, CONTENT_LENGTH | CONTENT_ENCODING | CONTENT_RANGE)
+        || name.as_str() == "content-digest"
+        || hop::is_hop_by_hop(name)
 }
 
 #[cfg(test)]
