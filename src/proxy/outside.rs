@@ -93,6 +93,7 @@ impl Shared {
         if records.is_empty() {
             return Err(OutsideError::Nothing(name));
         }
+        self.expire_outside(); // those hold no place
         let mut open = self.outside.0.lock();
         if open.len() >= MAX_OPEN {
             return Err(OutsideError::TooMany);
