@@ -302,11 +302,7 @@ impl Fetch {
     fn admit(&self, answered: &Answered) -> Result<Meta, NotStored> {
         let read = as_read(&self.job, false);
         let answer = self.answer(answered, &answered.parts.headers);
-        let meta = admitted(&read, &answer, &self.job.policy)?;
-        if meta.part.is_some() && self.job.parts.method != Method::GET {
-            return Err(NotStored::Partial); // RFC 9110 s14.2: of no other method can more be asked for
-        }
-        Ok(meta)
+        admitted(&self.job.parts.method, &read, &answer, &self.job.policy)
     }
 
     fn answer<'a>(&self, answered: &Answered, headers: &'a HeaderMap) -> Answer<'a> {
@@ -428,8 +424,14 @@ fn refuses_conditions(job: &Job, status: StatusCode) -> bool {
     status == StatusCode::PRECONDITION_FAILED && is_query(&job.parts.method)
 }
 
-/// Whether an answer is to be stored, and with which facts, as far as its head tells. `explain` asks it too.
-pub(super) fn admitted(read: &Read<'_>, answer: &Answer<'_>, policy: &Policy) -> Result<Meta, NotStored> {
+/// Whether an answer to a read is to be stored, and with which facts, as far as its head tells. `method` is the client's. `explain` asks
+/// it too.
+pub(super) fn admitted(
+    method: &Method,
+    read: &Read<'_>,
+    answer: &Answer<'_>,
+    policy: &Policy,
+) -> Result<Meta, NotStored> {
     let meta = match admit::admit(read, answer, policy) {
         Admission::Store(meta) => *meta,
         Admission::PassOn(why) => return Err(why),
@@ -438,6 +440,9 @@ pub(super) fn admitted(read: &Read<'_>, answer: &Answer<'_>, policy: &Policy) ->
     let length = content_length(answer.headers).or(meta.part.map(|part| part.cut.size()));
     if length.is_some_and(|length| length > max) {
         return Err(NotStored::TooLarge);
+    }
+    if meta.part.is_some() && *method != Method::GET {
+        return Err(NotStored::Partial); // RFC 9110 s14.2: of no other method can more be asked for
     }
     Ok(meta)
 }

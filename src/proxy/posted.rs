@@ -6,19 +6,22 @@ use super::body::Body;
 use super::lead::{carry, content_length};
 use super::request::{self, Job, Seen};
 use super::write::{Reply, Told1};
-use super::{Core, plan, routes, session, tagging};
+use super::{Core, Shared, plan, routes, session, tagging};
+use crate::config::runtime::Route;
 use crate::core::admit::Answer;
 use crate::core::http::invalidate::RequestUrl;
 use crate::core::http::stored::Meta;
 use crate::core::key::KeyBuffer;
 use crate::core::lookup::Read;
+use crate::core::policy::Policy;
 use crate::core::posted;
 use crate::core::reason::NotStored;
 use crate::store::entry::Head;
 use crate::store::{Identity, Token, fill, new_entry};
 use crate::upstream::Answered;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -26,31 +29,31 @@ use tokio::sync::oneshot;
 /// it is sent: what ended before is in its answer, what ends or begins later kills the token.
 pub(super) fn register(core: &Core, job: &Job) -> Option<Token> {
     let asked = &job.parts;
-    if !posted::may_be_stored(&asked.method, &asked.headers, &job.policy) || !is_where_a_get_goes(core, job) {
+    if !posted::may_be_stored(&asked.method, &asked.headers, &job.policy)
+        || !is_where_a_get_goes(&core.shared, &job.route, &job.authority, asked)
+    {
         return None;
     }
     Some(core.shared.store.register(core.now(), job.resource, false))
 }
 
 /// Whether a GET of the same URL with the same fields would take the same route: only there could it find the answer.
-fn is_where_a_get_goes(core: &Core, job: &Job) -> bool {
-    let path = request::path(&job.parts.uri);
+pub(super) fn is_where_a_get_goes(shared: &Shared, route: &Arc<Route>, authority: &str, parts: &Parts) -> bool {
+    let path = request::path(&parts.uri);
     let question = routes::Question {
-        host: &request::host_name(&job.authority),
+        host: &request::host_name(authority),
         path: &path,
         method: &Method::GET,
-        headers: &job.parts.headers,
+        headers: &parts.headers,
     };
-    routes::find(&core.shared.config, &question).is_some_and(|route| Arc::ptr_eq(route, &job.route))
+    routes::find(&shared.config, &question).is_some_and(|found| Arc::ptr_eq(found, route))
 }
 
 /// The facts under which the answer is stored; none when it is not.
 pub(super) fn admit(core: &Core, job: &Job, answered: &Answered) -> Option<Meta> {
-    let fields = &answered.parts.headers;
-    let read = Read::of(&Method::GET, &job.parts.headers, &job.policy, false);
     let answer = Answer {
         status: answered.parts.status,
-        headers: fields,
+        headers: &answered.parts.headers,
         sent: answered.sent,
         lag: answered.lag,
         received: answered.received,
@@ -64,11 +67,23 @@ pub(super) fn admit(core: &Core, job: &Job, answered: &Answered) -> Option<Meta>
         path: &job.path,
         query: job.target.query(),
     };
-    let meta = posted::admit(&read, &answer, target, &job.policy).ok()?;
-    let max = job.policy.caching()?.max_object;
-    content_length(fields)
-        .is_none_or(|length| length <= max)
-        .then_some(*meta)
+    admitted(&job.parts.headers, &answer, target, &job.policy).ok()
+}
+
+/// Whether an answer to a write that may leave one is stored, and with which facts, as far as its head tells. `explain` asks it too.
+pub(super) fn admitted(
+    request: &HeaderMap,
+    answer: &Answer<'_>,
+    target: RequestUrl<'_>,
+    policy: &Policy,
+) -> Result<Meta, NotStored> {
+    let read = Read::of(&Method::GET, request, policy, false);
+    let meta = posted::admit(&read, answer, target, policy)?;
+    let max = policy.caching().map_or(0, |caching| caching.max_object);
+    if content_length(answer.headers).is_some_and(|length| length > max) {
+        return Err(NotStored::TooLarge);
+    }
+    Ok(*meta)
 }
 
 /// Tells the client, carries the body to it, and stores the answer at its end.

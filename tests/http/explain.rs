@@ -666,3 +666,59 @@ async fn a_question_that_makes_no_sense_is_usage() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_answer_to_another_request_than_a_plain_get_is_judged_as_on_the_wire() {
+    let (register, _node, proxy) = stage(FRESH).await;
+    register.write("/weak/b", "b");
+    register.answer_with("/weak/a", "Content-Location", "/weak/a");
+    let query: &[(&str, &str)] = &[("Content-Type", "text/plain")];
+    let cases: &[(&str, &str, &str, &[(&str, &str)], bool)] = &[
+        ("RFC 10008: a QUERY is read as a GET", "QUERY", "/weak/b", query, true),
+        (
+            "RFC 9110 s9.3.3: a POST that names the target",
+            "POST",
+            "/weak/a",
+            &[],
+            true,
+        ),
+        ("RFC 9110 s9.3.3: one that names none", "POST", "/weak/b", &[], false),
+        ("RFC 9110 s9.3.4: a PUT", "PUT", "/weak/a", &[], false),
+        ("R13", "GET", "/weak/a", &[("X-HTTP-Method-Override", "PUT")], false),
+        ("RFC 9111 s4.3.2", "GET", "/weak/b", &[("If-Match", "*")], false),
+        (
+            "RFC 9110 s9.3.1: a GET with content",
+            "GET",
+            "/weak/b",
+            &[("Content-Length", "1")],
+            false,
+        ),
+        ("a HEAD fills nothing", "HEAD", "/weak/b", &[], false),
+    ];
+    for (name, method, target, fields, stored) in cases {
+        proxy.purge(r#"{"all": true}"#).await;
+        let mut url = format!("/explain?method={method}&url={target}&status=200");
+        for (field, value) in *fields {
+            url += &format!("&header={}", encoded(&format!("{field}: {value}")));
+        }
+        url += &format!("&response_header={}", encoded("Cache-Control: max-age=3600"));
+        if *target == "/weak/a" {
+            url += &format!("&response_header={}", encoded("Content-Location: /weak/a"));
+        }
+        let answer = proxy.admin_get(&url).await;
+        let told: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(told["answer"]["stored"], *stored, "{name}: {told}");
+        let then = told["answer"]["then"]["does"].as_str();
+        assert_eq!(then, stored.then_some("serve"), "{name}: {told}");
+        let body = if fields.iter().any(|(field, _)| *field == "Content-Length") {
+            "x"
+        } else {
+            ""
+        };
+        let answer = proxy.request(method, target, fields, body).await;
+        assert_eq!(answer.status / 100, 2, "{name}");
+        let again = if *method == "QUERY" { "QUERY" } else { "GET" };
+        let again = proxy.request(again, target, query, "").await;
+        assert_eq!(again.is_hit(), *stored, "{name}: {}", again.cache_status());
+    }
+}

@@ -15,19 +15,22 @@ use super::plan::{self, Course, Toward};
 use super::request::Admitted;
 use super::routes::{self, PassedOver};
 use super::session::Presented;
-use super::{Shared, declared, request};
+use super::{Shared, declared, posted, request};
 use crate::config::runtime::{Action, GateBy, Route, Upstream};
 use crate::core::ground::Ground;
 use crate::core::http::cache_status::CacheStatus;
-use crate::core::http::invalidate;
+use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::key::{self, KeyBuffer};
 use crate::core::lookup::{Decision, Read};
 use crate::core::policy::{Contract, OnUnreachable, Policy, Writers};
+use crate::core::posted as core_posted;
 use crate::core::reason::{FetchReason, Problem};
 use http::Method;
 use http::request::Parts;
 use question::Asked;
 use std::net::IpAddr;
+use std::sync::Arc;
+use stored::Judge;
 use told::{AskedTold, KeyTold, PassedOverTold, Promise, ResourceTold, RouteTold, Verdict};
 
 impl Shared {
@@ -83,6 +86,11 @@ impl Shared {
             }
         };
         told.route = Some(route(plan.route));
+        let passes = match &plan.course {
+            Course::Pass(_, reason) => Some(stored::ground_of(*reason)),
+            _ => None,
+        };
+        let writes = matches!(plan.course, Course::Write(_));
         let toward = match plan.course {
             Course::Redirect(_, status) => {
                 told.verdict = own("redirect", status.as_u16(), "the client is sent elsewhere");
@@ -132,7 +140,13 @@ impl Shared {
         }
         told.resource = upstream.map(|upstream| resource(upstream, &toward, &parts));
         told.promise = Some(promise(toward.policy, exclusive));
-        told.answer = supposed.map(|answer| stored::answer((now, wall), &parts, toward.policy, exclusive, answer));
+        let judge = match passes {
+            Some(ground) => Judge::Nobody(ground),
+            None if writes => self.judge_of_write(plan.route, plan.authority, &parts, &toward),
+            None => Judge::Fetch,
+        };
+        let judge = (judge, exclusive);
+        told.answer = supposed.map(|answer| stored::answer((now, wall), &parts, toward.policy, judge, answer));
         if let Some(max) = plan.route.max_in_flight {
             told.notes.push(format!(
                 "what is not served from memory is refused with 503 while {max} requests of the route are in flight"
@@ -149,6 +163,27 @@ impl Shared {
         names.dedup();
         let names = names.join(", ");
         (!names.is_empty()).then(|| format!("declared by its route, and gated before it is forwarded: {names} (R12)"))
+    }
+
+    /// By which rules an answer to a write would be stored.
+    fn judge_of_write<'a>(
+        &self,
+        route: &Arc<Route>,
+        authority: &'a str,
+        parts: &'a Parts,
+        toward: &'a Toward<'_>,
+    ) -> Judge<'a> {
+        let may = core_posted::may_be_stored(&parts.method, &parts.headers, toward.policy)
+            && posted::is_where_a_get_goes(self, route, authority, parts);
+        if !may {
+            return Judge::Nobody(Ground::Method);
+        }
+        Judge::Posted(RequestUrl {
+            https: toward.https,
+            host: authority,
+            path: &toward.sent,
+            query: parts.uri.query(),
+        })
     }
 
     /// The routes before the one that takes the request.

@@ -5,15 +5,16 @@ use crate::core::admit::Answer;
 use crate::core::ground::Ground;
 use crate::core::http::directives::ResponseDirectives;
 use crate::core::http::freshness::{self, Source};
+use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::http::stored::{Meta, Stored};
 use crate::core::lookup::{self, Decision, Read};
 use crate::core::policy::{Caching, Contract, OriginTtl, Policy};
 use crate::core::time::{MonoTime, Span, Ttl, WallTime};
-use crate::proxy::{Shared, headers, lead};
+use crate::proxy::{Shared, headers, lead, posted};
 use crate::store::{Entry, Found, ResourceId};
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 pub(super) fn stored(
     shared: &Shared,
@@ -135,17 +136,27 @@ fn named(source: Source, targeted: bool, caching: &Caching) -> (String, &'static
     }
 }
 
-/// What would become of an answer to the request, given now: what the fetch behind a read asks, asked here.
+/// By which rules an answer to the request would be stored.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Judge<'a> {
+    /// A read's.
+    Fetch,
+    /// Those of a write whose answer may be what a later GET of this URL gets.
+    Posted(RequestUrl<'a>),
+    /// Of no answer to it.
+    Nobody(Ground),
+}
+
+/// What would become of an answer to the request, given now: what the fetch or the write behind it asks, asked here.
 pub(super) fn answer(
     (now, wall): (MonoTime, WallTime),
     parts: &Parts,
     policy: &Policy,
-    exclusive: bool,
+    (judge, exclusive): (Judge<'_>, bool),
     (status, mut fields): (StatusCode, HeaderMap),
 ) -> AnswerTold {
     let names = names(&fields);
     headers::from_node(&mut fields);
-    let read = Read::of(&parts.method, &parts.headers, policy, false);
     let supposed = Answer {
         status,
         headers: &fields,
@@ -165,10 +176,23 @@ pub(super) fn answer(
         freshness: None,
         then: None,
     };
-    match lead::admitted(&read, &supposed, policy) {
+    let (method, admitted) = match judge {
+        Judge::Fetch => {
+            let method = invalidate::read_as(&parts.method);
+            let read = Read::of(method, &parts.headers, policy, false);
+            (method, lead::admitted(&parts.method, &read, &supposed, policy))
+        }
+        Judge::Posted(target) => (
+            &Method::GET,
+            posted::admitted(&parts.headers, &supposed, target, policy),
+        ),
+        Judge::Nobody(ground) => return told(false, Some(ground.word()), ground.sentence(), Some(ground.rule())),
+    };
+    match admitted {
         Err(why) => told(false, Some(why.word()), why.sentence(), Some(why.rule())),
         Ok(mut meta) => {
             meta.proven = exclusive; // as its fill's token would say, with no write about (R2)
+            let read = Read::of(method, &parts.headers, policy, false);
             let (decision, ground) = lookup::decide_why(now, &read, &[&meta], policy);
             AnswerTold {
                 freshness: Some(fresh(&meta, &fields, meta.lifetime, false, policy)),

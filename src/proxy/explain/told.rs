@@ -215,11 +215,11 @@ pub struct AnswerTold {
     pub rule: Option<&'static str>,
     /// How long it would be fresh; none when it is not stored.
     pub freshness: Option<Freshness>,
-    /// What the same request would get right after; none when it is not stored.
+    /// What the same request would get right after, or a GET after a write; none when it is not stored.
     pub then: Option<Then>,
 }
 
-/// What the next request would get.
+/// What the next read would get.
 #[derive(Clone, Debug, Serialize)]
 pub struct Then {
     /// As in the verdict.
