@@ -1,7 +1,7 @@
 //! `explain` against the wire: what it says is what happens, since the same functions decide. Every case is explained first, then sent;
 //! the two must agree on whether a node is asked and on what Cache-Status says.
 
-use super::support::client::Client;
+use super::support::client::{Client, Fields};
 use super::support::proxy::{Proxy, config_file, run_to_end};
 use super::support::register::{Node, Register};
 use serde_json::Value;
@@ -672,8 +672,8 @@ async fn an_answer_to_another_request_than_a_plain_get_is_judged_as_on_the_wire(
     let (register, _node, proxy) = stage(FRESH).await;
     register.write("/weak/b", "b");
     register.answer_with("/weak/a", "Content-Location", "/weak/a");
-    let query: &[(&str, &str)] = &[("Content-Type", "text/plain")];
-    let cases: &[(&str, &str, &str, &[(&str, &str)], bool)] = &[
+    let query: Fields<'_> = &[("Content-Type", "text/plain")];
+    let cases: [(&str, &str, &str, Fields<'_>, bool); 8] = [
         ("RFC 10008: a QUERY is read as a GET", "QUERY", "/weak/b", query, true),
         (
             "RFC 9110 s9.3.3: a POST that names the target",
@@ -698,16 +698,16 @@ async fn an_answer_to_another_request_than_a_plain_get_is_judged_as_on_the_wire(
     for (name, method, target, fields, stored) in cases {
         proxy.purge(r#"{"all": true}"#).await;
         let mut url = format!("/explain?method={method}&url={target}&status=200");
-        for (field, value) in *fields {
+        for (field, value) in fields {
             url += &format!("&header={}", encoded(&format!("{field}: {value}")));
         }
         url += &format!("&response_header={}", encoded("Cache-Control: max-age=3600"));
-        if *target == "/weak/a" {
+        if target == "/weak/a" {
             url += &format!("&response_header={}", encoded("Content-Location: /weak/a"));
         }
         let answer = proxy.admin_get(&url).await;
         let told: Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!(told["answer"]["stored"], *stored, "{name}: {told}");
+        assert_eq!(told["answer"]["stored"], stored, "{name}: {told}");
         let then = told["answer"]["then"]["does"].as_str();
         assert_eq!(then, stored.then_some("serve"), "{name}: {told}");
         let body = if fields.iter().any(|(field, _)| *field == "Content-Length") {
@@ -717,8 +717,8 @@ async fn an_answer_to_another_request_than_a_plain_get_is_judged_as_on_the_wire(
         };
         let answer = proxy.request(method, target, fields, body).await;
         assert_eq!(answer.status / 100, 2, "{name}");
-        let again = if *method == "QUERY" { "QUERY" } else { "GET" };
+        let again = if method == "QUERY" { "QUERY" } else { "GET" };
         let again = proxy.request(again, target, query, "").await;
-        assert_eq!(again.is_hit(), *stored, "{name}: {}", again.cache_status());
+        assert_eq!(again.is_hit(), stored, "{name}: {}", again.cache_status());
     }
 }
