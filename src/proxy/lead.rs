@@ -113,7 +113,8 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: T
             None
         }
     };
-    let newest = lookup::newest(&read, &found.variants, &fetch.job.policy);
+    let newest = lookup::newest(&read, &found.variants, &fetch.job.policy)
+        .or_else(|| lookup::newest_part(&read, &found.variants, &fetch.job.policy));
     let stored = newest.and_then(|index| found.variants.get(index).cloned());
     drop(found);
     fetch.ask(condition_on, stored.as_ref(), token).await;

@@ -220,6 +220,21 @@ async fn r12b_what_passes_is_compared_with_what_is_proven() {
 }
 
 #[tokio::test]
+async fn r12b_a_304_that_passes_is_compared_with_what_is_proven() {
+    let (register, _node, proxy) = in_gear().await;
+    let etag = register.write("/x", "behind our back");
+    let passed = proxy
+        .get_with("/x", &[("If-Match", "*"), ("If-None-Match", &etag)])
+        .await;
+    assert_eq!((passed.status, passed.header("etag")), (304, Some(etag.as_str())));
+    assert_eq!(
+        proxy.get("/x").await.text(),
+        "behind our back",
+        "nobody sees the old value after that"
+    );
+}
+
+#[tokio::test]
 async fn r14_a_token_in_the_key_still_takes_validate_gear() {
     let register = Register::new();
     register.write("/x", "mine");

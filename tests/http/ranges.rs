@@ -548,3 +548,25 @@ async fn rfc9530_s2_a_digest_of_a_part_is_not_told_of_what_it_has_grown_to() {
     let hit = client.get("/").await;
     assert_eq!((hit.is_hit(), hit.header("content-digest")), (true, None));
 }
+
+#[tokio::test]
+async fn r12b_a_part_of_another_representation_revokes_what_else_is_stored_of_the_resource() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, SMALL).await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/?other", &[], b"").await;
+    origin.next().await.respond(200, &[], "small").await;
+    assert_eq!(client.answer().await.text(), "small");
+    let mut large = asked(&mut client, &mut origin, &[("Range", "bytes=0-39")]).await;
+    large.head(200, &[V1, ("Content-Length", "300")]).await;
+    part(origin.next().await, (0, 40), V1).await;
+    is_cut(&client.answer().await, (0, 40));
+    assert!(client.get("/?other").await.is_hit(), "the first says nothing of change");
+    let exchange = asked(&mut client, &mut origin, &[("Range", "bytes=80-99")]).await;
+    part(exchange, (80, 100), ("ETag", "\"2\"")).await;
+    is_cut(&client.answer().await, (80, 100));
+    client.ask("GET", "/?other", &[], b"").await;
+    origin.next().await.respond(200, &[], "new").await;
+    assert_eq!(client.answer().await.text(), "new");
+    is_cut(&ranged(&mut client, "bytes=80-89").await, (80, 90));
+}

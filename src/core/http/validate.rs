@@ -145,18 +145,21 @@ pub fn confirms(meta: &Meta, answer: &HeaderMap, strong: bool) -> bool {
 
 /// R12b: whether an answer of the origin shows that what is stored is out of date: another strong ETag, or another status. Only
 /// statuses that speak of the resource count: any other 4xx is about the request, and clients could empty the store with it; a 5xx says
-/// nothing; a 304 or 206 says that it is still there.
+/// nothing; a 304 or 206 says that it is still there, and by its strong ETag as what.
 #[must_use]
 pub fn differs(meta: &Meta, status: StatusCode, answer: &HeaderMap) -> bool {
-    if !matches!(status.as_u16(), 200..=205 | 207..=303 | 305..=399 | 404 | 410) {
+    if !matches!(status.as_u16(), 200..=399 | 404 | 410) {
         return false;
+    }
+    let strong = |etag: Option<Etag>| etag.filter(|e| !e.weak);
+    let (stored, named) = (strong(meta.etag.clone()), strong(etag::of(answer)));
+    if matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) {
+        return stored.is_some() && named.is_some() && stored != named;
     }
     // The whole and a part of it are of one status.
     if status != meta.status && !(meta.part.is_some() && status == StatusCode::OK) {
         return true;
     }
-    let strong = |etag: Option<Etag>| etag.filter(|e| !e.weak);
-    let (stored, named) = (strong(meta.etag.clone()), strong(etag::of(answer)));
     (stored.is_some() || named.is_some()) && stored != named
 }
 

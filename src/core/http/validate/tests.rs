@@ -228,7 +228,10 @@ fn r12b_what_shows_that_the_stored_answer_is_out_of_date() {
         ("another status", meta(), 404, "ETag: \"1\"", true),
         ("found again", gone, 200, "ETag: \"1\"", true),
         ("not modified", meta(), 304, "ETag: \"1\"", false),
+        ("not modified since another", meta(), 304, "ETag: \"2\"", true),
         ("a part", meta(), 206, "ETag: \"1\"", false),
+        ("a part without a tag", meta(), 206, "X: 1", false),
+        ("a part of another", meta(), 206, "ETag: \"2\"", true),
         ("a 5xx says nothing", meta(), 503, "X: 1", false),
         ("nor does a 429", meta(), 429, "X: 1", false),
     ];
