@@ -157,6 +157,7 @@ impl Fetch {
                         let mut whole = answered;
                         (whole.parts.status, whole.parts.headers) = (StatusCode::OK, merged);
                         headers::from_node(&mut whole.parts.headers);
+                        session::strip_answer(&mut whole.parts.headers); // R17
                         if let Ok(meta) = self.admit(&whole) {
                             return self.store(whole, meta, token, Some(around)).await;
                         }

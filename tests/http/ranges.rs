@@ -570,3 +570,23 @@ async fn r12b_a_part_of_another_representation_revokes_what_else_is_stored_of_th
     assert_eq!(client.answer().await.text(), "new");
     is_cut(&ranged(&mut client, "bytes=80-89").await, (80, 90));
 }
+
+#[tokio::test]
+async fn r17_what_a_node_says_under_our_names_is_not_stored_with_a_missing_piece() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, WEAK).await;
+    let mut client = proxy.client().await;
+    let foreign = ("Tidegate-Session", "v1.another.session");
+    client.ask("GET", "/", &[("Range", "bytes=0-99")], b"").await;
+    let first = [V1, foreign, ("Content-Range", "bytes 0-99/300")];
+    origin.next().await.respond(206, &first, &body()[..100]).await;
+    assert!(!client.answer().await.headers.has("tidegate-session"));
+    let rest = [V1, foreign, ("Content-Range", "bytes 100-299/300")];
+    asked(&mut client, &mut origin, &[])
+        .await
+        .respond(206, &rest, &body()[100..])
+        .await;
+    assert!(!client.answer().await.headers.has("tidegate-session"));
+    let hit = client.get("/").await;
+    assert!(hit.is_hit() && !hit.headers.has("tidegate-session"));
+}
