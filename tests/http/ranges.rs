@@ -590,3 +590,23 @@ async fn r17_what_a_node_says_under_our_names_is_not_stored_with_a_missing_piece
     let hit = client.get("/").await;
     assert!(hit.is_hit() && !hit.headers.has("tidegate-session"));
 }
+
+#[tokio::test]
+async fn rfc9530_s2_two_parts_that_have_become_one_have_the_digest_of_neither() {
+    let mut origin = Origin::start().await;
+    let proxy = before(&origin, SMALL).await;
+    let mut client = proxy.client().await;
+    let digest = ("Content-Digest", "sha-256=:AAAA:");
+    let mut large = asked(&mut client, &mut origin, &[("Range", "bytes=0-39")]).await;
+    large.head(200, &[V1, ("Content-Length", "300")]).await;
+    let fields = [V1, digest, ("Content-Range", "bytes 0-39/300")];
+    origin.next().await.respond(206, &fields, &body()[..40]).await;
+    assert_eq!(client.answer().await.header("content-digest"), Some(digest.1));
+    let fields = [V1, digest, ("Content-Range", "bytes 40-79/300")];
+    let exchange = asked(&mut client, &mut origin, &[("Range", "bytes=40-79")]).await;
+    exchange.respond(206, &fields, &body()[40..80]).await;
+    assert_eq!(client.answer().await.header("content-digest"), Some(digest.1));
+    let both = ranged(&mut client, "bytes=0-79").await;
+    is_cut(&both, (0, 80));
+    assert_eq!((both.is_hit(), both.header("content-digest")), (true, None));
+}
