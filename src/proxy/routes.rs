@@ -140,7 +140,9 @@ pub(super) fn resources_of_url(
         if let Action::Proxy { upstream, rewrite, .. } = &route.action {
             let sent = sent_path(&route.matches, rewrite.as_ref(), &path);
             if query.is_none() {
-                found.extend(every_query(secret, upstream, &sent).map(|record| (record, format!("{sent}?*"))));
+                found.extend(
+                    every_query(secret, upstream, &sent).map(|record| (record, format!("all queries of {sent}"))),
+                );
             }
             found.push((resource(secret, upstream, &sent, query), sent.into_owned()));
         }
