@@ -19,7 +19,7 @@ use http::header::{DATE, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 
 /// An answer of the origin as the core sees it.
-#[derive(Debug)]
+#[derive(Copy, Clone, Debug)]
 pub struct Answer<'a> {
     /// Its status.
     pub status: StatusCode,

@@ -19,6 +19,7 @@ pub mod posted;
 pub mod reason;
 pub mod retry;
 pub mod rules;
+pub mod through;
 pub mod time;
 
 #[cfg(test)]

@@ -96,8 +96,21 @@ pub enum OnUnreachable {
 pub struct Proof {
     /// Who may write.
     pub writers: Writers,
+    /// What a write leaves behind (R9).
+    pub through: WriteThrough,
     /// How long an abandoned write may still be applied by the origin (R19).
     pub settle_after: Ttl,
+}
+
+/// What a write leaves behind of its target (R9).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum WriteThrough {
+    /// Nothing: the next read fetches.
+    Invalidate,
+    /// What the node answers when it is asked again, within so long.
+    Refresh(Ttl),
+    /// What was written, where the answer proves it was stored as it was; else as `Refresh`.
+    Store(Ttl),
 }
 
 /// Who may write a strong resource, and hence how a read is proven.
@@ -152,6 +165,17 @@ impl Policy {
     #[inline]
     pub fn has_sessions(&self) -> bool {
         matches!(&self.contract, Contract::Eventual(_, bounded) if bounded.session == Sessions::ReadYourWrites)
+    }
+
+    /// What a write leaves behind; nothing where the gate proves nothing.
+    #[must_use]
+    pub fn write_through(&self) -> WriteThrough {
+        match &self.contract {
+            Contract::Strong(_, proof) if proof.writers == Writers::Exclusive => proof.through,
+            Contract::Off | Contract::Weak(_) | Contract::Eventual(..) | Contract::Strong(..) => {
+                WriteThrough::Invalidate
+            }
+        }
     }
 
     /// Whether an eventual route gives what is beyond its bound, flagged, rather than nothing.

@@ -26,6 +26,8 @@ pub enum Rule {
     R7,
     /// Validated reads join unsent flights only.
     R8,
+    /// What a write reads again is stored only if it was the only one.
+    R9,
     /// Kill and revoke first, then the final status line.
     R10,
     /// An unknown write unsettles.
@@ -58,7 +60,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule with a switch.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::R1,
         Self::R2,
         Self::R3,
@@ -67,6 +69,7 @@ impl Rule {
         Self::R6,
         Self::R7,
         Self::R8,
+        Self::R9,
         Self::R10,
         Self::R11,
         Self::R12,

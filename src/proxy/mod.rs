@@ -32,6 +32,7 @@ mod request;
 mod routes;
 mod session;
 mod tagging;
+mod through;
 mod write;
 
 pub use body::{AnswerError, Body, BoxError};

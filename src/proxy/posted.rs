@@ -5,6 +5,7 @@
 use super::body::Body;
 use super::lead::{carry, content_length};
 use super::request::{self, Job, Seen};
+use super::through::told;
 use super::write::{Reply, Told1};
 use super::{Core, Shared, plan, routes, session, tagging};
 use crate::config::runtime::Route;
@@ -51,15 +52,7 @@ pub(super) fn is_where_a_get_goes(shared: &Shared, route: &Arc<Route>, authority
 
 /// The facts under which the answer is stored; none when it is not.
 pub(super) fn admit(core: &Core, job: &Job, answered: &Answered) -> Option<Meta> {
-    let answer = Answer {
-        status: answered.parts.status,
-        headers: &answered.parts.headers,
-        sent: answered.sent,
-        lag: answered.lag,
-        received: answered.received,
-        received_wall: core.shared.world.clock.wall(),
-        close_delimited: answered.close_delimited,
-    };
+    let answer = told(core, answered);
     // As the node saw it: only then does it speak of what it was asked.
     let target = RequestUrl {
         https: job.https,
@@ -143,7 +136,7 @@ pub(super) async fn store(
 }
 
 /// What a GET of the same URL with the same fields is called.
-fn key(core: &Core, job: &Job) -> Option<(u128, Arc<[u8]>)> {
+pub(super) fn key(core: &Core, job: &Job) -> Option<(u128, Arc<[u8]>)> {
     let mut buffer = KeyBuffer::new();
     let path = request::path(&job.parts.uri);
     let seen = Seen::of(&job.connection, &job.parts.headers);

@@ -2,10 +2,11 @@
 //! Runs as a task of its own: a client that leaves does not cancel its write (R21).
 
 use super::body::{Body, Trace, UploadWatch};
+use super::buffered::{self, Buffered};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
-use super::{Core, declared, hit, outbound, posted, routes, session, tagging};
+use super::{Core, declared, hit, outbound, posted, routes, session, tagging, through};
 use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
@@ -14,7 +15,8 @@ use crate::core::retry::Sent;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::{OpenWrite, ResourceId, Token, WriteEnd, WriteGuard};
-use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
+use crate::upstream::{Answered, Call, CallError, CallErrorKind, Kind, OutBody};
+use bytes::Bytes;
 use http::header::EXPECT;
 use http::response::Parts;
 use http::{Method, Response, StatusCode};
@@ -42,12 +44,10 @@ pub(super) struct Reply {
 /// Answers a write.
 pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: UploadWatch) -> Response<Body> {
     let (tell, told) = oneshot::channel();
-    // Registered before the task runs: from here no fill in flight may be stored (R1).
     let mut affected = declared::of(&core.shared, &job); // R12: before it is forwarded
     let declared = job.visit.as_ref().map_or_else(Vec::new, |_| affected.clone());
     affected.push((job.resource, job.path.clone()));
-    let guard = core.shared.store.begin_write(affected);
-    let work = carry(Arc::clone(&core), Arc::clone(&job), body, guard, tell);
+    let work = carry(Arc::clone(&core), Arc::clone(&job), body, affected, tell);
     let strong = job.policy.is_strong();
     let (response, outcome) = match core.detach(work, told).await {
         Some(Ok(Reply { parts, body, open, .. })) if strong && open.is_some() && sounds_definite(parts.status) => {
@@ -68,16 +68,31 @@ fn sounds_definite(status: StatusCode) -> bool {
     !status.is_server_error() && status != StatusCode::ACCEPTED
 }
 
+/// The longest body that is held to be sent again, or to be stored, in bytes: orders, documents, not uploads. It is held while the write
+/// is under way, so `max_connections` times this is what clients of such routes can make us hold.
+const MAX_HELD: usize = 256 * 1024;
+
 /// Sends the write and ends it at the gate, whoever still listens.
-async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard, tell: oneshot::Sender<Told1>) {
+async fn carry(
+    core: Arc<Core>,
+    job: Arc<Job>,
+    body: OutBody,
+    affected: Vec<(ResourceId, String)>,
+    tell: oneshot::Sender<Told1>,
+) {
+    let (body, held) = match hold(&core, &job, body).await {
+        Ok(held) => held,
+        Err(e) => {
+            core.shared.metrics.write(job.route.id, WriteOutcome::NotApplied);
+            let _ = tell.send(Err(e));
+            return;
+        }
+    };
+    let guard = through::begin(&core, &job, affected);
     let mut parts = outbound::parts(&job, &*core.shared.world.entropy);
     let token = posted::register(&core, &job);
     parts.headers.remove(EXPECT); // our server has asked for the body already
-    let repeatable = job
-        .policy
-        .idempotency_header
-        .as_ref()
-        .is_some_and(|name| parts.headers.contains_key(name));
+    let repeatable = is_repeatable(&job);
     let call = Call {
         upstream: job.resource.upstream,
         parts,
@@ -115,11 +130,26 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
                 WriteOutcome::Applied => posted::admit(&core, &job, &answered),
                 WriteOutcome::Rejected | WriteOutcome::NotApplied | WriteOutcome::Unknown => None,
             };
+            drop_named(&core, &job, &answered);
+            let guard = if guard.before().is_some() {
+                let told = through::told(&core, &answered);
+                // Boxed: hardly any write reads again.
+                let end = Box::pin(through::end(&core, &job, told, outcome, guard, held.as_ref()));
+                match end.await {
+                    Some(guard) => guard,
+                    None => {
+                        let _ = tell.send(Ok(reply(&job, answered, None)));
+                        return;
+                    }
+                }
+            } else {
+                guard
+            };
             let kept = token.zip(meta);
             let mine = kept.as_ref().map(|(token, _)| token);
-            let open = end(&core, &job, &answered, (outcome, failed), guard, mine);
+            let open = end((outcome, failed), guard, mine);
             if let Some((token, meta)) = kept {
-                return posted::store(core, job, answered, meta, token, tell).await;
+                return Box::pin(posted::store(core, job, answered, meta, token, tell)).await;
             }
             Ok(reply(&job, answered, open))
         }
@@ -128,27 +158,49 @@ async fn carry(core: Arc<Core>, job: Arc<Job>, body: OutBody, guard: WriteGuard,
     let _ = tell.send(told);
 }
 
-/// Ends the write at the gate, before its answer goes anywhere. Returns what still has to happen when its connection closes.
-/// `ended`: how, and whether an unknown outcome is the node's own failure.
-/// `mine` is the token of its answer, where that is to be stored.
-fn end(
-    core: &Core,
-    job: &Job,
-    answered: &Answered,
-    ended: (WriteOutcome, bool),
-    guard: WriteGuard,
-    mine: Option<&Token>,
-) -> Option<OpenWrite> {
-    let store = &core.shared.store;
-    if Rule::R12.holds() {
-        // After any 2xx or 3xx, a 202 too: whatever it made may be there already.
-        for (resource, _) in named(core, job, answered) {
-            if resource != job.resource {
-                store.drop_resource(resource); // R12; the target goes with the write's end
-            }
-        }
-        tagging::invalidate(&core.shared, job, answered.parts.status, &answered.parts.headers); // R12
+/// Whether the write may be sent again although it may have been applied (R20).
+fn is_repeatable(job: &Job) -> bool {
+    let name = job.policy.idempotency_header.as_ref();
+    name.is_some_and(|name| job.parts.headers.contains_key(name))
+}
+
+/// The body as it is sent, and a copy of it where it is held: to be sent again (R20), or to be stored (R9). One that is longer than
+/// [`MAX_HELD`] streams, and is neither.
+async fn hold(core: &Core, job: &Job, body: OutBody) -> Result<(OutBody, Option<Bytes>), CallError> {
+    if !is_repeatable(job) && !through::keeps_body(job) {
+        return Ok((body, None));
     }
+    let failed = |kind| CallError {
+        kind,
+        sent: Sent::Nothing,
+        node: None,
+        closed_at: core.now(),
+    };
+    match tokio::time::timeout(job.left(core.now()), buffered::whole(body, MAX_HELD)).await {
+        Ok(Buffered::Whole(bytes)) => Ok((bytes.clone().into(), Some(bytes))),
+        Ok(Buffered::Longer(body)) => Ok((body, None)),
+        Ok(Buffered::Broken) => Err(failed(CallErrorKind::BodyFailed)),
+        Err(_) => Err(failed(CallErrorKind::DeadlineExceeded)),
+    }
+}
+
+/// R12: what the answer names goes, before the write ends. After any 2xx or 3xx, a 202 too: whatever it made may be there already. The
+/// target itself goes with the end.
+fn drop_named(core: &Core, job: &Job, answered: &Answered) {
+    if !Rule::R12.holds() {
+        return;
+    }
+    for (resource, _) in named(core, job, answered) {
+        if resource != job.resource {
+            core.shared.store.drop_resource(resource);
+        }
+    }
+    tagging::invalidate(&core.shared, job, answered.parts.status, &answered.parts.headers);
+}
+
+/// Ends the write at the gate, before its answer goes anywhere. Returns what still has to happen when its connection closes.
+/// `ended`: how, and whether an unknown outcome is the node's own failure. `mine` is the token of its answer, where that is to be stored.
+fn end(ended: (WriteOutcome, bool), guard: WriteGuard, mine: Option<&Token>) -> Option<OpenWrite> {
     match ended.0 {
         WriteOutcome::Applied => guard.end_keeping(WriteEnd::Applied, mine),
         WriteOutcome::Rejected => guard.end(WriteEnd::Rejected),

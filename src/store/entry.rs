@@ -108,6 +108,12 @@ impl Entry {
         &self.head.meta
     }
 
+    /// Its head.
+    #[must_use]
+    pub fn head(&self) -> &SharedHead {
+        &self.head
+    }
+
     /// Its fields.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {

@@ -1,7 +1,7 @@
 //! The dashmap of gate records and their entries: what a hit reads. Hides the map: every method is one locked step on one
 //! record and returns owned values, so that no guard can be held across an await.
 
-use crate::core::consistency::gate::{Gate, Published, TokenId, Unsettled};
+use crate::core::consistency::gate::{Alone, Gate, Published, TokenId, Unsettled};
 use crate::core::consistency::listed::Entry as _;
 use crate::core::consistency::write::Ended;
 use crate::core::key::KeyDigest;
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 mod kills;
 mod tagged;
+mod through;
 
 use kills::Kills;
 
@@ -243,8 +244,9 @@ impl Index {
         published
     }
 
-    /// A write begins; where an exclusive route can read the resource, its entries go at once. Returns those.
-    pub(super) fn begin(&self, resource: u128, exclusive: bool) -> Vec<EntryRef> {
+    /// A write begins; where an exclusive route can read the resource, its entries go at once. Returns those, and whether it is the
+    /// only write there (R9).
+    pub(super) fn begin(&self, now: MonoTime, resource: u128, exclusive: bool) -> (Vec<EntryRef>, Option<Alone>) {
         let mut gate = self.records.entry(resource).or_default();
         let gone = if exclusive {
             gate.begin_exclusive()
@@ -252,8 +254,9 @@ impl Index {
             gate.begin();
             Vec::new()
         };
+        let alone = gate.alone(now);
         drop(gate);
-        self.unlisted(resource, gone)
+        (self.unlisted(resource, gone), alone)
     }
 
     /// Whether no write is pending and none unsettled, anywhere.

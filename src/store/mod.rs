@@ -9,16 +9,18 @@ pub mod fill;
 pub mod flight;
 mod gears;
 mod index;
+mod through;
 mod unsettled;
 mod write;
 
 pub use budget::FillMemory;
 pub use entry::{Entry, EntryRef, Identity};
 pub use index::{Found, Token};
+pub use through::{Before, Target};
 pub use write::{OpenWrite, WriteEnd, WriteGuard};
 
 use crate::config::runtime::Config;
-use crate::core::consistency::gate::Published;
+use crate::core::consistency::gate::{Alone, Published};
 use crate::core::consistency::write::Ended;
 use crate::core::policy::Policy;
 use crate::core::reason::NotStored;
@@ -204,16 +206,26 @@ impl Store {
 
     /// A write begins on these resources (R1, R3). The guard ends it as unknown when it is dropped: a panic or a cancelled
     /// task must not look like an answer.
-    pub fn begin_write(self: &Arc<Self>, mut resources: Vec<(ResourceId, String)>) -> WriteGuard {
+    pub fn begin_write(self: &Arc<Self>, resources: Vec<(ResourceId, String)>) -> WriteGuard {
+        self.begin_each(resources, |_, _, _| {})
+    }
+
+    /// `told` of each resource: what is no longer in service there, and whether the write is the only one.
+    fn begin_each(
+        self: &Arc<Self>,
+        mut resources: Vec<(ResourceId, String)>,
+        mut told: impl FnMut(ResourceId, Vec<EntryRef>, Option<Alone>),
+    ) -> WriteGuard {
+        let now = self.now();
         resources.sort();
         resources.dedup_by_key(|(resource, _)| *resource);
         for (resource, _) in &resources {
             // In key order, one at a time.
             self.index.begins(*resource);
-            let gone = self
-                .index
-                .begin(resource.digest, self.gears.any_exclusive(resource.upstream));
+            let exclusive = self.gears.any_exclusive(resource.upstream);
+            let (gone, alone) = self.index.begin(now, resource.digest, exclusive);
             self.retire(&gone);
+            told(*resource, gone, alone);
         }
         WriteGuard::new(Arc::clone(self), resources)
     }

@@ -1,6 +1,7 @@
 //! A write at the gate, as guards: what is begun ends on every path, and what ended with its connection open is told of the close.
 //! Dropping either is an ordinary way out: a panic or a cancelled task must not look like an answer, nor leave a resource disturbed for good.
 
+use super::through::Chance;
 use super::{ResourceId, Store, Token};
 use crate::core::time::MonoTime;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub enum WriteEnd {
 pub struct WriteGuard {
     store: Arc<Store>,
     resources: Vec<(ResourceId, String)>,
+    /// To leave something behind (R9).
+    pub(super) chance: Option<Chance>,
     ended: bool,
 }
 
@@ -44,11 +47,20 @@ impl WriteGuard {
         Self {
             store,
             resources,
+            chance: None,
             ended: false,
         }
     }
 
-    #[cfg(test)]
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// It has ended otherwise.
+    pub(super) fn disarm(&mut self) {
+        self.ended = true;
+    }
+
     pub(super) fn resources(&self) -> &[(ResourceId, String)] {
         &self.resources
     }

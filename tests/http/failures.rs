@@ -430,6 +430,63 @@ async fn r20_a_write_with_the_idempotency_header_is_repeated() {
 }
 
 #[tokio::test]
+async fn r20_a_write_with_the_idempotency_header_is_repeated_with_its_body_up_to_a_bound() {
+    let register = Register::new();
+    let keys = "consistency = \"strong\"\nidempotency_header = \"Idempotency-Key\"";
+    let (proxy, _a, _b) = pair(&register, keys).await;
+    let keyed = ("Idempotency-Key", "7");
+    for (length, chunked, sent) in [
+        (1, false, 2),
+        (256 * 1024, false, 2),
+        (256 * 1024, true, 2),
+        (256 * 1024 + 1, false, 1),
+        (256 * 1024 + 1, true, 1),
+    ] {
+        let mut hold = register.hold("PUT", "/x", Point::Applied);
+        let mut client = proxy.client().await;
+        let body = "x".repeat(length);
+        let before = register.count("PUT", "/x");
+        if chunked {
+            let head =
+                "PUT /x HTTP/1.1\r\nHost: shop.example\r\nIdempotency-Key: 7\r\nTransfer-Encoding: chunked\r\n\r\n";
+            client.expects_answer_to("PUT");
+            client.send(format!("{head}{length:x}\r\n{body}\r\n0\r\n\r\n")).await;
+        } else {
+            client.ask("PUT", "/x", &[keyed], body.as_bytes()).await;
+        }
+        hold.next().await.reset();
+        if sent == 2 {
+            hold.next().await.release();
+            assert_eq!(client.answer().await.status, 204, "{length} {chunked}");
+        } else {
+            is_problem(&client.answer().await, 504, "unknown");
+        }
+        assert_eq!(register.count("PUT", "/x") - before, sent, "{length} {chunked}");
+        let seen = register.seen();
+        assert!(
+            seen.iter().rev().take(sent).all(|put| put.body == body),
+            "{length} {chunked}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_keyed_write_whose_body_never_came_whole_was_not_sent() {
+    let mut origin = Origin::start().await;
+    let keys = "consistency = \"strong\"\nidempotency_header = \"Idempotency-Key\"";
+    let proxy = before(&origin, keys).await;
+    let mut client = proxy.client().await;
+    let fields = [("Idempotency-Key", "7"), ("Content-Length", "10")];
+    client.ask("PUT", "/x", &fields, b"half").await;
+    client.close_write();
+    let answer = client.try_answer().await;
+    assert!(answer.is_err() || answer.is_ok_and(|a| a.status == 400));
+    let not_applied = [("outcome", "not-applied")];
+    proxy.until_metric("tidegate_writes_total", &not_applied, 1.0).await;
+    origin.expect_idle().await;
+}
+
+#[tokio::test]
 async fn r20_a_412_to_the_repetition_of_a_write_that_may_have_been_applied_is_unknown() {
     for status in [404, 409, 410, 412] {
         let register = Register::new();

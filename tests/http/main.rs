@@ -44,5 +44,6 @@ mod session;
 mod strong;
 mod support;
 mod tags;
+mod through;
 mod verify;
 mod weak;

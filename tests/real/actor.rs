@@ -21,6 +21,8 @@ pub struct Habits {
     pub faults: Vec<Fault>,
     /// Several variants, names, methods and conditions; otherwise plain GET and PUT of one name.
     pub varied: bool,
+    /// One variant, and what is written is the representation itself.
+    pub whole: bool,
 }
 
 impl Habits {
@@ -114,7 +116,9 @@ impl Actor {
         let end = if bodiless {
             self.ask("PUT", &target, &[(VALUE, &value)], b"", fault).await
         } else {
-            self.ask("PUT", &target, &[], value.as_bytes(), fault).await
+            let whole = self.habits.whole.then(|| body_of(&value, "a"));
+            let body = whole.as_deref().unwrap_or(&value);
+            self.ask("PUT", &target, &[], body.as_bytes(), fault).await
         };
         let end_ns = self.stage.now();
         let (outcome, how) = match &end {
@@ -144,7 +148,11 @@ impl Actor {
 
     async fn read(&mut self, key: String, fault: Option<Fault>) {
         let varied = self.habits.varied;
-        let language = self.chance.one_of(if varied { &["a", "a", "a", "b"] } else { &["a"] });
+        let language = self.chance.one_of(if varied && !self.habits.whole {
+            &["a", "a", "a", "b"]
+        } else {
+            &["a"]
+        });
         let query = self.chance.one_of(if varied { &["", "", "", "?q=1"] } else { &[""] });
         let target = format!("{key}{query}");
         let seen = format!("{target} {language}");

@@ -2,7 +2,7 @@
 //!
 //! By hand, with these variables:
 //! `JUDGE_SEEDS` (`7` or `1..20`), `JUDGE_OPERATIONS` (per seed), `JUDGE_SECONDS` (go on with further seeds for so long),
-//! `JUDGE_SETUP` (`One`, `Three`, `Crowded`, `Pair`; by default the seed chooses), `JUDGE_FAULTS` (names, commas; by default all),
+//! `JUDGE_SETUP` (`One`, `Three`, `Crowded`, `Pair`, `Refresh`, `Store`; by default the seed chooses), `JUDGE_FAULTS` (names, commas; by default all),
 //! `JUDGE_FAULT_PERCENT` (of the operations in fair weather; three times as many in foul),
 //! `JUDGE_ENV` (`NAME=VALUE NAME=VALUE`, for the proxy), `JUDGE_KEEP=1` (save every history in `target/`),
 //! `JUDGE_EXPECT=violation` (fail unless one is found):
@@ -36,7 +36,7 @@ fn seeds() -> Option<Range<u64>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_clients_see_under_all_faults_is_one_register_per_key() {
     let mut seen = std::collections::BTreeSet::new();
-    for seed in 0..5 {
+    for seed in 0..6 {
         let report = run(&Plan::stormy(seed, 2_000)).await;
         println!("{}", report.line());
         report.must_hold();

@@ -53,7 +53,7 @@ impl Plan {
     }
 
     fn setup(&self) -> Setup {
-        self.setup.unwrap_or(Setup::ALL[(self.seed % 4) as usize])
+        self.setup.unwrap_or(Setup::ALL[self.seed as usize % Setup::ALL.len()])
     }
 
     /// The command that repeats this run's script.
@@ -149,6 +149,10 @@ impl Report {
 /// Runs one plan to its end.
 pub async fn run(plan: &Plan) -> Report {
     let store = Store::default();
+    let whole = plan.setup() == Setup::Store;
+    if whole {
+        store.keeps_what_is_written();
+    }
     let mut stage = Stage::start(plan.setup(), &store, plan.env.clone()).await;
     let steps = plan.operations / u64::from(plan.clients);
     stage.plan(plan.seed, &plan.faults, plan.clients, steps);
@@ -172,6 +176,7 @@ pub async fn run(plan: &Plan) -> Report {
         fault_percent: plan.fault_percent,
         faults: plan.faults.clone(),
         varied: plan.varied,
+        whole,
     };
     let began = Instant::now();
     let actors: Vec<_> = (0..plan.clients)

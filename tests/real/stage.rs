@@ -19,6 +19,10 @@ pub enum Setup {
     One,
     /// Exclusive gear, three nodes over one store.
     Three,
+    /// Exclusive gear, three nodes, and writes that read their target again.
+    Refresh,
+    /// The same, and what they write is stored where the node says so.
+    Store,
     /// Exclusive gear, two nodes, room for a handful of entries.
     Crowded,
     /// Validate gear, two nodes, two proxies: the other's writes are those nobody told us about.
@@ -26,13 +30,20 @@ pub enum Setup {
 }
 
 impl Setup {
-    pub const ALL: [Self; 4] = [Self::One, Self::Three, Self::Crowded, Self::Pair];
+    pub const ALL: [Self; 6] = [
+        Self::One,
+        Self::Three,
+        Self::Crowded,
+        Self::Pair,
+        Self::Refresh,
+        Self::Store,
+    ];
 
     fn nodes(self) -> usize {
         match self {
             Self::One => 1,
             Self::Crowded | Self::Pair => 2,
-            Self::Three => 3,
+            Self::Three | Self::Refresh | Self::Store => 3,
         }
     }
 
@@ -47,9 +58,14 @@ impl Setup {
     fn config(self, nodes: &[Node], state_dir: &str) -> String {
         let nodes: Vec<String> = nodes.iter().map(|n| format!("{{ url = \"{}\" }}", n.url())).collect();
         let strong = format!(
-            "consistency = \"strong\"\nsettle_after = \"{}ms\"\nwriters = \"{}\"\n",
+            "consistency = \"strong\"\nsettle_after = \"{}ms\"\nwriters = \"{}\"\n{}",
             SETTLE_AFTER.as_millis(),
-            if self.is_exclusive() { "exclusive" } else { "external" }
+            if self.is_exclusive() { "exclusive" } else { "external" },
+            match self {
+                Self::Refresh => "write_through = \"refresh\"\n",
+                Self::Store => "write_through = \"store\"\n",
+                Self::One | Self::Three | Self::Crowded | Self::Pair => "",
+            }
         );
         let memory = if self == Self::Crowded {
             "[cache]\nmax_memory = \"64KiB\"\nmax_object = \"4KiB\""

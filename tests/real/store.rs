@@ -15,6 +15,8 @@ pub const VALUE: &str = "X-Value";
 
 #[derive(Default)]
 struct State {
+    /// One representation each, and the answer to a PUT of one names it: only then may it (RFC 9110 s9.3.4).
+    whole: bool,
     values: BTreeMap<String, String>,
     /// How often each fault had its effect: a run without them would prove nothing.
     happened: BTreeMap<String, u64>,
@@ -51,6 +53,11 @@ impl Life {
 impl Store {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// From now on a value has one representation, and who writes that is told its tag.
+    pub fn keeps_what_is_written(&self) {
+        self.state().whole = true;
     }
 
     pub fn set(&self, path: &str, value: &str) {
@@ -99,8 +106,14 @@ impl Store {
         life.look(&exchange);
         let write = (exchange.method == "PUT").then(|| {
             let in_head = exchange.header(VALUE).map(str::to_owned);
-            in_head.unwrap_or_else(|| String::from_utf8(body).unwrap())
+            let written = in_head.unwrap_or_else(|| String::from_utf8(body.clone()).unwrap());
+            written.split(' ').next().unwrap().to_owned()
         });
+        let whole = self.state().whole;
+        let verbatim = whole
+            && write
+                .as_ref()
+                .is_some_and(|value| body == body_of(value, "a").as_bytes());
         let path = register(&exchange.target);
         let order = exchange.header(FIELD).map(Order::read);
         let fault = order.map(|o| o.fault);
@@ -156,7 +169,18 @@ impl Store {
         if !applied {
             return; // nobody waits for it, and too late to apply it
         }
-        let answer = self.answer(&exchange, write.is_some(), &path);
+        let tag = write
+            .as_ref()
+            .filter(|_| verbatim)
+            .map(|value| format!("\"{value}.a\""));
+        let answer = match &write {
+            Some(_) => Answer {
+                status: 204,
+                headers: tag.map(|tag| ("ETag", tag)).into_iter().collect(),
+                body: String::new(),
+            },
+            None => self.answer(&exchange, &path, whole),
+        };
         match fault {
             Some(f @ Fault::ResetAfter) => {
                 tokio::time::sleep(delay).await;
@@ -208,14 +232,7 @@ impl Store {
     }
 
     /// What the store says at this instant. The tag is the value's, so equal tags mean equal representations on all nodes.
-    fn answer(&self, exchange: &Exchange, write: bool, path: &str) -> Answer {
-        if write {
-            return Answer {
-                status: 204,
-                headers: Vec::new(),
-                body: String::new(),
-            };
-        }
+    fn answer(&self, exchange: &Exchange, path: &str, whole: bool) -> Answer {
         let Some(value) = self.value(path) else {
             return Answer {
                 status: 404,
@@ -225,7 +242,10 @@ impl Store {
         };
         let variant = exchange.header("accept-language").unwrap_or("a");
         let etag = format!("\"{value}.{variant}\"");
-        let headers = vec![("ETag", etag.clone()), ("Vary", "Accept-Language".to_owned())];
+        let mut headers = vec![("ETag", etag.clone())];
+        if !whole {
+            headers.push(("Vary", "Accept-Language".to_owned()));
+        }
         let given = exchange.headers.all("if-none-match").join(",");
         if given.split(',').any(|tag| tag.trim() == etag) {
             return Answer {

@@ -88,7 +88,7 @@ pub(in crate::config) const POLICY: &[Key] = &[
     ),
     bare(
         "write_through",
-        choice(&["invalidate"], &["refresh", "store"]),
+        choice(&["invalidate", "refresh", "store"], &[]),
         "Strong, exclusive: what a write does to what is stored.",
     ),
     bare(

@@ -7,7 +7,7 @@ use crate::config::diagnostic::{Place, Sink};
 use crate::config::effective::{Node, Origin, Table, Value};
 use crate::config::shape::constant;
 use crate::core::policy::{
-    Bounded, Caching, Contract, KeyRules, OnUnreachable, OriginTtl, Policy, Proof, Sessions, Writers,
+    Bounded, Caching, Contract, KeyRules, OnUnreachable, OriginTtl, Policy, Proof, Sessions, WriteThrough, Writers,
 };
 use crate::core::time::{Span, Ttl};
 use http::HeaderName;
@@ -189,12 +189,6 @@ fn contract(table: &Table, sink: &mut Sink) -> Contract {
         return Contract::Off;
     }
     later(table, "second_level", None, sink);
-    later(
-        table,
-        "refresh_timeout",
-        Some(&Value::Duration(Duration::from_secs(1))),
-        sink,
-    );
     let origin_ttl = if table.text("origin_ttl") == Some("ignore") {
         OriginTtl::Ignore
     } else {
@@ -232,6 +226,7 @@ fn contract(table: &Table, sink: &mut Sink) -> Contract {
                     Some("exclusive") => Writers::Exclusive,
                     _ => Writers::External,
                 },
+                through: write_through(table, sink),
                 settle_after: span(table, "settle_after").into(),
             },
         ),
@@ -239,6 +234,23 @@ fn contract(table: &Table, sink: &mut Sink) -> Contract {
             let bounded = bounded(table, &caching, sink);
             Contract::Eventual(caching, bounded)
         }
+    }
+}
+
+/// R9: only where this process is the one that writes.
+fn write_through(table: &Table, sink: &mut Sink) -> WriteThrough {
+    let word = table.text("write_through").unwrap_or("invalidate");
+    if word != "invalidate" && table.text("writers") == Some("external") {
+        sink.error(
+            &table.place_of("write_through"),
+            format!("\"{word}\" needs writers = \"exclusive\""),
+        );
+    }
+    let within = span(table, "refresh_timeout").into();
+    match word {
+        "refresh" => WriteThrough::Refresh(within),
+        "store" => WriteThrough::Store(within),
+        _ => WriteThrough::Invalidate,
     }
 }
 

@@ -25,6 +25,8 @@ pub struct TokenId(pub u64);
 pub struct Gate<E> {
     /// Writes begun and not ended; counted, not flagged (R3).
     writers: u32,
+    /// Writes begun in this record's life, which no pending write outlives (R4, R9).
+    begins: u64,
     /// Writes that ended unknown while their connection was still open: the settling time has not begun.
     open: u32,
     /// An abandoned write may be applied until then (R11, R19).
@@ -39,6 +41,7 @@ impl<E> Default for Gate<E> {
     fn default() -> Self {
         Self {
             writers: 0,
+            begins: 0,
             open: 0,
             unsettled_until: MonoTime::default(),
             tokens: SmallVec::new(),
@@ -171,6 +174,7 @@ impl<E: Entry + Clone> Gate<E> {
     /// A write begins: no fill in flight may be stored (R1). Entries stay in service until the write ends, as nothing is acked yet.
     pub fn begin(&mut self) {
         self.writers = if Rule::R3.holds() { self.writers + 1 } else { 1 };
+        self.begins += 1;
         self.kill();
     }
 
@@ -200,11 +204,7 @@ impl<E: Entry + Clone> Gate<E> {
             Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::Failed => {}
         }
         self.tokens.retain(|t| Some(*t) == mine); // R3: a fill that began during the write may have read the old value
-        self.writers = if Rule::R3.holds() {
-            self.writers.saturating_sub(1)
-        } else {
-            0
-        };
+        self.count_out();
         if ended.revokes() { self.revoke_all() } else { Vec::new() }
     }
 
@@ -259,6 +259,14 @@ impl<E: Entry + Clone> Gate<E> {
         gone
     }
 
+    fn count_out(&mut self) {
+        self.writers = if Rule::R3.holds() {
+            self.writers.saturating_sub(1)
+        } else {
+            0
+        };
+    }
+
     fn kill(&mut self) {
         self.tokens.clear();
     }
@@ -297,7 +305,9 @@ pub enum Unsettled {
 }
 
 mod tagged;
+mod through;
 pub use tagged::Since;
+pub use through::{Alone, Left};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,9 @@
 
 use crate::core::http::etag;
 use crate::core::http::stored::{Meta, Vary};
-use crate::core::policy::{Bounded, Caching, Contract, KeyRules, OnUnreachable, OriginTtl, Policy, Proof, Writers};
+use crate::core::policy::{
+    Bounded, Caching, Contract, KeyRules, OnUnreachable, OriginTtl, Policy, Proof, WriteThrough, Writers,
+};
 use crate::core::time::{MonoTime, Span, WallTime};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -108,6 +110,7 @@ pub(crate) fn eventual(caching: Caching, on_unreachable: OnUnreachable) -> Polic
 pub(crate) fn strong(caching: Caching) -> Policy {
     let proof = Proof {
         writers: Writers::External,
+        through: WriteThrough::Invalidate,
         settle_after: secs(60),
     };
     policy(Contract::Strong(caching, proof))

@@ -161,7 +161,9 @@ fn r8_a_sent_flight_is_joined_only_if_provable_alive_and_young() {
         let (leader, _) = table.lead(ANY, &token);
         leader.closer()(at(10));
         if killed {
-            table.index.begin(RESOURCE.digest, false);
+            table
+                .index
+                .begin(crate::core::time::MonoTime::default(), RESOURCE.digest, false);
         }
         assert_eq!(word(&table.board(at(now), wish, &token)), expected, "{name}");
     }

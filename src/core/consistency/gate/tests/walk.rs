@@ -13,13 +13,15 @@
 //! Larger worlds are walked on request: `tests/run walk` (ten seconds), and by hand, in three minutes,
 //! `cargo test --lib the_whole_world -- --ignored`.
 
-use super::super::{Gate, Published, TokenId};
+use super::super::{Alone, Gate, Published, TokenId};
 use crate::core::consistency::listed::Entry;
 use crate::core::consistency::write::Ended;
 use crate::core::time::MonoTime;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+
+mod own;
 
 thread_local!(pub(super) static REVOKED: Cell<u8> = const { Cell::new(0) });
 
@@ -76,6 +78,10 @@ enum Off {
     R19FromTheClose,
     BeginRevokes,
     EndInOneStep,
+    R9Alone,
+    R9Settled,
+    R9Token,
+    PostToken,
 }
 
 const SETTLE: u64 = 1;
@@ -87,6 +93,14 @@ struct Size {
     fates: &'static [Fate],
     variants: u8,
     reads: [u8; 2],
+    own: Own,
+}
+
+/// Whether writes leave something behind by themselves: [`own`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Own {
+    Never,
+    May,
 }
 
 /// Every fate of one write, both variants.
@@ -95,6 +109,7 @@ const ONE_WRITER: Size = Size {
     fates: &[Fate::Applied, Fate::Rejected, Fate::Unknown, Fate::Late, Fate::LateOpen],
     variants: 2,
     reads: [2, 1],
+    own: Own::Never,
 };
 /// Two writes that overlap, one of them late.
 const TWO_WRITERS: Size = Size {
@@ -102,6 +117,7 @@ const TWO_WRITERS: Size = Size {
     fates: &[Fate::Applied, Fate::Late],
     variants: 1,
     reads: [2, 1],
+    own: Own::Never,
 };
 /// The same with fewer reads, side by side or in a row.
 const TWO_WRITERS_FEWER_READS: Size = Size {
@@ -136,6 +152,9 @@ enum Writer {
     Decided(Fate),
     /// Only with a rule off: something is left to do after the ack, or between two halves of the end.
     Half(Fate),
+    /// R9: it may read its target again, has read it.
+    Registered(Fate),
+    Reread(Fate, u8),
     Open,
     Done,
 }
@@ -184,6 +203,10 @@ struct State {
     /// By writer: applied at any time before this instant.
     late: [Option<u64>; 2],
     writers: [Writer; 2],
+    /// By writer: what its begin told it (R9), when its own fill was registered, and whether its answer is still to be stored.
+    alone: [Option<Alone>; 2],
+    sent: [u8; 2],
+    posting: [bool; 2],
     readers: [Reader; 2],
     reads: [u8; 2],
     registered: u8,
@@ -199,6 +222,10 @@ enum Step {
     Decide(usize, Fate),
     End(usize),
     Finish(usize),
+    Register(usize),
+    Reread(usize),
+    EndWith(usize),
+    PublishOwn(usize),
     Close(usize),
     ApplyLate(usize),
     Tick,
@@ -224,6 +251,9 @@ impl State {
             origin: 0,
             late: [None; 2],
             writers: [Writer::Idle; 2],
+            alone: [None; 2],
+            sent: [0; 2],
+            posting: [false; 2],
             readers: [Reader::Idle; 2],
             reads: size.reads,
             registered: 0,
@@ -258,12 +288,23 @@ impl State {
         for late in self.late {
             key.push(late.map_or(0xff, |l| small(l.saturating_sub(self.now).min(100))));
         }
+        if self.size.own == Own::May {
+            let since = |a: Alone| small(1 + g.begins - a.begins());
+            key.extend(self.alone.map(|a| a.map_or(0, since)));
+            key.extend(self.sent);
+            key.extend(self.posting.map(u8::from));
+        }
         for writer in self.writers {
+            if let Writer::Registered(f) | Writer::Reread(f, _) = writer {
+                key.push(f as u8);
+            }
             key.push(match writer {
                 Writer::Idle => 0,
                 Writer::Begun => 1,
                 Writer::Decided(f) => 10 + f as u8,
                 Writer::Half(f) => 20 + f as u8,
+                Writer::Registered(_) => 30,
+                Writer::Reread(_, value) => 31 + value,
                 Writer::Open => 2,
                 Writer::Done => 3,
             });
@@ -429,7 +470,11 @@ impl Walk {
                 Writer::Decided(_) => steps.push(Step::End(w)),
                 Writer::Half(_) => steps.push(Step::Finish(w)),
                 Writer::Open => steps.push(Step::Close(w)),
-                Writer::Idle | Writer::Done => {}
+                Writer::Idle | Writer::Registered(_) | Writer::Reread(..) | Writer::Done => {}
+            }
+            self.enabled_own(s, w, &mut steps);
+            if s.posting[w] {
+                steps.push(Step::PublishOwn(w));
             }
             if s.late[w].is_some() {
                 steps.push(Step::ApplyLate(w));
@@ -477,6 +522,7 @@ impl Walk {
                 s.invoke(w);
                 s.history[w].value = value_of(w);
                 self.begin(&mut s.gate);
+                self.begun(s, w);
                 s.writers[w] = Writer::Begun;
             }
             Step::Decide(w, fate) => {
@@ -495,11 +541,14 @@ impl Walk {
                 } else if self.is_off(Off::EndInOneStep) && fate != Fate::Rejected {
                     s.gate.end(Ended::Applied);
                     s.writers[w] = Writer::Half(fate);
+                } else if self.end_posted(s, w, fate) {
+                    ack(s, w, fate);
                 } else {
                     self.end(s, w, fate);
                     ack(s, w, fate);
                 }
             }
+            Step::Register(_) | Step::Reread(_) | Step::EndWith(_) | Step::PublishOwn(_) => self.own(s, step),
             Step::Finish(w) => {
                 let Writer::Half(fate) = s.writers[w] else { return };
                 if self.is_off(Off::EndInOneStep) {
@@ -623,6 +672,10 @@ impl Walk {
             | Step::Decide(..)
             | Step::End(_)
             | Step::Finish(_)
+            | Step::Register(_)
+            | Step::Reread(_)
+            | Step::EndWith(_)
+            | Step::PublishOwn(_)
             | Step::Close(_)
             | Step::ApplyLate(_)
             | Step::Tick => {}
