@@ -47,6 +47,7 @@ without! {
     r4_a_record_that_is_not_pinned_is_noticed: "R4", Three, "SlowBefore,SlowAfter,SlowAround";
     r6_a_write_that_spares_variants_is_noticed: "R6", Three, "SlowBefore,SlowAfter,SlowAround";
     r8_joining_a_flight_already_sent_is_noticed: "R8", Pair, "SlowBefore,SlowAfter";
+    r9_a_write_that_reads_again_beside_another_is_noticed: "R9", Refresh, "SlowAround,SlowAfter";
     r11_an_unknown_write_that_does_not_unsettle_is_noticed: "R11", One, "Late,Late202,Late500";
     r20_a_write_sent_again_is_noticed: "R20", One, "ResetAfter,LoseReply";
 }
