@@ -21,6 +21,7 @@ const MAX_ANSWER: usize = 256 * 1024;
 
 static TOKEN: HeaderName = HeaderName::from_static("tidegate-session");
 static CONSISTENCY: HeaderName = HeaderName::from_static("tidegate-consistency");
+static PREFER: HeaderName = HeaderName::from_static("prefer");
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What every value of a run begins with: found in whatever document the backend puts around it.
@@ -72,13 +73,15 @@ impl Client {
         self.token.is_some()
     }
 
-    /// Reads a key at proxy number `at`; `fresh` asks every cache on the way to ask the origin.
+    /// Reads a key at proxy number `at`; `fresh` asks every cache on the way to ask the origin, and of several nodes the primary.
     pub(super) async fn read(&mut self, (at, place): (usize, &Place), key: &str, fresh: bool) -> Ended {
         let request = Request::builder()
             .method(Method::GET)
             .uri(format!("{}/{key}", place.path));
         let request = if fresh {
-            request.header(CACHE_CONTROL, "no-cache")
+            request
+                .header(CACHE_CONTROL, "no-cache")
+                .header(&PREFER, "consistency=strong")
         } else {
             request
         };
@@ -266,6 +269,11 @@ fn value_in(body: &[u8]) -> String {
     format!("{MARK}{}", rest.get(..end).unwrap_or(rest))
 }
 
+/// Whether a value was written by another run: to this one it is what was there before everything, which a cache may still serve.
+pub(super) fn is_of_another(run: u64, value: &str) -> bool {
+    value.starts_with(MARK) && !value.starts_with(&format!("{MARK}{run:016x}-"))
+}
+
 /// A value that no other write of any run uses.
 pub(super) fn value(run: u64, client: u32, number: u64) -> String {
     format!("{MARK}{run:016x}-{client}-{number}")
@@ -287,6 +295,8 @@ mod tests {
             assert_eq!(value_in(body.as_bytes()), one);
         }
         assert_eq!(value_in(b"hello"), "(no value of a verify)");
+        assert!(is_of_another(8, &one) && !is_of_another(7, &one));
+        assert!(!is_of_another(7, &value_in(b"hello")));
     }
 
     #[test]

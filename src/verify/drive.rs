@@ -1,10 +1,10 @@
 //! A bounded load on a running deployment, recorded: clients that read and write a few keys, each a session, at one or several proxies.
 //! Every key is written once before, so that what an earlier run left is nobody's answer, and read once after, past every cache.
 
-use super::client::{Client, Ended, Place, value};
+use super::client::{Client, Ended, Place, is_of_another, value};
 use super::history::{Kind, Operation, Outcome};
 use super::progress::Progress;
-use super::record::Recorded;
+use super::record::{NOTHING, Recorded};
 use crate::core::time::{MonoTime, Span};
 use crate::world::World;
 use http::HeaderMap;
@@ -221,7 +221,11 @@ impl Session {
             return (self.recorded(shared, Kind::Read, number, (0, false), nowhere()), false);
         };
         let begun = (now_ns(&shared.world), self.client.has_token());
-        let ended = self.client.read((proxy, place), &key(number), fresh).await;
+        let mut ended = self.client.read((proxy, place), &key(number), fresh).await;
+        if is_of_another(shared.run, &ended.value) {
+            ended.how = format!("{}, {} of another run", ended.how, ended.value);
+            NOTHING.clone_into(&mut ended.value);
+        }
         let hit = ended.hit;
         (self.recorded(shared, Kind::Read, number, begun, ended), hit)
     }

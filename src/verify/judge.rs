@@ -110,7 +110,11 @@ pub fn judge(history: &[Recorded], terms: &Terms, unread: &[String]) -> Result<V
     if bounded.judged > 0 || level == Level::Eventual {
         promises.push(passed("within the bound", bounded));
     }
-    let in_session = |index: usize| level == Level::Strong || terms.sessions || has_token(history, index);
+    // A read that admits to be beyond its bound promises a session nothing (R49).
+    let in_session = |index: usize| {
+        let promises = |one: &Recorded| level == Level::Strong || ((terms.sessions || one.token) && !one.is_breached());
+        history.get(index).is_some_and(promises)
+    };
     let (own, back) = (
         promises::read_your_writes(&operations, in_session),
         promises::monotonic_reads(&operations, in_session),
@@ -160,12 +164,15 @@ fn passed(name: &'static str, passed: Passed) -> Promise {
     promise(name, passed.judged, passed.violations)
 }
 
-/// The level that the answers to reads call themselves. One that is strong makes all of them.
+/// The level that the answers to reads call themselves. One that is strong makes all of them; those at the end were raised to it.
 fn claimed(history: &[Recorded]) -> Level {
-    let reads = || history.iter().filter(|one| one.operation.kind == Kind::Read);
+    let reads = || {
+        let reads = history.iter().filter(|one| one.operation.kind == Kind::Read);
+        reads.filter(|one| !one.last)
+    };
     if reads().any(Recorded::is_strong) {
         Level::Strong
-    } else if reads().any(|one| one.bound().is_some()) {
+    } else if reads().any(|one| one.bound().is_some() || one.is_breached()) {
         Level::Eventual
     } else {
         Level::Weak
@@ -177,10 +184,6 @@ fn bound_ns(one: &Recorded, level: Level, terms: &Terms) -> Option<u64> {
     let claimed = one.bound().filter(|_| level == Level::Eventual);
     let bound = terms.max_staleness.or(claimed)?;
     (!one.is_breached()).then(|| bound.as_millis().saturating_mul(1_000_000))
-}
-
-fn has_token(history: &[Recorded], index: usize) -> bool {
-    history.get(index).is_some_and(|one| one.token)
 }
 
 fn reads_nothing(violation: &Violation) -> bool {

@@ -163,6 +163,19 @@ async fn two_eventual_proxies_keep_the_bound_and_nothing_more() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_run_left_in_a_cache_is_no_violation_of_a_bound() {
+    let store = store().await;
+    let keys = "consistency = \"eventual\"\nttl = \"60s\"\nmax_staleness = \"60s\"";
+    let mut proxies = [(); 2].map(|()| Binary::run_with(&config(&store, keys), &[], &[]));
+    let urls = proxies.each_mut().map(|proxy| format!("http://{}/r", proxy.ready().0));
+    let driven = ["verify", "--url", &urls[0], "--url", &urls[1], "--operations", "200"];
+    for run in ["the first", "the second"] {
+        let ended = run_to_end(&driven).await;
+        assert_eq!(ended.code, Some(0), "{run}: {}\n{}", ended.stdout, ended.stderr);
+    }
+}
+
+#[tokio::test]
 async fn what_shows_nothing_is_not_kept() {
     let store = store().await;
     let mut proxy = Binary::run_with(&config(&store, EXCLUSIVE), &[], &[]);

@@ -80,7 +80,7 @@ fn a_planted_violation_of_each_promise_is_found() {
             "beyond, and says so",
             vec![
                 read(2, "b", (31, 32), BOUNDED),
-                read(2, "a", (31, 32), "bounded;staleness=11;bound=10;breached"),
+                read(2, "a", (31, 32), "breached;staleness=11;bound=10"),
             ],
             &[],
         ),
@@ -97,6 +97,14 @@ fn a_planted_violation_of_each_promise_is_found() {
                 with_token(read(2, "a", (23, 24), BOUNDED)),
             ],
             &["monotonic reads"],
+        ),
+        (
+            "back, in a session, and says so",
+            vec![
+                read(1, "b", (21, 22), BOUNDED),
+                with_token(read(1, "a", (23, 24), "breached;staleness=11;bound=10")),
+            ],
+            &[],
         ),
         (
             "a lost write",
@@ -179,4 +187,12 @@ fn the_verdict_shows_the_smallest_schedule() {
     );
     assert!(shown.contains("k: a stale read\n"), "{shown}");
     assert_eq!(verdict.clearest().unwrap().operations.len(), 3, "{shown}");
+}
+
+#[test]
+fn a_route_whose_every_read_admits_to_be_beyond_its_bound_is_not_kept() {
+    let breached = op(Kind::Read, 2, "a", (99, 100), "breached;staleness=98;bound=10");
+    let verdict = judge(&two_writes(vec![breached]), &Terms::default(), &[]).unwrap();
+    assert_eq!(verdict.level, Level::Eventual, "it names a bound");
+    assert!(!verdict.holds() && !verdict.short.is_empty(), "{}", text(&verdict));
 }
