@@ -118,7 +118,7 @@ pub(super) fn plan<'a>(
             // Read-your-writes counts by what is written, not by the writer's own route.
             if toward.visit.is_none()
                 && shared.sessions.is_some()
-                && (!route.invalidates.is_empty() || session::reads(shared, parts, client, resource))
+                && (!route.invalidates.is_empty() || session::are_read(shared, resource, &toward.sent))
             {
                 toward.visit = session::visit(shared, now, parts, resource, &toward.sent);
             }

@@ -121,8 +121,12 @@ pub(super) fn every_query(
     })
 }
 
+/// What the label of a record of all queries begins with.
+pub(super) const EVERY_QUERY: &str = "all queries of ";
+
 /// The resources a URL of a client's may stand for, whatever its method and fields: one for each route that would take it until one
-/// takes everything. With `host` none, every host. Used where a URL is only named: by an answer (R12) or by a purge.
+/// takes everything, each with its label: the path as sent to the node, and the query where it is part of the resource. With `host` none,
+/// every host. Used where a URL is only named: by an answer (R12) or by a purge.
 pub(super) fn resources_of_url(
     config: &Config,
     secret: KeySecret,
@@ -141,10 +145,14 @@ pub(super) fn resources_of_url(
             let sent = sent_path(&route.matches, rewrite.as_ref(), &path);
             if query.is_none() {
                 found.extend(
-                    every_query(secret, upstream, &sent).map(|record| (record, format!("all queries of {sent}"))),
+                    every_query(secret, upstream, &sent).map(|record| (record, format!("{EVERY_QUERY}{sent}"))),
                 );
             }
-            found.push((resource(secret, upstream, &sent, query), sent.into_owned()));
+            let label = match query.filter(|_| upstream.gate == GateBy::Url) {
+                Some(query) => format!("{sent}?{query}"),
+                None => sent.to_string(),
+            };
+            found.push((resource(secret, upstream, &sent, query), label));
         }
         if host.is_some() && route.matches.methods.is_empty() && route.matches.headers.is_empty() {
             break;

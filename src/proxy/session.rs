@@ -10,8 +10,8 @@ mod presented;
 pub(super) use self::presented::Presented;
 
 use super::body::Body;
-use super::request::{Job, host_name};
-use super::routes::{self, Question};
+use super::request::Job;
+use super::routes;
 use super::{Core, Shared};
 use crate::config::runtime::{Action, Config, GateBy};
 use crate::core::consistency::session::token::{Keyring, MIN_KEY, Opened};
@@ -19,7 +19,6 @@ use crate::core::consistency::session::{Demand, Here, Minter, Name, SLOTS, Sessi
 use crate::core::http::etag;
 use crate::core::http::private::make_private;
 use crate::core::http::stored::{Etag, Meta};
-use crate::core::key::NormalPath;
 use crate::core::policy::Contract;
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
@@ -144,32 +143,20 @@ pub(super) fn visit(
     Some(Box::new(sessions.visit(&here, parts.extensions.get(), &name)))
 }
 
-/// Whether a GET of the same URL would be a session's read of the same resource.
-pub(super) fn reads(
-    shared: &Shared,
-    parts: &Parts,
-    (authority, path): (&str, &NormalPath<'_>),
-    written: ResourceId,
-) -> bool {
-    let question = Question {
-        host: &host_name(authority),
-        path,
-        method: &Method::GET,
-        headers: &parts.headers,
-    };
-    let Some(route) = routes::find(&shared.config, &question) else {
-        return false;
-    };
-    let Action::Proxy {
-        upstream,
-        policy,
-        rewrite,
-    } = &route.action
-    else {
-        return false;
-    };
-    let sent = routes::sent_path(&route.matches, rewrite.as_ref(), path);
-    policy.has_sessions() && routes::resource(shared.secret, upstream, &sent, parts.uri.query()) == written
+/// Whether sessions may read the resource whose path as sent to the node is `path`, under whatever URL. Where a route rewrites, which
+/// URLs come to a path cannot be told backwards: it counts as one of them.
+pub(super) fn are_read(shared: &Shared, written: ResourceId, path: &str) -> bool {
+    shared.config.routes.iter().any(|route| match &route.action {
+        Action::Proxy {
+            upstream,
+            policy,
+            rewrite,
+        } if policy.has_sessions() && upstream.id == written.upstream => {
+            let takes = || route.matches.path.as_ref().is_none_or(|p| p.matches(path).is_some());
+            rewrite.is_some() || takes()
+        }
+        Action::Proxy { .. } | Action::Redirect { .. } | Action::Respond { .. } => false,
+    })
 }
 
 /// What a read was answered with.
@@ -239,7 +226,7 @@ pub(super) fn onto_job<'m>(
 }
 
 /// Puts the next token, and the cookies that change, onto the answer to a write. `acked`: the write was acknowledged, with this ETag
-/// of what it made of its target, by an answer received then. `declared` are resources, with their paths, that the route says it
+/// of what it made of its target, by an answer received then. `declared` are records, with their labels, of what the route says it
 /// changes too. Nothing acknowledged promises nothing: the session goes on as it was.
 pub(super) fn onto_write(
     core: &Core,
@@ -258,8 +245,8 @@ pub(super) fn onto_write(
         let target = target.map(|name| (name, etag.as_ref()));
         let others = declared
             .iter()
-            .filter(|(resource, path)| *resource != job.resource && path.starts_with('/')) // a tag names no resource
-            .filter_map(|(resource, path)| Some((name(&shared.config, resource.upstream, path, None)?, None)));
+            .filter(|(resource, _)| *resource != job.resource)
+            .filter_map(|(resource, label)| Some((declared_name(&shared.config, resource.upstream, label)?, None)));
         let written: Vec<(Name<'_>, Option<&Etag>)> = others.chain(target).collect();
         let mut slots: SmallVec<[u8; SLOTS as usize]> = SmallVec::new();
         for (resource, etag) in &written {
@@ -288,6 +275,18 @@ pub(super) fn onto_write(
         }
     }
     put(sessions, &session, shared, response.headers_mut());
+}
+
+/// The resource that a declared record's label names; none for a tag's.
+fn declared_name<'a>(config: &'a Config, upstream: usize, label: &'a str) -> Option<Name<'a>> {
+    if let Some(path) = label.strip_prefix(routes::EVERY_QUERY) {
+        return Some(name(config, upstream, path, None)?.every_query());
+    }
+    let (path, query) = match label.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (label, None),
+    };
+    path.starts_with('/').then(|| name(config, upstream, path, query))?
 }
 
 /// The ETag that an answer to a write gives its target: of a PUT (RFC 9110 s9.3.4), and of a PATCH without a body (RFC 5789 s2.1).

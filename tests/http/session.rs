@@ -582,6 +582,77 @@ async fn r47_what_a_write_declares_is_marked_too() {
 }
 
 #[tokio::test]
+async fn r47_where_queries_are_resources_what_a_write_declares_of_a_path_is_marked_for_all_of_them() {
+    let register = Register::new();
+    let node = register.node("a").await;
+    let config = format!(
+        "[upstreams.o]\nnodes = [{{ url = \"{{origin}}\" }}]\ngate = \"url\"\n{KEY}\n[[routes]]\nmatch = {{ path = \"/do/{{id}}\" }}\n\
+        upstream = \"o\"\ninvalidates = [\"/all/{{id}}\", \"/one/{{id}}?page=2\"]\n\n[[routes]]\nupstream = \"o\"\n\
+        consistency = \"eventual\"\nttl = \"60s\"\nsession = \"read-your-writes\"\n"
+    );
+    let url = node.url();
+    let values = [("origin", url.as_str())];
+    let (a, b) = (
+        Proxy::start(&config, &values).await,
+        Proxy::start(&config, &values).await,
+    );
+    for target in ["/all/x", "/all/x?page=2", "/one/x?page=2"] {
+        register.write(target.split('?').next().unwrap(), "one");
+        b.get(target).await;
+    }
+    let done = a.put("/do/x", "something").await;
+    let cookies: Vec<&str> = done.headers.all("set-cookie");
+    let cookies: Vec<&str> = cookies.iter().map(|line| line.split(';').next().unwrap()).collect();
+    for target in ["/all/x", "/all/x?page=2", "/one/x?page=2"] {
+        let path = target.split('?').next().unwrap();
+        register.write(path, "two");
+        assert!(b.get(target).await.text() == "one", "{target}: nothing to forbid");
+        let read = b.get_with(target, &[("Cookie", &cookies.join("; "))]).await;
+        assert_eq!((read.text(), read.fwd()), ("two", "request"), "{target}, by cookie");
+        register.write(path, "three");
+        let read = b.get_with(target, &[(TOKEN, &token(&done))]).await;
+        assert_eq!((read.text(), read.fwd()), ("three", "request"), "{target}, by header");
+        register.write(path, "one");
+        b.get_with(target, &[("Cache-Control", "no-cache")]).await;
+    }
+    let mut client = Header(token(&done));
+    for _ in 0..2 {
+        assert_eq!(client.get(&a, "/all/x?page=2").await.text(), "one");
+    }
+    assert!(
+        client.get(&a, "/all/x?page=2").await.is_hit(),
+        "the mark is of this process"
+    );
+}
+
+#[tokio::test]
+async fn r47_a_write_by_another_url_counts_for_the_sessions_that_read_what_it_wrote() {
+    let register = Register::new();
+    let node = register.node("a").await;
+    let config = format!(
+        "[upstreams.o]\nnodes = [{{ url = \"{{origin}}\" }}]\n{KEY}\n[[routes]]\nmatch = {{ host = \"admin.example\", path = \"/edit/{{id}}\" }}\n\
+        upstream = \"o\"\nrewrite = \"/in/{{id}}\"\n\n[[routes]]\nmatch = {{ host = \"shop.example\", path = \"/in/{{id}}\" }}\n\
+        upstream = \"o\"\nconsistency = \"eventual\"\nttl = \"60s\"\nsession = \"read-your-writes\"\n\n[[routes]]\nupstream = \"o\"\n"
+    );
+    let url = node.url();
+    let values = [("origin", url.as_str())];
+    let (a, b) = (
+        Proxy::start(&config, &values).await,
+        Proxy::start(&config, &values).await,
+    );
+    register.write("/in/x", "one");
+    let shop = [("Host", "shop.example")];
+    b.get_with("/in/x", &shop).await;
+    let made = a.request("PUT", "/edit/x", &[("Host", "admin.example")], "two").await;
+    assert!(b.get_with("/in/x", &shop).await.text() == "one", "nothing to forbid");
+    let token = token(&made);
+    let read = b.get_with("/in/x", &[shop[0], (TOKEN, &token)]).await;
+    assert_eq!(read.text(), "two");
+    let outside = a.put("/out", "two").await;
+    assert!(!outside.headers.has(TOKEN) && !outside.headers.has("set-cookie"));
+}
+
+#[tokio::test]
 async fn without_session_routes_the_field_is_nobodys() {
     let register = Register::new();
     let node = register.node("a").await;

@@ -149,10 +149,19 @@ impl Name<'_> {
         hasher.finish128().h1
     }
 
-    /// R49: which cookie tells of it. The same under every key, so that a cookie is found whoever has set it.
+    /// All queries of the path together, where they are told apart: what is said of them is said of each.
+    #[must_use]
+    pub fn every_query(&self) -> Self {
+        let query = Some("#"); // no query holds one
+        Self { query, ..*self }
+    }
+
+    /// R49: which cookie tells of it: the same for all queries of a path, and under every key, so that a cookie is found whoever has
+    /// set it.
     #[must_use]
     pub fn slot(&self) -> u8 {
-        u8::try_from(self.hash(KeySecret(0, 0)) % u64::from(SLOTS)).unwrap_or_default()
+        let path = Self { query: None, ..*self };
+        u8::try_from(path.hash(KeySecret(0, 0)) % u64::from(SLOTS)).unwrap_or_default()
     }
 }
 
@@ -310,17 +319,24 @@ impl Demand {
                 demand.foreign = true;
                 continue;
             };
-            let mark = token.mark(resource.hash(*secret));
-            let (etag, since, by) = match mark.filter(|mark| !here.has_ended(&mark.since)) {
+            let mark = |name: &Name<'_>| {
+                let mark = token.mark(name.hash(*secret));
+                mark.filter(|mark| !here.has_ended(&mark.since))
+            };
+            let (etag, since, by) = match mark(resource) {
                 Some(mark) => (mark.etag, Some(mark.since), mark.by),
                 None => (0, token.floor.filter(|floor| !here.has_ended(floor)), By::Write),
             };
-            demand.bounds.extend(since.map(|since| Bound {
-                secret: *secret,
-                etag,
-                since,
-                by,
-            }));
+            let all = resource.query.and_then(|_| mark(&resource.every_query()));
+            let all = all.map(|mark| (0, Some(mark.since), By::Write));
+            for (etag, since, by) in [Some((etag, since, by)), all].into_iter().flatten() {
+                demand.bounds.extend(since.map(|since| Bound {
+                    secret: *secret,
+                    etag,
+                    since,
+                    by,
+                }));
+            }
         }
         demand
     }
