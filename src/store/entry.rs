@@ -25,6 +25,10 @@ const PER_FIELD: usize = 112;
 /// were this entry's alone.
 const PER_TAG: usize = 256;
 
+/// How many fields an answer made of a stored head gains (Age, Via, Cache-Status, Tidegate-Consistency, and one of the route's own). A copy
+/// of a map has the room of the original: without this, every hit would index its fields anew.
+const SPARE_FIELDS: usize = 5;
+
 /// What a selecting field costs beside its bytes (two boxed names).
 const PER_SELECTING_FIELD: usize = 80;
 
@@ -176,7 +180,7 @@ fn detached(head: Head) -> Head {
         .values()
         .for_each(|value| text.extend_from_slice(value.as_bytes()));
     let mut text = text.freeze();
-    let mut headers = HeaderMap::with_capacity(head.headers.len());
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + SPARE_FIELDS);
     for (name, value) in &head.headers {
         // The same bytes in another place are as valid as before.
         let mut copy = HeaderValue::from_maybe_shared(text.split_to(value.len())).unwrap_or_else(|_| value.clone());
