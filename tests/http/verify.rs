@@ -175,6 +175,147 @@ async fn what_an_earlier_run_left_in_a_cache_is_no_violation_of_a_bound() {
     }
 }
 
+/// A deployment that is no Tidegate, and what it does beside keeping documents.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Does {
+    Nothing,
+    /// Applies a write, and cuts the connection or answers 504.
+    LeavesOpen,
+    /// Says that it is beyond its bound when it is.
+    AdmitsToBeLate,
+    /// Acknowledges, and forgets.
+    Loses,
+    /// Refuses, and applies.
+    AppliesWhatItRefuses,
+    /// Serves what was replaced before.
+    ServesThePast,
+    /// The same, to readers of whom each has a token.
+    GoesBack,
+    Invents,
+}
+
+#[derive(Default)]
+struct Documents {
+    values: BTreeMap<String, Vec<String>>,
+    asked: u64,
+}
+
+/// Its URL. `claims` is the `Tidegate-Consistency` of its answers.
+async fn deployment(does: Does, claims: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/r", listener.local_addr().unwrap());
+    let documents = Arc::new(Mutex::new(Documents::default()));
+    let answer = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+        let documents = Arc::clone(&documents);
+        async move { lie(&documents, does, claims, &method, uri.path(), &headers, &body) }
+    };
+    let router = Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+fn lie(
+    documents: &Mutex<Documents>,
+    does: Does,
+    claims: &'static str,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Response {
+    let mut documents = documents.lock().unwrap();
+    documents.asked += 1;
+    let asked = documents.asked;
+    let values = documents.values.entry(path.to_owned()).or_default();
+    if method == Method::PUT {
+        let first = values.is_empty();
+        if first || does != Does::Loses {
+            values.push(String::from_utf8(body.to_vec()).unwrap());
+        }
+        return match does {
+            Does::LeavesOpen if !first && asked % 5 == 0 => StatusCode::GATEWAY_TIMEOUT,
+            Does::AppliesWhatItRefuses if !first => StatusCode::CONFLICT,
+            _ => StatusCode::NO_CONTENT,
+        }
+        .into_response();
+    }
+    let fresh = headers.contains_key("cache-control");
+    // Clients take turns, and there are four of them: each is to see both.
+    let past = asked % 3 == 0 && !fresh && values.len() > 1;
+    let late = "breached;staleness=9999;bound=1";
+    let (value, claims) = match does {
+        Does::AdmitsToBeLate if past => (values[0].clone(), late),
+        Does::ServesThePast | Does::GoesBack if past => (values[0].clone(), claims),
+        Does::Invents if past => (format!("{}-x", values[0]), claims),
+        _ => (values.last().unwrap().clone(), claims),
+    };
+    let fields = [("tidegate-consistency", claims), ("tidegate-session", "a token")];
+    let tokens = matches!(does, Does::GoesBack | Does::AdmitsToBeLate);
+    (
+        axum::response::AppendHeaders(fields.into_iter().take(1 + usize::from(tokens))),
+        value,
+    )
+        .into_response()
+}
+
+#[tokio::test]
+async fn every_kind_of_lie_is_found_and_no_honest_deployment_is_blamed() {
+    const STRONG: &str = "strong;proof=exclusive";
+    const BOUNDED: &str = "bounded;staleness=0;bound=1";
+    const WIDE: &str = "bounded;staleness=0;bound=60000";
+    let cases = [
+        (Does::Nothing, STRONG, None),
+        (Does::Nothing, BOUNDED, None),
+        (Does::LeavesOpen, STRONG, None),
+        (Does::AdmitsToBeLate, BOUNDED, None),
+        (Does::GoesBack, "", Some("monotonic reads                NO, ")),
+        (Does::GoesBack, WIDE, Some("read your writes               NO, ")),
+        (Does::ServesThePast, STRONG, Some("linearizable                   NO, ")),
+        (
+            Does::ServesThePast,
+            BOUNDED,
+            Some("within the bound               NO, "),
+        ),
+        (Does::ServesThePast, WIDE, None),
+        (Does::Loses, "", Some("no acknowledged write is lost  NO, ")),
+        (Does::Loses, STRONG, Some("linearizable                   NO, ")),
+        (
+            Does::AppliesWhatItRefuses,
+            "",
+            Some("every value read was written   NO, "),
+        ),
+        (Does::Invents, "", Some("every value read was written   NO, ")),
+    ];
+    let run = |(does, claims, expected): (Does, &'static str, Option<&'static str>)| async move {
+        let url = deployment(does, claims).await;
+        let load = [
+            "verify",
+            "--url",
+            &url,
+            "--operations",
+            "300",
+            "--rate",
+            "300",
+            "--clients",
+            "4",
+            "--keys",
+            "2",
+        ];
+        let ended = run_to_end(&load).await;
+        let told = format!("{does:?}, {claims}:\n{}\n{}", ended.stdout, ended.stderr);
+        match expected {
+            None => assert!(
+                ended.code == Some(0) && ended.stdout.ends_with("verdict: KEPT\n"),
+                "{told}"
+            ),
+            Some(part) => assert!(ended.code == Some(1) && ended.stdout.contains(part), "{told}"),
+        }
+    };
+    for run in cases.map(|case| tokio::spawn(run(case))) {
+        run.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn what_shows_nothing_is_not_kept() {
     let store = store().await;
