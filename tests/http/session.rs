@@ -236,6 +236,39 @@ async fn r47_the_unwritten_the_deleted_head_and_conditions_follow_the_session() 
 }
 
 #[tokio::test]
+async fn r47_a_range_and_a_read_that_names_conditions_of_its_own_follow_the_session_too() {
+    let (register, _node, a, b) = pair("").await;
+    register.write("/x", "one");
+    let before = b.get("/x").await;
+    let mut client = Header::default();
+    client.put(&a, "/x", "two").await;
+    let token = client.0.clone();
+    let range = ("Range", "bytes=0-1");
+    let stranger = b.get_with("/x", &[range]).await;
+    assert!(stranger.status == 206 && stranger.text() == "on", "nothing to forbid");
+    // A part of what it has passed by is not to be put together with what it asks for.
+    let own = [range, ("If-Range", before.header("etag").unwrap()), (TOKEN, &token)];
+    let whole = b.get_with("/x", &own).await;
+    assert_eq!((whole.status, whole.text()), (200, "two"));
+    let mut client = Header(token);
+    let part = b.get_with("/x", &[range, (TOKEN, &client.0)]).await;
+    assert_eq!(
+        (part.status, part.text(), part.is_hit()),
+        (206, "tw", true),
+        "by its ETag"
+    );
+    assert!(part.header("cache-control").is_some_and(|c| c.starts_with("private")));
+    client.0 = part.header(TOKEN).unwrap().to_owned();
+    // What passes is a step of the session as well: the entry at B is older than what it shows.
+    register.write("/x", "three");
+    let passed = b.get_with("/x", &[("If-Match", "*"), (TOKEN, &client.0)]).await;
+    assert_eq!(passed.text(), "three");
+    assert!(b.get("/x").await.text() == "two", "nothing to forbid");
+    let next = b.get_with("/x", &[(TOKEN, passed.header(TOKEN).unwrap())]).await;
+    assert_eq!(next.text(), "three");
+}
+
+#[tokio::test]
 async fn r48_what_does_not_verify_asks_the_primary_everywhere_and_is_not_forgotten() {
     let (register, _node, a, _) = pair("").await;
     for path in ["/x", "/y"] {
