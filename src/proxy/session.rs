@@ -266,10 +266,8 @@ pub(super) fn onto_write(
             for (resource, etag) in written.iter().filter(|(resource, _)| resource.slot() == slot) {
                 session.wrote(resource, *etag, received);
             }
-            let secure = if job.https { "; Secure" } else { "" };
             let token = sessions.ring.sign(&here, session.token());
-            let cookie = format!("Tidegate-Session-{slot}={token}; Path=/; HttpOnly; SameSite=Lax{secure}");
-            if let Ok(cookie) = HeaderValue::try_from(cookie) {
+            if let Some(cookie) = cookie(slot, &token, &here, job.https) {
                 response.headers_mut().append(SET_COOKIE, cookie);
             }
         }
@@ -287,6 +285,13 @@ fn declared_name<'a>(config: &'a Config, upstream: usize, label: &'a str) -> Opt
         None => (label, None),
     };
     path.starts_with('/').then(|| name(config, upstream, path, query))?
+}
+
+/// It goes when all that it tells has ended: one that no proxy can verify any more would send its reads to the primary for ever.
+fn cookie(slot: u8, token: &str, here: &Here, https: bool) -> Option<HeaderValue> {
+    let (secure, age) = (if https { "; Secure" } else { "" }, here.seconds_to_keep());
+    let cookie = format!("Tidegate-Session-{slot}={token}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
+    HeaderValue::try_from(cookie).ok()
 }
 
 /// The ETag that an answer to a write gives its target: of a PUT (RFC 9110 s9.3.4), and of a PATCH without a body (RFC 5789 s2.1).

@@ -1,10 +1,11 @@
 //! One stored answer. Everything a hit needs is in it, ready: facts, head, body. Only its two marks ever change, each
 //! once: `revoked` takes it out of service, `softened` ends its freshness. A mark lives as long as the entry it covers.
 
+use super::ResourceId;
+use super::sync::{AtomicBool, AtomicU64};
 use crate::core::consistency::listed;
 use crate::core::http::stored::{Meta, Stored, Vary, has_no_body};
 use crate::core::time::MonoTime;
-use crate::store::ResourceId;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
@@ -12,7 +13,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// What a stored entry costs beside its bytes: the entry itself, two `Arc` counts, its place in the index and in the budget
 /// (moka: 152-184 bytes an entry by its author's count), and the allocator's rounding.

@@ -1,6 +1,8 @@
 //! The dashmap of gate records and their entries: what a hit reads. Hides the map: every method is one locked step on one
 //! record and returns owned values, so that no guard can be held across an await.
 
+use super::sync::{AtomicU64, DashMap, Slot};
+use super::{EntryRef, ResourceId};
 use crate::core::consistency::gate::{Alone, Gate, Published, TokenId, Unsettled};
 use crate::core::consistency::listed::Entry as _;
 use crate::core::consistency::write::Ended;
@@ -8,16 +10,16 @@ use crate::core::key::KeyDigest;
 use crate::core::reason::NotStored;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
-use crate::store::{EntryRef, ResourceId};
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Slot;
 use smallvec::SmallVec;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-mod kills;
+#[path = "index/kills.rs"] // named, as tests take this file in from another place too
+pub(super) mod kills;
+#[path = "index/tagged.rs"]
 mod tagged;
+#[path = "index/through.rs"]
 mod through;
 
 use kills::Kills;
@@ -220,7 +222,12 @@ impl Index {
         }
     }
 
-    fn put_in_service(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Published<EntryRef> {
+    pub(super) fn put_in_service(
+        &self,
+        token: Token,
+        entry: &EntryRef,
+        validated: Option<&EntryRef>,
+    ) -> Published<EntryRef> {
         if !(Rule::R1.holds() && Rule::R5.holds()) {
             self.records.entry(token.resource.digest).or_default();
         }

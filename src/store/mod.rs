@@ -9,6 +9,7 @@ pub mod fill;
 pub mod flight;
 mod gears;
 mod index;
+mod sync;
 mod through;
 mod unsettled;
 mod write;
@@ -221,9 +222,8 @@ impl Store {
         resources.dedup_by_key(|(resource, _)| *resource);
         for (resource, _) in &resources {
             // In key order, one at a time.
-            self.index.begins(*resource);
             let exclusive = self.gears.any_exclusive(resource.upstream);
-            let (gone, alone) = self.index.begin(now, resource.digest, exclusive);
+            let (gone, alone) = self.index.write_begins(now, *resource, exclusive);
             self.retire(&gone);
             told(*resource, gone, alone);
         }
@@ -271,8 +271,7 @@ impl Store {
 
     /// The same for a tag, or those of its entries that `covers` names.
     pub fn drop_tag(&self, tag: ResourceId, covers: impl Fn(&Entry) -> bool) -> u64 {
-        self.index.killing(tag);
-        self.retire(&self.index.drop_where(self.now(), tag.digest, covers))
+        self.retire(&self.index.purge(self.now(), tag, covers))
     }
 
     /// An answer of the origin differs from what is stored (R12b).
@@ -284,11 +283,11 @@ impl Store {
     /// Purges the entries of these resources that `covers` names; every fill of them in flight is refused.
     pub fn purge(&self, how: Purge, resources: &[ResourceId], covers: impl Fn(&Entry) -> bool) -> Purged {
         let now = self.now();
-        let entries = resources.iter().map(|resource| {
-            self.index.killing(*resource);
-            match how {
-                Purge::Hard => self.retire(&self.index.drop_where(now, resource.digest, &covers)),
-                Purge::Soft => self.index.soften_where(now, resource.digest, &covers),
+        let entries = resources.iter().map(|resource| match how {
+            Purge::Hard => self.retire(&self.index.purge(now, *resource, &covers)),
+            Purge::Soft => {
+                self.index.killing(*resource);
+                self.index.soften_where(now, resource.digest, &covers)
             }
         });
         self.purged(entries.sum())
@@ -382,10 +381,8 @@ impl Store {
             {
                 self.untracked.store(true, Ordering::Release);
             }
-            self.index.killing(*resource);
             let mine = mine.filter(|token| token.resource() == *resource).map(Token::id);
-            let gone = self.index.end(now, resource.digest, ended, mine);
-            self.index.has_ended(*resource, ended);
+            let gone = self.index.write_ends(now, *resource, ended, mine);
             self.retire(&gone);
         }
     }

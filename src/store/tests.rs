@@ -15,6 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 mod budget;
+mod kills;
+mod schedules;
 mod tagged;
 mod threads;
 

@@ -480,7 +480,7 @@ async fn r49_cookies_are_set_by_writes_alone_one_for_a_slot() {
         let slot: u8 = name.strip_prefix("Tidegate-Session-").unwrap().parse().unwrap();
         assert!(slot < 8);
         let attributes = rest.split_once("; ").unwrap().1;
-        assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Lax");
+        assert_eq!(attributes, "Path=/; Max-Age=66; HttpOnly; SameSite=Lax");
         paths.push(path);
         if browser.0.len() >= 3 && paths.len() > browser.0.len() {
             break;

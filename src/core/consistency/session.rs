@@ -70,8 +70,17 @@ impl Here {
 
     /// R47: by then every usable entry anywhere is younger. Both seconds are rounded down, so "later than" outlasts the bound.
     fn has_ended(&self, moment: &Moment) -> bool {
-        let lasts = self.bound.plus(SKEW).as_millis().div_ceil(1000);
-        u64::from(second(self.wall)) > u64::from(moment.raised).saturating_add(lasts)
+        u64::from(second(self.wall)) > u64::from(moment.raised).saturating_add(self.lasts())
+    }
+
+    fn lasts(&self) -> u64 {
+        self.bound.plus(SKEW).as_millis().div_ceil(1000)
+    }
+
+    /// In how many seconds from now everything that a token says has ended, for whoever holds it and cannot read it.
+    #[must_use]
+    pub fn seconds_to_keep(&self) -> u64 {
+        self.lasts().saturating_add(1)
     }
 }
 

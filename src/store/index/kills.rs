@@ -5,20 +5,20 @@
 //! Kills are noted before the tag's record is locked and looked up while it is: whoever lists an entry after a kill has gone through the
 //! record sees the kill, and whoever lists it before is found there.
 
+use super::super::sync::{AtomicU64, Mutex};
 use crate::core::consistency::write::Ended;
 use crate::core::time::MonoTime;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// How many upstreams are told apart; those beyond share a count with others, which costs them a miss now and then.
 const UPSTREAMS: usize = 64;
 
 /// How many kills of an upstream are remembered one by one (24 bytes each). A fill that has seen more come is refused if it has any tag.
-const MAX_RECENT: usize = 1024;
+pub(in crate::store) const MAX_RECENT: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct Kills(Box<[Upstream]>);
+pub(in crate::store) struct Kills(Box<[Upstream]>);
 
 #[derive(Debug, Default)]
 struct Upstream {
@@ -46,12 +46,12 @@ impl Default for Kills {
 
 impl Kills {
     /// What a token is to remember. Read before it asks anybody.
-    pub(super) fn mark(&self, upstream: usize) -> u64 {
+    pub(in crate::store) fn mark(&self, upstream: usize) -> u64 {
         self.of(upstream).map_or(0, |u| u.count.load(Ordering::Acquire))
     }
 
     /// A tag is about to be killed.
-    pub(super) fn note(&self, upstream: usize, tag: u128) {
+    pub(in crate::store) fn note(&self, upstream: usize, tag: u128) {
         let Some(upstream) = self.of(upstream) else { return };
         let mut recent = upstream.recent.lock();
         let number = upstream.count.load(Ordering::Relaxed) + 1;
@@ -65,7 +65,7 @@ impl Kills {
     }
 
     /// Whether the tag was killed since, or may have been.
-    pub(super) fn killed_since(&self, upstream: usize, tag: u128, mark: u64) -> bool {
+    pub(in crate::store) fn killed_since(&self, upstream: usize, tag: u128, mark: u64) -> bool {
         let Some(upstream) = self.of(upstream) else { return true };
         if upstream.count.load(Ordering::Acquire) == mark {
             return false;
@@ -77,21 +77,21 @@ impl Kills {
 
     /// Whether a write to some tag is pending or unsettled: what is fetched meanwhile may be of that tag, and is joined by nobody (R8).
     /// Looked at after [`Kills::mark`].
-    pub(super) fn are_disturbed(&self, now: MonoTime, upstream: usize) -> bool {
+    pub(in crate::store) fn are_disturbed(&self, now: MonoTime, upstream: usize) -> bool {
         self.of(upstream).is_none_or(|u| {
             u.pending.load(Ordering::Acquire) > 0 || now.as_micros() < u.unsettled_until.load(Ordering::Acquire)
         })
     }
 
     /// A write to a tag begins; before its kill is noted.
-    pub(super) fn begin(&self, upstream: usize) {
+    pub(in crate::store) fn begin(&self, upstream: usize) {
         if let Some(upstream) = self.of(upstream) {
             upstream.pending.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// It has ended at the tag's record. One whose connection is open goes on until [`Kills::closed`].
-    pub(super) fn end(&self, upstream: usize, ended: Ended) {
+    pub(in crate::store) fn end(&self, upstream: usize, ended: Ended) {
         match ended {
             Ended::Unknown { settled_at } => self.closed(upstream, settled_at),
             Ended::Applied | Ended::Rejected | Ended::NotSent | Ended::Failed => {
@@ -102,7 +102,7 @@ impl Kills {
     }
 
     /// Its connection has closed.
-    pub(super) fn closed(&self, upstream: usize, settled_at: MonoTime) {
+    pub(in crate::store) fn closed(&self, upstream: usize, settled_at: MonoTime) {
         if let Some(upstream) = self.of(upstream) {
             upstream
                 .unsettled_until
@@ -113,37 +113,5 @@ impl Kills {
 
     fn of(&self, upstream: usize) -> Option<&Upstream> {
         self.0.get(upstream % UPSTREAMS)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn r12a_a_kill_concerns_fills_of_before_that_carry_the_tag() {
-        let kills = Kills::default();
-        let before = kills.mark(0);
-        kills.note(0, 7);
-        let after = kills.mark(0);
-        assert_ne!(before, after);
-        assert!(kills.killed_since(0, 7, before));
-        assert!(!kills.killed_since(0, 8, before), "another tag");
-        assert!(!kills.killed_since(0, 7, after), "a later fill");
-        assert_eq!(kills.mark(1), 0, "another upstream");
-        assert!(!kills.killed_since(1, 7, 0));
-    }
-
-    #[test]
-    fn r12a_a_fill_that_has_seen_more_kills_than_are_remembered_is_refused_whatever_its_tags() {
-        let kills = Kills::default();
-        let before = kills.mark(0);
-        for tag in 0..MAX_RECENT as u128 {
-            kills.note(0, tag);
-        }
-        assert!(!kills.killed_since(0, u128::MAX, before));
-        kills.note(0, 0);
-        assert!(kills.killed_since(0, u128::MAX, before));
-        assert!(!kills.killed_since(0, u128::MAX, before + 1));
     }
 }

@@ -3,24 +3,24 @@
 //! step holds two records, and none is missed: whoever puts an entry in service sees that it was revoked, and whoever revoked it comes
 //! by later to unlist it.
 
+use super::super::{Entry, EntryRef, ResourceId};
 use super::{Index, Token};
-use crate::core::consistency::gate::{Published, Since};
+use crate::core::consistency::gate::{Alone, Published, Since, TokenId};
 use crate::core::consistency::listed::Entry as _;
 use crate::core::consistency::write::Ended;
 use crate::core::key::KeyDigest;
 use crate::core::reason::NotStored;
 use crate::core::time::MonoTime;
-use crate::store::{EntryRef, ResourceId};
 
 impl Index {
     /// A refusal revokes: the tags' records know the entry already.
-    pub(super) fn refuse(&self, entry: &EntryRef, why: NotStored) -> Published<EntryRef> {
+    pub(in crate::store) fn refuse(&self, entry: &EntryRef, why: NotStored) -> Published<EntryRef> {
         entry.revoke();
         self.leave_tags(std::slice::from_ref(entry));
         Published::Refused(why)
     }
 
-    pub(super) fn list(&self, tag: u128, token: &Token, entry: &EntryRef) -> Result<(), NotStored> {
+    pub(in crate::store) fn list(&self, tag: u128, token: &Token, entry: &EntryRef) -> Result<(), NotStored> {
         let mut gate = self.records.entry(tag).or_default();
         let since = Since {
             registered: token.registered,
@@ -65,19 +65,45 @@ impl Index {
         left
     }
 
-    /// A write to the record begins: before [`Index::begin`].
-    pub(in crate::store) fn begins(&self, record: ResourceId) {
+    /// A write to the record begins; where an exclusive route can read it, its entries go at once. Returns those.
+    pub(in crate::store) fn write_begins(
+        &self,
+        now: MonoTime,
+        record: ResourceId,
+        exclusive: bool,
+    ) -> (Vec<EntryRef>, Option<Alone>) {
         if KeyDigest(record.digest).is_tag() {
             self.kills.begin(record.upstream);
-            self.killing(record);
         }
+        self.killing(record);
+        self.begin(now, record.digest, exclusive)
     }
 
-    /// It has ended: after [`Index::end`].
-    pub(in crate::store) fn has_ended(&self, record: ResourceId, ended: Ended) {
+    /// It ends; `mine` is the token of the fill that its own answer is.
+    pub(in crate::store) fn write_ends(
+        &self,
+        now: MonoTime,
+        record: ResourceId,
+        ended: Ended,
+        mine: Option<TokenId>,
+    ) -> Vec<EntryRef> {
+        self.killing(record);
+        let gone = self.end(now, record.digest, ended, mine);
         if KeyDigest(record.digest).is_tag() {
             self.kills.end(record.upstream, ended);
         }
+        gone
+    }
+
+    /// What `leaves` names goes, and every fill in flight is refused.
+    pub(in crate::store) fn purge(
+        &self,
+        now: MonoTime,
+        record: ResourceId,
+        leaves: impl Fn(&Entry) -> bool,
+    ) -> Vec<EntryRef> {
+        self.killing(record);
+        self.drop_where(now, record.digest, leaves)
     }
 
     /// The connection of one that ended open has closed: after [`Index::closed`].

@@ -1,9 +1,9 @@
 //! Write-through at the records (R9): the token of a write's own fill, and the end that lists what it brought.
 
+use super::super::{EntryRef, ResourceId};
 use super::{Index, Token};
 use crate::core::consistency::gate::{Alone, Left, TokenId};
 use crate::core::time::MonoTime;
-use crate::store::{EntryRef, ResourceId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -229,6 +229,18 @@ fn r48_the_oldest_mark_becomes_the_floor_and_floors_of_two_processes_ask_the_pri
 }
 
 #[test]
+fn r47_a_cookie_is_kept_until_all_that_it_tells_has_ended() {
+    let raised = here(ME, 1000, 100);
+    let token = token(raised, &[], wrote("/a", "", 500));
+    let kept = raised.seconds_to_keep();
+    assert_eq!(kept, 66);
+    for (after, binds) in [(kept - 1, true), (kept, false)] {
+        let later = here(ME, 1000, 100 + i64::try_from(after).unwrap());
+        assert_eq!(Demand::of(&later, [&token], &name("/a")).binds(), binds, "{after}");
+    }
+}
+
+#[test]
 fn r48_an_unverifiable_token_is_not_forgotten() {
     let here = here(ME, 1000, 100);
     let foreign = Opened::Foreign;

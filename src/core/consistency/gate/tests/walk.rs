@@ -7,6 +7,13 @@
 //!
 //! Not walked: the look at an entry's flag after it was captured (R23). Capturing it in service was a linearization point already.
 //!
+//! Nodes are no state of the gate, so there is no such dimension here. Behind a shared store whichever node is asked, the origin's one
+//! register answers, and what a node can do to a request (refuse it, apply it and lose the answer, apply it late, hang with its connection
+//! open) are the fates of a write; a request that is sent again to another node is one that was applied late or twice (R20 forbids it,
+//! and the simulated worlds play it). Proxies that share nothing have a gate each, none of which sees the other's steps: they are in
+//! validate gear, whose reads are the origin's own. Replicas that lag are read on weak and eventual routes alone: what they answer may be
+//! older than an ack whatever a gate does, and `valid_as_of` (R42, R43) bounds it.
+//!
 //! Steps that commute with everything are merged (a reply is delivered when it is known), histories are kept as "which operations had
 //! ended when this one began", and states seen before are not entered again. A rule can be switched off to show that it is missed.
 //!
