@@ -233,7 +233,7 @@ fn lie(
             values.push(String::from_utf8(body.to_vec()).unwrap());
         }
         return match does {
-            Does::LeavesOpen if !first && asked % 5 == 0 => StatusCode::GATEWAY_TIMEOUT,
+            Does::LeavesOpen if !first && asked.is_multiple_of(5) => StatusCode::GATEWAY_TIMEOUT,
             Does::AppliesWhatItRefuses if !first => StatusCode::CONFLICT,
             _ => StatusCode::NO_CONTENT,
         }
@@ -241,7 +241,7 @@ fn lie(
     }
     let fresh = headers.contains_key("cache-control");
     // Clients take turns, and there are four of them: each is to see both.
-    let past = asked % 3 == 0 && !fresh && values.len() > 1;
+    let past = asked.is_multiple_of(3) && !fresh && values.len() > 1;
     let late = "breached;staleness=9999;bound=1";
     let (value, claims) = match does {
         Does::AdmitsToBeLate if past => (values[0].clone(), late),
