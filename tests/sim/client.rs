@@ -2,7 +2,7 @@
 
 use super::chance::Chance;
 use super::journal::Journal;
-use super::origin::{ALSO, OUTSIDE, SERIAL, VALUE};
+use super::origin::{ALSO, OUTSIDE, SERIAL, VALUE, body_of};
 use super::plan::Plan;
 use super::wire::{Head, Wire};
 use std::collections::BTreeMap;
@@ -143,7 +143,7 @@ impl Client {
             };
             if dice < self.plan.write_percent {
                 self.write(key, step).await;
-            } else if dice >= 97 {
+            } else if dice >= 100 - self.plan.purge_percent {
                 self.purge(key).await;
             } else {
                 let proxy = self.chance.below(self.plan.proxies as u64) as usize;
@@ -180,19 +180,21 @@ impl Client {
             (SocketAddr::from((self.proxies[proxy], 8080)), Some(proxy))
         };
         let kind = self.chance.below(10);
+        let plain = self.plan.plain;
         let gone = if kind == 9 { "gone" } else { "" };
         let value = format!("{gone}c{}n{step}", self.id);
+        let whole = if plain { body_of(&value, "a") } else { value.clone() };
         let mut fields = Vec::new();
         let mut also = None;
         let (method, body) = match kind {
             9 => ("DELETE", ""),
             8 => {
                 also = (key != "/d/0").then(|| "/d/0".to_owned());
-                ("POST", value.as_str())
+                ("POST", whole.as_str())
             }
             // Without a body it could be sent again by whoever dares (R20).
             5..8 => ("PUT", ""),
-            _ => ("PUT", value.as_str()),
+            _ => ("PUT", whole.as_str()),
         };
         if body.is_empty() {
             fields.push((VALUE, value.clone()));
@@ -253,7 +255,7 @@ impl Client {
 
     async fn read(&mut self, key: String, proxy: usize, varied: bool) {
         let dice = if varied { self.chance.below(100) } else { 99 };
-        let variant = if varied {
+        let variant = if varied && !self.plan.plain {
             self.chance.one_of(&["a", "a", "a", "b"])
         } else {
             "a"
@@ -344,11 +346,9 @@ impl Client {
         let proxy = self.chance.below(self.plan.proxies as u64) as usize;
         let to = SocketAddr::from((self.proxies[proxy], 9901));
         let (covers, json) = match self.chance.below(4) {
+            _ if self.plan.purge_groups => by_group(&key),
             0 => (Covers::All, "{\"all\": true}".to_owned()),
-            1 => {
-                let json = format!("{{\"tag\": \"{}\"}}", &key[1..2]);
-                (Covers::Group(key[..3].to_owned()), json)
-            }
+            1 => by_group(&key),
             _ => {
                 let json = format!("{{\"url\": \"http://shop.example{key}\"}}");
                 (Covers::Target(key), json)
@@ -438,6 +438,11 @@ impl Client {
             }
         }
     }
+}
+
+fn by_group(key: &str) -> (Covers, String) {
+    let json = format!("{{\"tag\": \"{}\"}}", &key[1..2]);
+    (Covers::Group(key[..3].to_owned()), json)
 }
 
 async fn answer(wire: &mut Wire, method: &str) -> std::io::Result<Answer> {

@@ -2,8 +2,8 @@
 //! one process, on turmoil's network and clocks. The seed draws the contract, the machines, the workload and every fault; the same seed
 //! gives the same world to the byte. What clients saw is judged against what the origin did.
 //!
-//! `world` is the proxy's only door outside, replaced; `origin`, `client` and `stage` play; `plan` draws; `judge` judges; `seeds` are the
-//! tests. README.md has the table of rules that were switched off and the seeds that noticed.
+//! `world` is the proxy's only door outside, replaced; `origin`, `client` and `stage` play; `plan` draws, and `crowds` what
+//! seldom meets by itself; `judge` judges; `seeds` are the tests. README.md has the table of rules that were switched off and the seeds that noticed.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -19,6 +19,7 @@
 #[path = "../real/chance.rs"]
 mod chance;
 mod client;
+mod crowds;
 mod journal;
 mod judge;
 mod origin;

@@ -144,7 +144,9 @@ impl Origin {
         }
         let write = matches!(method.as_str(), "PUT" | "POST" | "DELETE").then(|| {
             let in_head = head.get(VALUE).map(str::to_owned);
-            in_head.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned())
+            // A body may be the whole representation, which begins with the value.
+            let first = || String::from_utf8_lossy(&body).split(' ').next().unwrap().to_owned();
+            in_head.unwrap_or_else(first)
         });
         let asked = Asked {
             peer,
@@ -303,9 +305,13 @@ impl Origin {
                 true => ("Cache-Group-Invalidation", group(&also)),
                 false => ("Content-Location", also),
             });
+            // RFC 9110 s9.3.4: only where the body was stored as it was.
+            let as_it_was = self.plan.plain && asked.method == "PUT" && asked.head.get(VALUE).is_none();
+            let tag = asked.write.as_ref().filter(|_| as_it_was);
+            let tag = tag.map(|value| ("ETag", format!("\"{value}.a\"")));
             return Answer {
                 status: 204,
-                fields: named.into_iter().collect(),
+                fields: named.into_iter().chain(tag).collect(),
                 body: String::new(),
             };
         }
@@ -318,11 +324,10 @@ impl Origin {
         };
         let variant = asked.head.get("accept-language").unwrap_or("a");
         let etag = format!("\"{value}.{variant}\"");
-        let fields = vec![
-            ("ETag", etag.clone()),
-            ("Vary", "Accept-Language".to_owned()),
-            ("Cache-Groups", group(&asked.key)),
-        ];
+        let mut fields = vec![("ETag", etag.clone()), ("Cache-Groups", group(&asked.key))];
+        if !self.plan.plain {
+            fields.push(("Vary", "Accept-Language".to_owned()));
+        }
         let given = asked.head.get("if-none-match").unwrap_or("");
         if given.split(',').any(|tag| tag.trim() == etag) {
             return Answer {

@@ -120,6 +120,18 @@ pub enum Event {
     NodeDown { node: usize },
 }
 
+/// What a write leaves behind of its target, on exclusive routes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Through {
+    Invalidate,
+    Refresh,
+    Store,
+}
+
+impl Through {
+    const ALL: [Self; 3] = [Self::Invalidate, Self::Refresh, Self::Store];
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -161,6 +173,14 @@ pub struct Plan {
     pub bound_ms: u64,
     pub ttl_ms: u64,
     pub refresh_ms: u64,
+    /// Exclusive: what writes leave behind, and how long they may take for it.
+    pub through: Through,
+    pub through_ms: u64,
+    /// Nothing varies, and what is written is what is stored.
+    pub plain: bool,
+    pub purge_percent: u64,
+    /// All of them by tag.
+    pub purge_groups: bool,
     /// The first start finds the word of a clean stop.
     pub trusted: bool,
     /// From, for how long, what. In milliseconds.
@@ -218,10 +238,21 @@ impl Plan {
             ttl_ms: chance.one_of(&[30, 100, 300]),
             refresh_ms: chance.one_of(&[0, 50, 150]),
             trusted: chance.percent(75),
+            through: Through::Invalidate,
+            through_ms: 0,
+            plain: false,
+            purge_percent: 3,
+            purge_groups: false,
             events: Vec::new(),
         };
         plan.draw_events(&mut chance);
         plan.draw_habits(&mut Chance::of(seed, 2));
+        match level {
+            Level::Exclusive => plan.draw_through(&mut Chance::of(seed, 7)),
+            Level::Eventual if plan.session => plan.part_ways(&mut Chance::of(seed, 8)),
+            Level::Weak | Level::Eventual => plan.tidy_up(&mut Chance::of(seed, 9)),
+            Level::External => {}
+        }
         plan
     }
 
@@ -274,20 +305,10 @@ impl Plan {
         }
     }
 
-    /// One register, nobody thinks, writes are long: what must coincide does.
-    fn crowd_together(&mut self, chance: &mut Chance) {
-        self.clients = 8;
-        self.keys = 1;
-        self.think_ms = 2;
-        self.latency_ms = chance.below(2);
-        self.beat_ms = 0;
-        self.fault_percent = 45;
-        self.faults = match self.weather {
-            Weather::Stormy | Weather::Doomsday => {
-                vec![chance.one_of(&[Fault::Late, Fault::Late202, Fault::SlowAround])]
-            }
-            Weather::Calm | Weather::Foggy | Weather::Quakes => vec![Fault::SlowAround],
-        };
+    fn draw_through(&mut self, chance: &mut Chance) {
+        self.through = chance.one_of(&Through::ALL);
+        self.through_ms = chance.one_of(&[20, 60, 200]);
+        self.plain = self.through == Through::Store && chance.percent(70);
     }
 
     /// Of an exchange at the origin.
@@ -297,6 +318,18 @@ impl Plan {
 
     pub fn is_calm(&self) -> bool {
         self.weather == Weather::Calm
+    }
+
+    fn write_through(&self) -> String {
+        let way = match self.through {
+            Through::Invalidate => return String::new(),
+            Through::Refresh => "refresh",
+            Through::Store => "store",
+        };
+        format!(
+            "write_through = \"{way}\"\nrefresh_timeout = \"{}ms\"\n",
+            self.through_ms
+        )
     }
 
     pub fn config(&self, nodes: &[std::net::IpAddr]) -> String {
@@ -342,7 +375,8 @@ impl Plan {
                 }
             }
             Level::External | Level::Exclusive => format!(
-                "consistency = \"strong\"\nwriters = \"{}\"\nsettle_after = \"{SETTLE_AFTER_MS}ms\"\n",
+                "{}consistency = \"strong\"\nwriters = \"{}\"\nsettle_after = \"{SETTLE_AFTER_MS}ms\"\n",
+                self.write_through(),
                 if self.level == Level::Exclusive {
                     "exclusive"
                 } else {

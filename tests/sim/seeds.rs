@@ -7,10 +7,11 @@
 //! ```
 
 use super::judge::judge;
+use super::origin::SERIAL;
 use super::plan::{Level, Plan, Weather};
 use super::stage::{Outcome, play};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -186,9 +187,19 @@ fn add(sums: &mut BTreeMap<String, u64>, outcome: &Outcome) {
     let plan = &outcome.plan;
     add(format!("worlds {:?}", plan.level), 1);
     add(format!("worlds {:?}", plan.weather), 1);
+    if plan.level == Level::Exclusive {
+        add(format!("worlds {:?}", plan.through), 1);
+    }
     add("lives".into(), outcome.lives);
+    let mut shown = BTreeSet::new();
     for read in &outcome.told.reads {
         add(format!("reads {}", read.answer.status), 1);
+        // The head before, with the tag of what was written.
+        let answer = &read.answer;
+        if plan.plain && answer.status == 200 && shown.insert((answer.get(SERIAL), answer.get("etag"))) {
+            let others = shown.iter().filter(|(serial, _)| *serial == answer.get(SERIAL)).count();
+            add("stored as written".into(), u64::from(others > 1));
+        }
         if read.answer.get("cache-status").contains("; hit") {
             add(format!("hits {:?}", plan.level), 1);
         }
