@@ -363,12 +363,14 @@ impl Demand {
     }
 
     fn meets(&self, entry: &Meta, bound: &Bound) -> bool {
-        if bound.etag != 0 && hash_of(entry.etag.as_ref(), bound.secret) == bound.etag {
+        let same = hash_of(entry.etag.as_ref(), bound.secret) == bound.etag;
+        if bound.etag != 0 && same {
             return true;
         }
+        // The very entry, where no ETag tells: of two variants received at one instant the other may be older.
+        let is_it = bound.by == By::Read && same && entry.received == bound.since.at;
         // Instants of another process are never compared.
-        bound.since.minter == self.minter
-            && (entry.valid_as_of >= bound.since.at || (bound.by == By::Read && entry.received == bound.since.at))
+        bound.since.minter == self.minter && (entry.valid_as_of >= bound.since.at || is_it)
     }
 }
 

@@ -313,3 +313,49 @@ fn a_token_of_an_older_key_is_read_and_becomes_a_floor_under_the_new_one() {
         assert!(met(here, &next, path, &entry(500, 501, "\"1\"")), "{path}");
     }
 }
+
+#[test]
+fn r47_what_was_received_at_the_same_instant_is_not_the_same_entry() {
+    let me = here(ME, 1_000, 1_000);
+    let seen = token(me, &[], saw("/x", "\"2\"", 500));
+    assert!(met(me, &seen, "/x", &entry(300, 500, "\"2\"")), "the very entry");
+    assert!(!met(me, &seen, "/x", &entry(100, 500, "\"1\"")), "an older variant");
+    assert!(met(me, &seen, "/x", &entry(500, 600, "\"1\"")), "asked for after it");
+    let plain = token(me, &[], saw("/x", "", 500));
+    assert!(
+        met(me, &plain, "/x", &entry(300, 500, "")),
+        "the very entry, without an ETag"
+    );
+    assert!(
+        !met(me, &plain, "/x", &entry(100, 500, "\"1\"")),
+        "one that has an ETag"
+    );
+}
+
+#[test]
+fn r47_what_is_said_of_all_queries_is_said_of_each() {
+    let me = here(ME, 1_000, 1_000);
+    let query = |query| Name { query, ..name("/x") };
+    let done = token(me, &[], |s| {
+        s.wrote(&name("/x").every_query(), None, MonoTime::from_micros(500));
+        s.saw(&query(Some("a")), None, MonoTime::from_micros(400)); // a mark of its own does not hide it
+    });
+    for (asked, sent, expected) in [
+        (Some("a"), 450, false),
+        (Some("b"), 450, false),
+        (Some("b"), 500, true),
+        (None, 450, true),
+    ] {
+        let demand = Demand::of(&me, [&done], &query(asked));
+        assert_eq!(
+            demand.is_met(&entry(sent, 900, "")),
+            expected,
+            "{asked:?}, sent at {sent}"
+        );
+        assert_eq!(
+            query(asked).slot(),
+            name("/x").every_query().slot(),
+            "R49: one cookie tells of both"
+        );
+    }
+}
