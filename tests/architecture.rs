@@ -215,3 +215,31 @@ fn the_reader_of_imports_sees_what_it_must() {
     assert_eq!(rooms("let x = crate::admin::serve();"), ["admin"]);
     assert_eq!(rooms("// crate::admin"), Vec::<String>::new());
 }
+
+/// The user fixed what lies at the top; build output and what version control ignores may lie beside it.
+#[test]
+fn nothing_else_lies_at_the_top() {
+    const TOP: &[&str] = &[
+        "Cargo.toml",
+        "Cargo.lock",
+        "CHANGELOG.md",
+        "LICENSE",
+        "README.md",
+        "clippy.toml",
+        "benches",
+        "config",
+        "deploy",
+        "proptest-regressions",
+        "src",
+        "target",
+        "tests",
+    ];
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names = fs::read_dir(top)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let others: Vec<_> = names
+        .filter(|name| !name.starts_with('.') && !TOP.contains(&name.as_str()))
+        .collect();
+    assert!(others.is_empty(), "not at the top: {others:?}");
+}
