@@ -4,8 +4,9 @@ use super::{Exit, Given};
 use crate::config::units;
 use crate::core::time::Span;
 use crate::verify::drive::{Load, Proxy, drive};
+use crate::verify::history;
 use crate::verify::judge::{Level, Terms, judge, text};
-use crate::verify::record::{self, Recorded};
+use crate::verify::record::Recorded;
 use crate::world::World;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -97,7 +98,7 @@ fn read(file: &std::path::Path, world: &World) -> Result<Vec<Recorded>, Exit> {
         eprintln!("tidegate: {}: {error}", file.display());
         Exit::Failure
     })?;
-    record::from_text(&text).map_err(|unreadable| {
+    history::from_text(&text).map_err(|unreadable| {
         eprintln!("tidegate: {}: {unreadable}", file.display());
         Exit::Failure
     })
@@ -139,7 +140,7 @@ fn driven(args: &VerifyArgs, world: &World) -> Result<(Vec<Recorded>, Vec<String
     let runtime = runtime.map_err(|why| failed(&why))?;
     let driven = runtime.block_on(drive(&load, world)).map_err(|why| failed(&why))?;
     if let Some(file) = &args.record {
-        let text = record::to_text(&driven.history);
+        let text = history::to_text(&driven.history);
         world
             .disk
             .replace(file, &text)

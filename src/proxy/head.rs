@@ -10,7 +10,7 @@ use super::{Body, Core, outbound, pass};
 use crate::core::http::validate::{self, Conditions};
 use crate::core::lookup::{self, Decision, Failure};
 use crate::core::reason::{FetchReason, Outcome};
-use crate::upstream::{Call, Kind, OutBody};
+use crate::upstream::{Call, OutBody};
 use http::{Response, StatusCode};
 use std::sync::Arc;
 
@@ -60,13 +60,8 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
         let mut parts = outbound::parts(job, &*core.shared.world.entropy);
         conditions.apply(&mut parts.headers);
         let call = Call {
-            upstream: job.resource.upstream,
-            parts,
-            body: OutBody::Empty,
-            kind: Kind::Read { primary: true },
-            deadline: job.deadline,
-            before_send: None,
             on_interim: job.on_interim(),
+            ..Call::at_primary(job.resource.upstream, parts, job.deadline)
         };
         let mut answered = match core.pool.call(call).await {
             Ok(answered) => answered,

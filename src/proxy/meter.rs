@@ -24,7 +24,7 @@ use crate::core::http::validate;
 use crate::core::policy::Contract;
 use crate::core::time::{MonoTime, Span};
 use crate::store::EntryRef;
-use crate::upstream::{Answered, Call, Kind, NodeBody, OutBody};
+use crate::upstream::{Answered, Call, NodeBody};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
@@ -211,15 +211,7 @@ async fn call(core: &Core, job: &Job, entry: &EntryRef, deadline: MonoTime) -> O
     let mut conditions = validate::conditional_headers(entry.meta(), true);
     conditions.no_cache = true;
     conditions.apply(&mut parts.headers);
-    let call = Call {
-        upstream: job.resource.upstream,
-        parts,
-        body: OutBody::Empty,
-        kind: Kind::Read { primary: true },
-        deadline,
-        before_send: None,
-        on_interim: None,
-    };
+    let call = Call::at_primary(job.resource.upstream, parts, deadline);
     core.pool.call(call).await.ok()
 }
 

@@ -17,7 +17,7 @@ use crate::core::time::{MonoTime, Ttl};
 use crate::store::entry::{Head, SharedHead};
 use crate::store::fill::{self, Pushed};
 use crate::store::{EntryRef, Identity, ResourceId, Target, WriteEnd, WriteGuard, new_entry};
-use crate::upstream::{Answered, Call, Kind, OutBody};
+use crate::upstream::{Answered, Call};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use std::sync::Arc;
@@ -163,15 +163,7 @@ async fn read_one(
     again.parts.headers = through::again(&job.parts.headers, &job.policy, &variant);
     let mut parts = outbound::parts(&again, &*core.shared.world.entropy);
     Conditions::none(true).apply(&mut parts.headers); // R5b
-    let call = Call {
-        upstream: job.resource.upstream,
-        parts,
-        body: OutBody::Empty,
-        kind: Kind::Read { primary: true },
-        deadline,
-        before_send: None,
-        on_interim: None,
-    };
+    let call = Call::at_primary(job.resource.upstream, parts, deadline);
     let mut answered = core.pool.call(call).await.map_err(|_| Failed)?;
     let status = answered.parts.status;
     if status.is_server_error() || status == StatusCode::NOT_MODIFIED {

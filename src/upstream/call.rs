@@ -30,6 +30,22 @@ pub struct Call {
     pub on_interim: Option<OnInterim>,
 }
 
+impl Call {
+    /// A read without content that only the primary may answer, by the deadline; nobody waits for its sending or its interim heads.
+    #[must_use]
+    pub fn at_primary(upstream: usize, parts: Parts, deadline: MonoTime) -> Self {
+        Self {
+            upstream,
+            parts,
+            body: OutBody::Empty,
+            kind: Kind::Read { primary: true },
+            deadline,
+            before_send: None,
+            on_interim: None,
+        }
+    }
+}
+
 /// What a request is, which decides where it may go and whether it may be repeated.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -4,6 +4,7 @@
 //! Honest about what a client cannot know: a write without a definite answer is `ambiguous`, and whoever judges must let it take effect
 //! at any time from its start on, or never.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -103,12 +104,12 @@ pub struct Unreadable {
     pub why: serde_json::Error,
 }
 
-/// The text form: one JSON object per line.
+/// The text form, of operations or of what is recorded of them: one JSON object per line.
 #[must_use]
-pub fn to_text(operations: &[Operation]) -> String {
+pub fn to_text<T: Serialize>(history: &[T]) -> String {
     let mut text = String::new();
-    for operation in operations {
-        text += &serde_json::json!(operation).to_string();
+    for one in history {
+        text += &serde_json::json!(one).to_string();
         text.push('\n');
     }
     text
@@ -118,7 +119,7 @@ pub fn to_text(operations: &[Operation]) -> String {
 ///
 /// # Errors
 /// The first line that is no operation.
-pub fn from_text(text: &str) -> Result<Vec<Operation>, Unreadable> {
+pub fn from_text<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Unreadable> {
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
@@ -151,12 +152,12 @@ mod tests {
         let history = vec![one, two];
         let text = to_text(&history);
         assert_eq!(text.lines().count(), 2);
-        assert_eq!(from_text(&format!("\n{text}\n")).unwrap(), history);
+        assert_eq!(from_text::<Operation>(&format!("\n{text}\n")).unwrap(), history);
     }
 
     #[test]
     fn a_line_that_is_none_is_named() {
-        let error = from_text("\n{\"key\": 1}\n").unwrap_err();
+        let error = from_text::<Operation>("\n{\"key\": 1}\n").unwrap_err();
         assert_eq!(error.line, 2);
     }
 }

@@ -3,7 +3,7 @@
 //! say, `how` (free text), `consistency` (the answer's `Tidegate-Consistency`), `token` (a session token had been received before) and
 //! `last` (asked of the origin after everything had ended: what the store holds).
 
-use super::history::{Operation, Unreadable};
+use super::history::Operation;
 use crate::core::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -49,34 +49,12 @@ impl Recorded {
     }
 }
 
-/// The text form: one JSON object per line.
-#[must_use]
-pub fn to_text(history: &[Recorded]) -> String {
-    let mut text = String::new();
-    for one in history {
-        text += &serde_json::json!(one).to_string();
-        text.push('\n');
-    }
-    text
-}
-
-/// Reads the text form; empty lines are passed over.
-///
-/// # Errors
-/// The first line that is no operation.
-pub fn from_text(text: &str) -> Result<Vec<Recorded>, Unreadable> {
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(at, line)| serde_json::from_str(line).map_err(|why| Unreadable { line: at + 1, why }))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::verify::history::{from_text, to_text};
 
     #[test]
     fn a_history_is_read_back_as_it_was_and_fields_that_say_nothing_are_left_out() {
@@ -86,20 +64,20 @@ mod tests {
             r#","consistency":"bounded;staleness=1;bound=60","token":true,"last":true}"#,
         );
         let text = format!("{plain}\n\n{full}\n");
-        let read = from_text(&text).unwrap();
-        assert_eq!(from_text(&to_text(&read)).unwrap(), read);
+        let read: Vec<Recorded> = from_text(&text).unwrap();
+        assert_eq!(from_text::<Recorded>(&to_text(&read)).unwrap(), read);
         assert_eq!(to_text(&read).lines().next().unwrap(), {
             let value: serde_json::Value = serde_json::from_str(plain).unwrap();
             value.to_string()
         });
-        assert_eq!(from_text("{}").unwrap_err().line, 1);
+        assert_eq!(from_text::<Recorded>("{}").unwrap_err().line, 1);
     }
 
     #[test]
     fn what_an_answer_claims() {
         let claims = |text: &str| {
             let line = r#"{"key":"/k","client":1,"kind":"read","value":"a","start_ns":1,"end_ns":2,"outcome":"ok"}"#;
-            let mut one = from_text(line).unwrap().pop().unwrap();
+            let mut one = from_text::<Recorded>(line).unwrap().pop().unwrap();
             text.clone_into(&mut one.consistency);
             (one.is_strong(), one.bound().map(Span::as_millis), one.is_breached())
         };
