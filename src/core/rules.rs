@@ -4,9 +4,9 @@
 //!
 //! This is the one piece of state in `core`: set once, before anything runs, by the program that was told to misbehave.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A rule that can be turned off.
+/// A rule that can be turned off. In the rules' order, here and in `ALL`; at most 64 of them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rule {
@@ -38,29 +38,29 @@ pub enum Rule {
     R12a,
     /// A field that overrides the method makes a request unsafe.
     R13,
+    /// Session tokens travel outside of what is stored, and make an answer private.
+    R17,
     /// A write that may have been applied is not sent again.
     R20,
     /// A client that leaves cancels nothing.
     R21,
     /// A write outside that is not committed in time counts as unknown.
     R41,
-    /// Session tokens travel outside of what is stored, and make an answer private.
-    R17,
+    /// Nothing is served beyond the bound.
+    R42,
+    /// An answer of a replica is as old as its replica may be behind.
+    R43,
     /// An entry is served to a session only if it meets its mark.
     R47,
     /// What a token has no room for, or could not be read, is not forgotten.
     R48,
     /// A session binds joining and stale answers too.
     R49,
-    /// Nothing is served beyond the bound.
-    R42,
-    /// An answer of a replica is as old as its replica may be behind.
-    R43,
 }
 
 impl Rule {
     /// Every rule with a switch.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: &[Self] = &[
         Self::R1,
         Self::R2,
         Self::R3,
@@ -75,15 +75,15 @@ impl Rule {
         Self::R12,
         Self::R12a,
         Self::R13,
+        Self::R17,
         Self::R20,
         Self::R21,
         Self::R41,
-        Self::R17,
+        Self::R42,
+        Self::R43,
         Self::R47,
         Self::R48,
         Self::R49,
-        Self::R42,
-        Self::R43,
     ];
 
     /// Its name, as CONSISTENCY.md writes it.
@@ -92,15 +92,20 @@ impl Rule {
         format!("{self:?}")
     }
 
+    /// Its place among those that are off.
+    const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+
     /// Whether it holds. Always, without debug assertions.
     #[must_use]
     #[inline]
     pub fn holds(self) -> bool {
-        !cfg!(debug_assertions) || OFF.load(Ordering::Relaxed) & (1 << self as u8) == 0
+        !cfg!(debug_assertions) || OFF.load(Ordering::Relaxed) & self.bit() == 0
     }
 }
 
-static OFF: AtomicU32 = AtomicU32::new(0);
+static OFF: AtomicU64 = AtomicU64::new(0);
 
 /// Turns rules off for the rest of the process: names separated by commas.
 ///
@@ -111,9 +116,9 @@ pub fn switch_off(names: &str) -> Result<(), String> {
         return Err("this build has no switches: every rule holds".to_owned());
     }
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let rule = Rule::ALL.into_iter().find(|rule| rule.name() == name);
+        let rule = Rule::ALL.iter().copied().find(|rule| rule.name() == name);
         let rule = rule.ok_or_else(|| format!("`{name}` is no rule with a switch"))?;
-        OFF.fetch_or(1 << rule as u8, Ordering::Relaxed);
+        OFF.fetch_or(rule.bit(), Ordering::Relaxed);
     }
     Ok(())
 }
@@ -121,6 +126,16 @@ pub fn switch_off(names: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_of_switches_leaves_none_out() {
+        assert!(
+            Rule::ALL
+                .iter()
+                .enumerate()
+                .all(|(place, rule)| *rule as usize == place)
+        );
+    }
 
     #[test]
     fn every_rule_holds_until_it_is_switched_off_and_unknown_names_are_refused() {
