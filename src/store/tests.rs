@@ -45,29 +45,8 @@ const STRONG: usize = 0;
 const LOOSE: usize = 1;
 
 fn upstream(id: usize, settle_after: Option<Duration>) -> Arc<conf::Upstream> {
-    let second = Duration::from_secs(1);
-    Arc::new(conf::Upstream {
-        id,
-        name: format!("u{id}"),
-        mode: conf::Mode::ActiveActive,
-        replication: conf::Replication::Shared,
-        max_lag: None,
-        balance: conf::Balance::LeastRequest,
-        nodes: Vec::new(),
-        host: conf::HostHeader::Preserve,
-        connect_timeout: second,
-        response_timeout: second,
-        max_connections: 1,
-        max_pending: 1,
-        gate: conf::GateBy::Path,
-        health_check: None,
-        retry: conf::Retry {
-            attempts: 1,
-            budget_percent: 0,
-            on: conf::RetryOn::default(),
-        },
-        settle_after,
-    })
+    let plain = conf::Upstream::plain(id, &format!("u{id}"), Vec::new());
+    Arc::new(conf::Upstream { settle_after, ..plain })
 }
 
 fn config(max_memory: u64) -> Config {

@@ -292,7 +292,7 @@ impl One {
             },
             replication: self.config.replication.word(),
             epoch: view.epoch.0,
-            primary: view.active.or(self.config.primary()).and_then(name_of),
+            primary: view.active().or(self.config.primary()).and_then(name_of),
             nodes: nodes.collect(),
         }
     }

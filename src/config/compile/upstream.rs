@@ -4,7 +4,8 @@ use super::{header_name, plain_name, span};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::{Node as Given, Table, Value};
 use crate::config::runtime::{
-    Balance, GateBy, HealthCheck, HostHeader, Mode, Node, Probe, Replication, Retry, RetryOn, Standby, Upstream,
+    Balance, Failover, GateBy, HealthCheck, HostHeader, Mirror, Mode, Node, Probe, Replication, Retry, RetryOn,
+    Standby, Upstream,
 };
 use http::HeaderValue;
 
@@ -46,6 +47,8 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         name: name.to_owned(),
         mode,
         replication,
+        failover: Failover::default(),
+        mirror: Mirror::default(),
         max_lag: table.duration("max_lag"),
         balance: if table.text("balance") == Some("round-robin") {
             Balance::RoundRobin
@@ -327,6 +330,8 @@ fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
         healthy_threshold: table.count_u32("healthy_threshold"),
         unhealthy_threshold: table.count_u32("unhealthy_threshold"),
         initially_healthy: table.text("initial") == Some("healthy"),
+        role_header: None,
+        term_header: None,
         position_header,
     }
 }

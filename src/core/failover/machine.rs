@@ -6,7 +6,7 @@
 //! node is not chosen while a node preferred to it is still unprobed: else the order in which first probes end would decide.
 
 use super::health::{Health, Outcome, Thresholds, Turn, Why};
-use super::view::{Epoch, View};
+use super::view::{Epoch, Primary, View};
 use crate::core::reason::NodeState;
 use crate::core::time::MonoTime;
 use std::time::Duration;
@@ -187,9 +187,14 @@ impl Machine {
         };
         View {
             epoch: self.epoch,
-            active: self.active,
+            primary: match (self.settings.spread, self.active) {
+                (Spread::All, _) => Primary::Any,
+                (Spread::One, Some(node)) => Primary::Node(node),
+                (Spread::One, None) => Primary::Pending,
+            },
             candidates,
             states: self.states(),
+            in_sync: vec![true; self.nodes.len()],
         }
     }
 

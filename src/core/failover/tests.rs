@@ -95,14 +95,14 @@ fn check(m: &Machine, histories: &[Vec<Outcome>], spread: Spread, initial: Initi
         );
     }
     match spread {
-        Spread::All => assert_eq!(view.active, None),
+        Spread::All => assert_eq!(view.active(), None),
         Spread::One => {
             assert!(view.candidates.len() <= 1, "two nodes are active: {histories:?}");
-            assert_eq!(view.candidates.first().copied(), view.active);
+            assert_eq!(view.candidates.first().copied(), view.active());
             let undecided = matches!(initial, Initial::Unprobed) && histories.iter().any(Vec::is_empty);
             let any_up = histories.iter().any(|h| up_by_history(initial, h));
             assert!(
-                undecided || !any_up || view.active.is_some(),
+                undecided || !any_up || view.active().is_some(),
                 "a healthy node exists and none is active: {histories:?}"
             );
         }
@@ -111,7 +111,7 @@ fn check(m: &Machine, histories: &[Vec<Outcome>], spread: Spread, initial: Initi
 
 fn check_step(before: &super::view::View, after: &super::view::View, effects: &[Effect], histories: &[Vec<Outcome>]) {
     assert!(after.epoch >= before.epoch, "the epoch fell: {histories:?}");
-    if let (Some(was), Some(is)) = (before.active, after.active) {
+    if let (Some(was), Some(is)) = (before.active(), after.active()) {
         assert_eq!(
             after.epoch > before.epoch,
             was != is,
@@ -177,11 +177,11 @@ fn a_standby_whose_first_probe_ends_first_does_not_become_active() {
     let probe =
         |m: &mut Machine, node, outcome| m.step(MonoTime::default(), Event::Probed { node, outcome }, &mut Vec::new());
     probe(&mut m, 2, Outcome::Passed);
-    assert_eq!(m.view().active, None);
+    assert_eq!(m.view().active(), None);
     probe(&mut m, 0, Outcome::Unreachable);
-    assert_eq!(m.view().active, None, "node 1 is preferred to node 2 and unprobed");
+    assert_eq!(m.view().active(), None, "node 1 is preferred to node 2 and unprobed");
     probe(&mut m, 1, Outcome::Passed);
-    assert_eq!(m.view().active, Some(1));
+    assert_eq!(m.view().active(), Some(1));
     assert_eq!(m.view().epoch, Epoch(7), "the first election is no change");
 }
 
@@ -208,7 +208,7 @@ fn a_node_that_returns_waits_in_reserve() {
     }));
     m.step(at(12), passed, &mut effects);
     m.step(at(13), passed, &mut effects);
-    assert_eq!(m.view().active, Some(1));
+    assert_eq!(m.view().active(), Some(1));
     assert_eq!(m.view().state(0), NodeState::Standby);
     assert_eq!(m.view().epoch, Epoch(8));
 }

@@ -20,15 +20,56 @@ impl Epoch {
 pub struct View {
     /// When it last changed hands.
     pub epoch: Epoch,
-    /// Active-passive: the node that takes all traffic. Active-active: none.
-    pub active: Option<usize>,
-    /// The nodes that take traffic, in the order of the file.
+    /// Who answers writes and strong reads.
+    pub primary: Primary,
+    /// The nodes that take reads which any node may answer, in the order of the file.
     pub candidates: Vec<usize>,
     /// Every node's state.
     pub states: Vec<NodeState>,
+    /// For every node, whether it holds every acked write (R37); true for all over one shared store.
+    pub in_sync: Vec<bool>,
+}
+
+/// Who answers writes and strong reads.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Primary {
+    /// Any node in service is as good: one shared store, active-active.
+    Any,
+    /// This node alone.
+    Node(usize),
+    /// Each resource's home: multi-primary.
+    Homes,
+    /// Nobody now; a promotion may come by itself, and requests wait for it up to `hold`.
+    Pending,
+    /// Nobody, and nothing will change that by itself.
+    None(NoPrimary),
+}
+
+/// Why there is no primary and none will be promoted.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum NoPrimary {
+    /// No node is alive and may take over.
+    Nobody,
+    /// Two nodes claim to be it in the same term (R51).
+    Conflict,
+    /// Who is alive may lack acked writes (R32, R33).
+    Behind,
+    /// The deposed primary could not be fenced (R29).
+    NotFenced,
+    /// Only the operator promotes (R30).
+    Manual,
 }
 
 impl View {
+    /// The one node that takes writes; none when several do, each resource's home does, or nobody does.
+    #[must_use]
+    pub const fn active(&self) -> Option<usize> {
+        match self.primary {
+            Primary::Node(node) => Some(node),
+            Primary::Any | Primary::Homes | Primary::Pending | Primary::None(_) => None,
+        }
+    }
+
     /// A node's state; `Unprobed` for one that does not exist.
     #[must_use]
     pub fn state(&self, node: usize) -> NodeState {

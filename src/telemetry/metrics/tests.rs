@@ -2,8 +2,7 @@
 
 use super::{Gauges, ListenerGauge, Metrics};
 use crate::config::runtime::{
-    Action, Admin, Balance, Cache, Config, GateBy, HostHeader, LogFormat, Match, Mode, Node, Replication, Retry,
-    RetryOn, Route, Server, Telemetry, Upstream,
+    Action, Admin, Cache, Config, LogFormat, Match, Node, Route, Server, Telemetry, Upstream,
 };
 use crate::core::policy::{Contract, Policy};
 use crate::core::reason::{NodeState, NotStored, Outcome, RetryReason, WriteOutcome};
@@ -25,28 +24,7 @@ fn config(threads: usize) -> Config {
         standby: None,
     };
     let second = Duration::from_secs(1);
-    let upstream = Arc::new(Upstream {
-        id: 0,
-        name: "or\"ders".to_owned(),
-        mode: Mode::ActiveActive,
-        replication: Replication::Shared,
-        max_lag: None,
-        balance: Balance::LeastRequest,
-        nodes: vec![node("a"), node("b")],
-        host: HostHeader::Preserve,
-        connect_timeout: second,
-        response_timeout: second,
-        max_connections: 1,
-        max_pending: 1,
-        gate: GateBy::Path,
-        health_check: None,
-        retry: Retry {
-            attempts: 1,
-            budget_percent: 0,
-            on: RetryOn::default(),
-        },
-        settle_after: None,
-    });
+    let upstream = Arc::new(Upstream::plain(0, "or\"ders", vec![node("a"), node("b")]));
     let route = |id: usize, name: &str, action: Action| {
         Arc::new(Route {
             invalidates: Vec::new(),
