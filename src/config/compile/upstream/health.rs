@@ -1,0 +1,110 @@
+//! `[upstreams.NAME.health_check]`.
+
+use super::super::{header_name, span};
+use crate::config::diagnostic::Sink;
+use crate::config::effective::Table;
+use crate::config::runtime::{HealthCheck, Probe};
+
+pub(super) fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
+    let tcp = table.flag("tcp");
+    let path = table.text("path").unwrap_or("/");
+    match (table.get("path").is_some(), tcp) {
+        (true, true) => sink.error(
+            &table.place_of("tcp"),
+            "contradicts path: a health check asks one thing",
+        ),
+        (false, false) => sink.error(
+            &table.place_of("path"),
+            "missing: a health check needs path = \"/healthz\" or tcp = true",
+        ),
+        _ => {}
+    }
+    if table.is_set("path")
+        && path
+            .parse::<http::uri::PathAndQuery>()
+            .map_or(true, |p| !p.as_str().starts_with('/') || p.as_str() != path)
+    {
+        sink.error(
+            &table.place_of("path"),
+            format!("expected a path like \"/healthz\", found \"{path}\""),
+        );
+    }
+    if tcp && table.is_set("expect") {
+        sink.warn(&table.place_of("expect"), "has no effect: a TCP connect has no status");
+    }
+    let position_header = table.text("position_header").and_then(|name| {
+        if tcp {
+            sink.error(
+                &table.place_of("position_header"),
+                "a TCP connect has no answer to read it from",
+            );
+        }
+        let read = header_name(name);
+        read.map_err(|message| sink.error(&table.place_of("position_header"), message))
+            .ok()
+    });
+    let (interval, timeout) = (span(table, "interval"), span(table, "timeout"));
+    if timeout > interval && (table.is_set("timeout") || table.is_set("interval")) {
+        sink.warn(
+            &table.place_of("timeout"),
+            "longer than interval: probes of a dead node take longer than their turn",
+        );
+    }
+    let mut expect = Vec::new();
+    for (text, node) in table.texts("expect") {
+        match statuses(text) {
+            Some(range) => expect.push(range),
+            None => sink.error(
+                &node.place,
+                format!("expected a status or range like \"204\" or \"200-299\", found \"{text}\""),
+            ),
+        }
+    }
+    if table.is_set("expect") && table.list("expect").is_empty() {
+        sink.error(&table.place_of("expect"), "no status would ever count as healthy");
+    }
+    HealthCheck {
+        probe: if tcp {
+            Probe::Tcp
+        } else {
+            Probe::Http {
+                path: path.to_owned(),
+                expect,
+            }
+        },
+        interval,
+        timeout,
+        healthy_threshold: table.count_u32("healthy_threshold"),
+        unhealthy_threshold: table.count_u32("unhealthy_threshold"),
+        initially_healthy: table.text("initial") == Some("healthy"),
+        role_header: None,
+        term_header: None,
+        position_header,
+    }
+}
+
+fn statuses(text: &str) -> Option<(u16, u16)> {
+    let status = |text: &str| {
+        text.trim()
+            .parse::<u16>()
+            .ok()
+            .filter(|status| (100..=599).contains(status))
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = (status(first)?, status(last)?);
+    (range.0 <= range.1).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_single_or_ranges() {
+        assert_eq!(statuses("200-299"), Some((200, 299)));
+        assert_eq!(statuses("204"), Some((204, 204)));
+        for wrong in ["", "2xx", "299-200", "99", "600", "200-", "-"] {
+            assert_eq!(statuses(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! `nodes = [...]`.
+
+use super::super::plain_name;
+use crate::config::diagnostic::Sink;
+use crate::config::effective::{Node as Given, Table, Value};
+use crate::config::runtime::{Mode, Node, Standby};
+
+pub(super) fn nodes(table: &Table, mode: Mode, sink: &mut Sink) -> Vec<Node> {
+    match table.get("nodes").map(|node| &node.value) {
+        None => sink.error(
+            &table.place_of("nodes"),
+            "missing: an upstream needs nodes, as in nodes = [{ url = \"http://127.0.0.1:9000\" }]",
+        ),
+        Some(Value::List(nodes)) if nodes.is_empty() => {
+            sink.error(&table.place_of("nodes"), "an upstream needs at least one node")
+        }
+        Some(_) => {}
+    }
+    let mut nodes: Vec<Node> = Vec::new();
+    for (i, given) in table.list("nodes").iter().filter_map(Given::as_table).enumerate() {
+        let Some(node) = node(given, i == 0, mode, sink) else {
+            continue;
+        };
+        if nodes.iter().any(|other| other.name == node.name) {
+            let (key, hint) = if given.is_set("name") {
+                ("name", "")
+            } else {
+                ("url", "; give the nodes names if that is meant")
+            };
+            sink.error(
+                &given.place_of(key),
+                format!("there is already a node \"{}\"{hint}", node.name),
+            );
+        }
+        nodes.push(node);
+    }
+    nodes
+}
+
+fn node(table: &Table, first: bool, mode: Mode, sink: &mut Sink) -> Option<Node> {
+    let standby = table.text("standby").is_some();
+    if standby && mode == Mode::ActiveActive {
+        sink.error(
+            &table.place_of("standby"),
+            "only with mode = \"active-passive\": here every node takes traffic",
+        );
+    } else if standby && first {
+        sink.error(
+            &table.place_of("standby"),
+            "the first node takes the traffic: put the nodes in reserve after it",
+        );
+    }
+    if let Some(Err(message)) = table.text("name").map(plain_name) {
+        sink.error(&table.place_of("name"), message);
+    }
+    let Some(given) = table.get("url") else {
+        sink.error(
+            &table.place_of("url"),
+            "missing: a node needs a url like \"http://127.0.0.1:9000\"",
+        );
+        return None;
+    };
+    let url = given.as_text()?;
+    let (host, port) = match http_url(url) {
+        Ok(parts) => parts,
+        Err(message) => {
+            sink.error(&given.place, message);
+            return None;
+        }
+    };
+    let bracketed = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.clone()
+    };
+    let reserve = mode == Mode::ActivePassive && !first;
+    Some(Node {
+        name: table
+            .text("name")
+            .map_or_else(|| format!("{bracketed}:{port}"), str::to_owned),
+        url: format!("http://{bracketed}:{port}"),
+        host,
+        port,
+        weight: table.count_u32("weight"),
+        max_in_flight: table.count("max_in_flight"),
+        standby: reserve.then_some(Standby::Hot),
+    })
+}
+
+/// Host (without brackets) and port of `http://host:port`.
+fn http_url(url: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("expected a url like \"http://127.0.0.1:9000\", found \"{url}\"");
+    let Some((scheme, authority)) = url.split_once("://") else {
+        return Err(if url.starts_with("unix:") {
+            "unix sockets: not supported yet".into()
+        } else {
+            wrong()
+        });
+    };
+    match scheme {
+        "http" => {}
+        "https" | "h2" | "h2c" | "unix" => return Err(format!("{scheme}: not supported yet")),
+        _ => return Err(wrong()),
+    }
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    if authority.contains(['/', '?', '#']) {
+        return Err("a node's url has no path: use rewrite in the route".into());
+    }
+    if authority.contains('@') {
+        return Err("a node's url holds no credentials: use set_request_headers in the route".into());
+    }
+    let authority: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
+    let port = match authority.port() {
+        Some(port) if port.as_u16() == 0 => return Err("port 0 cannot be connected to".into()),
+        Some(port) => port.as_u16(),
+        None if authority.as_str().ends_with(':')
+            || authority
+                .as_str()
+                .rsplit_once(':')
+                .is_some_and(|(_, p)| !p.ends_with(']')) =>
+        {
+            return Err(wrong());
+        }
+        None => 80,
+    };
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_ascii_lowercase();
+    if host.is_empty() {
+        Err(wrong())
+    } else {
+        Ok((host, port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_nodes() {
+        let ok = |host: &str, port| Ok((host.to_owned(), port));
+        assert_eq!(http_url("http://10.0.0.1:9000"), ok("10.0.0.1", 9000));
+        assert_eq!(http_url("http://Node.Example/"), ok("node.example", 80));
+        assert_eq!(http_url("http://[::1]:81"), ok("::1", 81));
+        assert_eq!(http_url("http://[::1]"), ok("::1", 80));
+        for wrong in [
+            "",
+            "10.0.0.1:9000",
+            "http://",
+            "http://:9000",
+            "http://a:b",
+            "http://a:",
+            "http://a:99999",
+            "http://a:0",
+            "ftp://a",
+            "https://a",
+            "http://a/b",
+            "http://u:p@a",
+            "http://a b",
+        ] {
+            assert!(http_url(wrong).is_err(), "{wrong}");
+        }
+    }
+}
