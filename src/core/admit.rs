@@ -173,10 +173,10 @@ fn part(
 
 /// What a strong route stores: answers it can prove later. Lifetimes mean nothing to it.
 fn strong(meta: &mut Meta, caching: &Caching, answer: &Answer<'_>) -> Result<(), NotStored> {
-    if !storable::is_stored_on_strong(meta.status) {
+    if !storable::is_stored_on_strong(meta.status) && Rule::R18.holds() {
         return Err(NotStored::Status); // R18
     }
-    if answer.close_delimited {
+    if answer.close_delimited && Rule::R16b.holds() {
         return Err(NotStored::CloseDelimited); // R16b
     }
     if !meta.can_be_validated(true) {

@@ -52,8 +52,10 @@ impl<'a> Read<'a> {
             directives: RequestDirectives::parse(headers),
             credentials: policy
                 .caching()
-                .is_some_and(|caching| has_unkeyed_credentials(headers, &caching.key)),
-            identified: policy.is_strong() && (headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)),
+                .is_some_and(|caching| Rule::R14.holds() && has_unkeyed_credentials(headers, &caching.key)),
+            identified: policy.is_strong()
+                && Rule::R14.holds()
+                && (headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)),
             unsettled,
             raised: !policy.is_strong() && policy.caching().is_some() && prefer::wants_strong(headers),
             session: None,
@@ -324,6 +326,9 @@ fn prove<V: Stored>(
     let asks = &read.directives;
     let meta = stored.meta();
     let age = meta.current_age(now);
+    if !Rule::R15.holds() && asks.max_stale.is_some() {
+        return (Decision::Serve { index, age }, Ground::Proven);
+    }
     let proven = meta.proven && stored.softened().is_none();
     let by_gate = exclusive && proven && !meta.no_cache && *read.method == Method::GET;
     if by_gate && (!read.identified || caching.shared_auth) && caching.ttl.is_none_or(|limit| age < limit) {

@@ -20,6 +20,10 @@ pub enum Rule {
     R4,
     /// A 304 needs the very entry it was sent for.
     R5,
+    /// Towards the primary of a strong route only a strong ETag is a validator, and a 304 must name it.
+    R5b,
+    /// A flight carries none of its client's conditions, and on strong routes dates are none.
+    R5c,
     /// A write acts on all variants.
     R6,
     /// A strong route stores no 206.
@@ -36,14 +40,30 @@ pub enum Rule {
     R12,
     /// An entry is listed under its tags only if none was killed or busy since its fill began.
     R12a,
+    /// An answer that differs from what is stored takes every variant out of service.
+    R12b,
     /// A field that overrides the method makes a request unsafe.
     R13,
+    /// A request with credentials uses only what may be shared, and validate gear.
+    R14,
+    /// On strong routes `max-stale` is ignored.
+    R15,
+    /// Strong answers are to be validated below.
+    R16,
+    /// A body that ends with its connection is not stored on strong routes.
+    R16b,
     /// Session tokens travel outside of what is stored, and make an answer private.
     R17,
+    /// Errors other than 404 and 410 are not stored on strong routes.
+    R18,
+    /// What an abandoned write left unsettled is so for `settle_after`.
+    R19,
     /// A write that may have been applied is not sent again.
     R20,
     /// A client that leaves cancels nothing.
     R21,
+    /// What is served was in service after its request came.
+    R23,
     /// A write outside that is not committed in time counts as unknown.
     R41,
     /// Nothing is served beyond the bound.
@@ -66,6 +86,8 @@ impl Rule {
         Self::R3,
         Self::R4,
         Self::R5,
+        Self::R5b,
+        Self::R5c,
         Self::R6,
         Self::R7,
         Self::R8,
@@ -74,10 +96,18 @@ impl Rule {
         Self::R11,
         Self::R12,
         Self::R12a,
+        Self::R12b,
         Self::R13,
+        Self::R14,
+        Self::R15,
+        Self::R16,
+        Self::R16b,
         Self::R17,
+        Self::R18,
+        Self::R19,
         Self::R20,
         Self::R21,
+        Self::R23,
         Self::R41,
         Self::R42,
         Self::R43,
@@ -121,6 +151,15 @@ pub fn switch_off(names: &str) -> Result<(), String> {
         OFF.fetch_or(rule.bit(), Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// For those of our own tests that `tests/mutations.md` names.
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test has no World to ask")]
+pub(crate) fn switch_off_as_told() {
+    if let Ok(names) = std::env::var("TIDEGATE_TEST_RULES_OFF") {
+        switch_off(&names).expect("rules with switches");
+    }
 }
 
 #[cfg(test)]

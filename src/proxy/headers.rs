@@ -11,6 +11,7 @@ use crate::core::http::line::{self, Line};
 use crate::core::http::{hop, prefer, strong};
 use crate::core::policy::{Contract, Policy};
 use crate::core::reason::Outcome;
+use crate::core::rules::Rule;
 use crate::core::time::{Age, Span};
 use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
@@ -87,7 +88,7 @@ pub(super) fn finish(
     told: &Told<'_>,
 ) {
     let headers = response.headers_mut();
-    if policy.is_strong() {
+    if policy.is_strong() && Rule::R16.holds() {
         strong::strong_response_headers(headers); // R16
     }
     if let Some(age) = told.age {

@@ -65,7 +65,7 @@ pub(super) fn refresh(core: &Arc<Core>, job: &Arc<Job>) {
 /// What the store has for a job.
 pub(super) fn look(core: &Core, job: &Job, now: MonoTime) -> Found {
     let mut found = core.shared.store.lookup(now, job.resource, job.digest, &job.key);
-    found.variants.retain(|entry| !entry.is_revoked()); // by a tag, which has not come round to unlist it yet (R12a)
+    found.variants.retain(|entry| entry.is_in_service()); // by a tag, which has not come round to unlist it yet (R12a)
     found
 }
 

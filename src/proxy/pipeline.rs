@@ -167,7 +167,7 @@ fn act(
     };
     match decision {
         Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => {
-            let Some(entry) = found.variants.get(index).filter(|e| !e.is_revoked()) else {
+            let Some(entry) = found.variants.get(index).filter(|e| e.is_in_service()) else {
                 // R23: taken out of service since the look; whoever did it has not been answered yet.
                 return go(Next::Read, toward, Arc::from(buffer.text()));
             };

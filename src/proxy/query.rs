@@ -61,7 +61,7 @@ async fn read(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
         Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => (index, age),
         Decision::Revalidate { .. } | Decision::Fetch(_) | Decision::Refuse(_) => return miss::read(core, job).await,
     };
-    let Some(entry) = found.variants.get(index).filter(|entry| !entry.is_revoked()) else {
+    let Some(entry) = found.variants.get(index).filter(|entry| entry.is_in_service()) else {
         return miss::read(core, job).await; // R23
     };
     let shared = &core.shared;

@@ -5,6 +5,7 @@ use super::ResourceId;
 use super::sync::{AtomicBool, AtomicU64};
 use crate::core::consistency::listed;
 use crate::core::http::stored::{Meta, Stored, Vary, has_no_body};
+use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
@@ -155,7 +156,14 @@ impl Entry {
             .is_ok()
     }
 
-    /// Whether a write, a purge or a newer answer took it out of service. The load is a hit's linearization point (R23).
+    /// Whether it may be served at this instant. The load is a hit's linearization point (R23).
+    #[must_use]
+    #[inline]
+    pub fn is_in_service(&self) -> bool {
+        !self.is_revoked() || !Rule::R23.holds()
+    }
+
+    /// Whether a write, a purge or a newer answer took it out of service.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)

@@ -3,6 +3,7 @@
 
 use crate::core::consistency::gate::Unsettled;
 use crate::core::consistency::write::Ended;
+use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
 use crate::store::{ResourceId, UnsettledResource};
 use parking_lot::Mutex;
@@ -36,6 +37,7 @@ impl UnsettledList {
     /// R19: when a write whose connection closed at `closed` can no longer be applied.
     pub(super) fn settled_at(&self, upstream: usize, closed: MonoTime) -> MonoTime {
         self.settle_after(upstream)
+            .filter(|_| Rule::R19.holds())
             .map_or(MonoTime::default(), |after| closed.after(after))
     }
 

@@ -5,6 +5,7 @@ use crate::core::http::dates;
 use crate::core::http::etag;
 use crate::core::http::stored::Meta;
 use crate::core::http::syntax::{Single, single, trim_ows};
+use crate::core::rules::Rule;
 use crate::core::time::WallTime;
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -133,6 +134,7 @@ fn value(text: &str) -> HeaderValue {
 
 /// RFC 9110 s13.1.5: a strong ETag that equals, or exactly the modification date, where that is a strong validator.
 fn if_range_holds(headers: &HeaderMap, meta: &Meta, strong: bool) -> bool {
+    let strong = strong && Rule::R5c.holds();
     let mut lines = headers.get_all(IF_RANGE).iter();
     let Some(line) = lines.next() else {
         return true;

@@ -71,6 +71,7 @@ impl Meta {
     /// Whether the origin can be asked about it: on strong routes only by a strong ETag (R5b).
     #[must_use]
     pub fn can_be_validated(&self, strong: bool) -> bool {
+        let strong = strong && Rule::R5b.holds();
         match &self.etag {
             Some(etag) => !strong || !etag.weak,
             None => !strong && self.last_modified.is_some(),

@@ -5,6 +5,7 @@ use crate::core::http::dates;
 use crate::core::http::etag;
 use crate::core::http::hop;
 use crate::core::http::stored::{Etag, Meta};
+use crate::core::rules::Rule;
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
@@ -24,6 +25,7 @@ pub enum Precondition {
 /// `If-Modified-Since`, against `Last-Modified` or else `Date`. Conditions count for GET and HEAD on 2xx answers.
 #[must_use]
 pub fn evaluate(method: &Method, headers: &HeaderMap, meta: &Meta, strong: bool) -> Precondition {
+    let strong = strong && Rule::R5c.holds();
     if !matches!(*method, Method::GET | Method::HEAD) || !meta.status.is_success() {
         return Precondition::Proceed;
     }
@@ -48,6 +50,7 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, meta: &Meta, strong: bool)
 /// The same for an answer that is not stored, by its own fields: whether its requester has it already.
 #[must_use]
 pub fn has_it(method: &Method, request: &HeaderMap, status: StatusCode, answer: &HeaderMap, strong: bool) -> bool {
+    let strong = strong && Rule::R5c.holds();
     if !matches!(*method, Method::GET | Method::HEAD) || !status.is_success() {
         return false;
     }
@@ -74,6 +77,7 @@ pub struct Conditions {
 /// The conditions that ask whether `meta` is still good. On strong routes exactly its strong ETag, or none (R5b).
 #[must_use]
 pub fn conditional_headers(meta: &Meta, strong: bool) -> Conditions {
+    let strong = strong && Rule::R5b.holds();
     let tag = meta.etag.as_ref().filter(|tag| !strong || !tag.weak);
     Conditions {
         if_none_match: tag.map(|tag| tag.value.clone()),
@@ -109,6 +113,9 @@ impl Conditions {
             IF_RANGE,
             RANGE,
         ] {
+            if !Rule::R5c.holds() {
+                break;
+            }
             headers.remove(name);
         }
         if let Some(tag) = self.if_none_match {
@@ -127,6 +134,9 @@ impl Conditions {
 /// be fetched again unconditionally.
 #[must_use]
 pub fn confirms(meta: &Meta, answer: &HeaderMap, strong: bool) -> bool {
+    if !Rule::R5b.holds() {
+        return true;
+    }
     if answer.contains_key(http::header::ETAG) {
         return match (etag::of(answer), meta.etag.as_ref()) {
             (Some(named), Some(stored)) if strong => named.strongly_equals(stored),
@@ -148,7 +158,7 @@ pub fn confirms(meta: &Meta, answer: &HeaderMap, strong: bool) -> bool {
 /// nothing; a 304 or 206 says that it is still there, and by its strong ETag as what.
 #[must_use]
 pub fn differs(meta: &Meta, status: StatusCode, answer: &HeaderMap) -> bool {
-    if !matches!(status.as_u16(), 200..=399 | 404 | 410) {
+    if !matches!(status.as_u16(), 200..=399 | 404 | 410) || !Rule::R12b.holds() {
         return false;
     }
     let strong = |etag: Option<Etag>| etag.filter(|e| !e.weak);

@@ -31,6 +31,7 @@ mod index;
 mod sync;
 mod world;
 
+use crate::core::rules::switch_off_as_told;
 use crate::store::ResourceId;
 use entry::{Entry, EntryRef};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -52,6 +53,7 @@ struct Sum {
 
 /// Where nothing is off `words` is empty: any fault counts, and shuttle prints its schedule, which `shuttle::replay` takes.
 fn run(scheduler: impl Scheduler + 'static, gear: Gear, off: Option<Off>, words: &'static str) -> Sum {
+    switch_off_as_told();
     let sum = Arc::new(Mutex::new(Sum::default()));
     let all = Arc::clone(&sum);
     let mut config = Config::new();

@@ -278,7 +278,7 @@ impl World {
         let is_usable = |e: &&EntryRef| !passes && (self.gear == Gear::Stored || e.meta().proven);
         let mut usable = found.variants.iter().filter(is_usable);
         let value = match usable.next() {
-            Some(entry) if self.is_off(Off::Flag) || !entry.is_revoked() => {
+            Some(entry) if self.is_off(Off::Flag) || entry.is_in_service() => {
                 self.hits.fetch_add(1, SeqCst);
                 let (value, begun) = read(entry);
                 if begun < purged {
