@@ -61,7 +61,7 @@ impl Rooms {
         let config = Arc::new(config);
         let metrics = Metrics::new(&config);
         let access_log = AccessLog::new(&config);
-        let coord = Coord::in_memory(&config, world.clock.wall());
+        let coord = Coord::in_memory(&config, world.clock.as_ref());
         let views = coord.views();
         let upstreams = Upstreams::new(
             &config,

@@ -3,14 +3,17 @@
 //!
 //! Invariant: a view changes only here, and is swapped in before the effects of the change are returned.
 
-use crate::config::runtime::{Config, Mode, Upstream};
-use crate::core::failover::health::Thresholds;
-use crate::core::failover::machine::{Effect, Event, Initial, Machine, Settings, Spread};
+use crate::config::runtime::{Config, Upstream};
+use crate::core::failover::event::{Effect, Event};
+use crate::core::failover::machine::Machine;
 use crate::core::failover::view::{Epoch, View};
-use crate::core::time::{MonoTime, WallTime};
+use crate::core::time::MonoTime;
+use crate::world::Clock;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::sync::Arc;
+
+mod settings;
 
 /// The owner of all upstreams' views.
 pub struct Coord {
@@ -26,11 +29,12 @@ impl Coord {
     /// An owner that remembers nothing: epochs start at the wall clock's seconds, so that they do not fall when the process restarts
     /// (R54).
     #[must_use]
-    pub fn in_memory(config: &Config, wall: WallTime) -> Arc<Self> {
-        let seconds = u64::try_from(wall.as_millis() / 1000).unwrap_or(0);
+    pub fn in_memory(config: &Config, clock: &dyn Clock) -> Arc<Self> {
+        let seconds = u64::try_from(clock.wall().as_millis() / 1000).unwrap_or(0);
         let epoch = Epoch(seconds << 16);
+        let now = clock.mono();
         let own = |upstream: &Arc<Upstream>| {
-            let machine = Machine::new(settings(upstream, epoch));
+            let machine = Machine::new(now, settings::settings(upstream, epoch), None);
             Owned {
                 view: Arc::new(ArcSwap::from_pointee(machine.view())),
                 machine: Mutex::new(machine),
@@ -53,9 +57,11 @@ impl Coord {
         let mut effects = Vec::new();
         if let Some(owned) = self.upstreams.get(upstream) {
             let mut machine = owned.machine.lock();
-            machine.step(now, event, &mut effects);
-            if !effects.is_empty() {
-                owned.view.store(Arc::new(machine.view()));
+            let observed = machine.observed();
+            machine.step(now, event, observed, &mut effects);
+            let view = machine.view();
+            if view != **owned.view.load() {
+                owned.view.store(Arc::new(view));
             }
         }
         effects
@@ -67,40 +73,5 @@ impl std::fmt::Debug for Coord {
         f.debug_struct("Coord")
             .field("upstreams", &self.upstreams.len())
             .finish()
-    }
-}
-
-fn settings(upstream: &Upstream, epoch: Epoch) -> Settings {
-    let spread = match upstream.mode {
-        Mode::ActiveActive => Spread::All,
-        Mode::ActivePassive => Spread::One,
-    };
-    let (thresholds, initial) = match &upstream.health_check {
-        // Without a health check nodes start healthy and stay so.
-        None => (
-            Thresholds {
-                healthy: 1,
-                unhealthy: 1,
-            },
-            Initial::Healthy,
-        ),
-        Some(check) => (
-            Thresholds {
-                healthy: check.healthy_threshold,
-                unhealthy: check.unhealthy_threshold,
-            },
-            if check.initially_healthy {
-                Initial::Healthy
-            } else {
-                Initial::Unprobed
-            },
-        ),
-    };
-    Settings {
-        spread,
-        thresholds,
-        initial,
-        standby: upstream.nodes.iter().map(|node| node.standby.is_some()).collect(),
-        epoch,
     }
 }

@@ -295,11 +295,28 @@ pub enum NodeState {
     Standby,
     /// Failed its probes.
     Unhealthy,
+    /// Out for a while, for what its answers were like.
+    Ejected,
+    /// A cold one that has been told to start.
+    Starting,
+    /// Healthy, but it may lack what others have (R36, R52).
+    Quarantined,
+    /// No new traffic, by the operator's word.
+    Draining,
 }
 
 impl NodeState {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Unprobed, Self::Active, Self::Standby, Self::Unhealthy];
+    pub const ALL: &[Self] = &[
+        Self::Unprobed,
+        Self::Active,
+        Self::Standby,
+        Self::Unhealthy,
+        Self::Ejected,
+        Self::Starting,
+        Self::Quarantined,
+        Self::Draining,
+    ];
 
     /// The word in `/status` and metrics.
     #[must_use]
@@ -309,6 +326,10 @@ impl NodeState {
             Self::Active => "active",
             Self::Standby => "standby",
             Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::Starting => "starting",
+            Self::Quarantined => "quarantined",
+            Self::Draining => "draining",
         }
     }
 }

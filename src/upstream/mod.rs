@@ -29,7 +29,7 @@ pub use error::{BodyError, BoxError, CallError, CallErrorKind};
 use crate::config::runtime::{Balance, Config, HostHeader, Mode, Upstream};
 use crate::core::balance::Rule;
 use crate::core::consistency::bound::Probes;
-use crate::core::failover::machine::{Effect, Event};
+use crate::core::failover::event::{Alarm, Effect, Event};
 use crate::core::failover::view::View;
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::time::MonoTime;
@@ -211,6 +211,10 @@ impl Upstreams {
                     self.shared.log_failover(upstream, from, to, took);
                     self.shared.events.failover(upstream, took);
                 }
+                Effect::ProbeNow { node } => self.shared.probe_now(upstream, node),
+                Effect::Alarm(alarm) => self.shared.log_alarm(upstream, alarm),
+                // The owner's own business: hooks and timers.
+                Effect::Fence { .. } | Effect::Promote { .. } | Effect::Start { .. } | Effect::WakeAt(_) => {}
             }
         }
         if !effects.is_empty() {
@@ -248,6 +252,18 @@ impl Shared {
     fn log_state(&self, upstream: usize, node: usize, state: NodeState) {
         let (upstream, node) = self.names(upstream, node);
         tracing::info!(upstream, node, state = state.word(), "node changed");
+    }
+
+    fn probe_now(&self, upstream: usize, node: usize) {
+        let one = self.upstreams.get(upstream);
+        if let Some(target) = one.and_then(|one| one.nodes.get(node)) {
+            target.probe_now.notify_one();
+        }
+    }
+
+    fn log_alarm(&self, upstream: usize, alarm: Alarm) {
+        let (upstream, _) = self.names(upstream, 0);
+        tracing::error!(upstream, ?alarm, "an operator should look");
     }
 
     fn log_failover(&self, upstream: usize, from: usize, to: usize, took: Duration) {

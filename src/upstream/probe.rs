@@ -7,8 +7,8 @@ use super::attempt::open;
 use super::body::OutBody;
 use super::{One, Shared, Upstreams};
 use crate::config::runtime::{HealthCheck, Probe};
+use crate::core::failover::event::{Event, Said};
 use crate::core::failover::health::Outcome;
-use crate::core::failover::machine::Event;
 use http::header::{CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Uri};
 use std::sync::Arc;
@@ -53,8 +53,18 @@ impl Upstreams {
         };
         let mut first = true;
         loop {
-            let outcome = probe(&self.shared, one, node, check).await;
-            self.tell(upstream, Event::Probed { node, outcome });
+            let sent = self.shared.world.clock.mono(); // R43: earlier than it could be is never wrong
+            let (outcome, said) = probe(&self.shared, one, node, check).await;
+            if let Some(position) = said.position {
+                one.probed(node, sent, position);
+            }
+            let event = Event::Probed {
+                node,
+                outcome,
+                said,
+                sent,
+            };
+            self.tell(upstream, event);
             if std::mem::take(&mut first) {
                 self.unprobed.send_modify(|left| *left = left.saturating_sub(1));
             }
@@ -86,18 +96,18 @@ fn jittered(interval: Duration, random: u64) -> Duration {
     (interval - interval / JITTER_PART).saturating_add(Duration::from_micros(offset))
 }
 
-async fn probe(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> Outcome {
+async fn probe(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> (Outcome, Said) {
     let asked = tokio::time::timeout(check.timeout, ask(shared, one, node, check)).await;
-    asked.unwrap_or(Outcome::Unreachable)
+    asked.unwrap_or((Outcome::Unreachable, Said::default()))
 }
 
-async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> Outcome {
-    let sent = shared.world.clock.mono(); // R43: earlier than it could be is never wrong
+async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> (Outcome, Said) {
+    let nothing = Said::default();
     let Ok(mut link) = open(shared, one, node).await else {
-        return Outcome::Unreachable;
+        return (Outcome::Unreachable, nothing);
     };
     let (path, expect) = match &check.probe {
-        Probe::Tcp => return Outcome::Passed,
+        Probe::Tcp => return (Outcome::Passed, nothing),
         Probe::Http { path, expect } => (path, expect),
     };
     let mut request = Request::new(OutBody::Empty);
@@ -114,12 +124,11 @@ async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> Ou
             let status = response.status().as_u16();
             let expected = expect.iter().any(|(low, high)| (*low..=*high).contains(&status));
             if !expected {
-                return Outcome::Refused;
+                return (Outcome::Refused, nothing);
             }
-            one.probed(node, sent, response.headers());
-            Outcome::Passed
+            (Outcome::Passed, one.said(response.headers()))
         }
-        Err(_broken) => Outcome::Unreachable,
+        Err(_broken) => (Outcome::Unreachable, nothing),
     }
 }
 

@@ -4,8 +4,9 @@
 use super::One;
 use super::pool::Tried;
 use crate::core::consistency::bound::{Lag, Position};
+use crate::core::failover::event::{Role, Said};
 use crate::core::time::{MonoTime, Span};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 impl One {
     /// The nodes that may answer no strong read and no write.
@@ -28,13 +29,28 @@ impl One {
         (self.config.primary() == Some(node)).then(reported).flatten()
     }
 
-    /// A probe of a node that was sent at `sent` has been answered.
-    pub(super) fn probed(&self, node: usize, sent: MonoTime, answer: &HeaderMap) {
-        if self.config.primary() == Some(node)
-            && let Some(position) = self.told(answer)
-        {
+    /// A probe of a node that was sent at `sent` reported a position.
+    pub(super) fn probed(&self, node: usize, sent: MonoTime, position: Position) {
+        if self.config.primary() == Some(node) {
             let epoch = self.view.load().epoch;
             self.probes.lock().note(epoch, sent, position);
+        }
+    }
+
+    /// What a node says of itself on a probe.
+    pub(super) fn said(&self, answer: &HeaderMap) -> Said {
+        let Some(check) = &self.config.health_check else {
+            return Said::default();
+        };
+        let word = |name: &Option<HeaderName>| name.as_ref().and_then(|name| one_line(answer, name));
+        Said {
+            role: word(&check.role_header).and_then(|word| match word {
+                "primary" => Some(Role::Primary),
+                "replica" => Some(Role::Replica),
+                _ => None,
+            }),
+            term: word(&check.term_header).and_then(number),
+            position: self.told(answer),
         }
     }
 
@@ -61,12 +77,18 @@ impl One {
     /// The position an answer tells: one number, or none at all.
     fn told(&self, answer: &HeaderMap) -> Option<Position> {
         let name = self.config.health_check.as_ref()?.position_header.as_ref()?;
-        let mut lines = answer.get_all(name).iter();
-        let (line, second) = (lines.next()?, lines.next());
-        let digits = line
-            .to_str()
-            .ok()
-            .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
-        second.is_none().then(|| digits.parse().ok().map(Position)).flatten()
+        one_line(answer, name).and_then(number).map(Position)
     }
+}
+
+/// The value of a field that came once; one that came twice says nothing.
+fn one_line<'a>(answer: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut lines = answer.get_all(name).iter();
+    let (line, second) = (lines.next()?, lines.next());
+    line.to_str().ok().filter(|_| second.is_none())
+}
+
+fn number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }

@@ -5,87 +5,14 @@
 //! healthy node in the order of preference takes over; a node that returns waits in reserve (failback is manual). The first active
 //! node is not chosen while a node preferred to it is still unprobed: else the order in which first probes end would decide.
 
-use super::health::{Health, Outcome, Thresholds, Turn, Why};
+use super::event::{Effect, Event, Observed};
+use super::health::{Health, Outcome, Turn, Why};
+use super::observed::Observing;
+use super::settings::{Initial, Record, Settings, Spread};
 use super::view::{Epoch, Primary, View};
 use crate::core::reason::NodeState;
 use crate::core::time::MonoTime;
-use std::time::Duration;
-
-/// How traffic is spread.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Spread {
-    /// Active-active.
-    All,
-    /// Active-passive.
-    One,
-}
-
-/// What is known of the nodes before any probe.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Initial {
-    /// Nothing: no traffic before the first probe.
-    Unprobed,
-    /// They count as healthy (no health check, or `initial = "healthy"`).
-    Healthy,
-}
-
-/// What the machine must know of an upstream.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How traffic is spread.
-    pub spread: Spread,
-    /// When a node turns over.
-    pub thresholds: Thresholds,
-    /// Before the first probe.
-    pub initial: Initial,
-    /// For each node, whether it waits in reserve.
-    pub standby: Vec<bool>,
-    /// The epoch to start in.
-    pub epoch: Epoch,
-}
-
-/// What happened.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A probe ended.
-    Probed {
-        /// Of this node.
-        node: usize,
-        /// Like this.
-        outcome: Outcome,
-    },
-}
-
-/// What must be done about it. The new view itself is read from the machine.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// A node's state changed.
-    State {
-        /// Which node.
-        node: usize,
-        /// What it is now.
-        state: NodeState,
-    },
-    /// Close all connections to this node, in flight too: nothing in flight will end well.
-    CloseAll {
-        /// Which node.
-        node: usize,
-    },
-    /// Close the idle connections to this node; requests in flight may end.
-    CloseIdle {
-        /// Which node.
-        node: usize,
-    },
-    /// Traffic moved from one node to another.
-    Failover {
-        /// The node that had it.
-        from: usize,
-        /// The node that has it.
-        to: usize,
-        /// From the first failed probe of the row that took `from` out of service until now.
-        took: Duration,
-    },
-}
+use std::sync::Arc;
 
 /// One upstream's nodes and who takes traffic.
 #[derive(Clone, Debug)]
@@ -98,6 +25,7 @@ pub struct Machine {
     /// The node that was active last, also while none is.
     last_active: Option<usize>,
     epoch: Epoch,
+    observing: Arc<Observing>,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -108,9 +36,9 @@ struct Tracked {
 }
 
 impl Machine {
-    /// The machine before any event.
+    /// The machine before any event, as it was left when a record of that is remembered.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(now: MonoTime, settings: Settings, remembered: Option<&Record>) -> Self {
         let health = match settings.initial {
             Initial::Unprobed => Health::Unprobed,
             Initial::Healthy => Health::Up { failures: 0 },
@@ -120,16 +48,20 @@ impl Machine {
                 health,
                 failing_since: None
             };
-            settings.standby.len()
+            settings.nodes.len()
         ];
         // R30: the first node without `standby` is the first active one; after it the order of the file counts.
-        let first = settings.standby.iter().position(|standby| !standby).unwrap_or(0);
+        let first = settings
+            .nodes
+            .iter()
+            .position(|slot| slot.standby.is_none())
+            .unwrap_or(0);
         let rest = (0..nodes.len()).filter(|node| *node != first);
         let preference = std::iter::once(first)
             .filter(|f| *f < nodes.len())
             .chain(rest)
             .collect();
-        let epoch = settings.epoch;
+        let epoch = remembered.map_or(settings.epoch, |record| record.epoch);
         let mut machine = Self {
             settings,
             nodes,
@@ -137,14 +69,35 @@ impl Machine {
             active: None,
             last_active: None,
             epoch,
+            observing: Arc::new(Observing::from(now)),
         };
         machine.elect();
         machine
     }
 
+    /// What must be durable of it.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        Record {
+            epoch: self.epoch,
+            primary: self.active,
+            deposed: None,
+            in_sync: vec![true; self.nodes.len()],
+            term: None,
+        }
+    }
+
+    /// What clients have been shown of the present primary's time in office: to be read for every step.
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        self.observing.read()
+    }
+
     /// Takes one event; pushes what must be done.
-    pub fn step(&mut self, now: MonoTime, event: Event, effects: &mut Vec<Effect>) {
-        let Event::Probed { node, outcome } = event;
+    pub fn step(&mut self, now: MonoTime, event: Event, _observed: Observed, effects: &mut Vec<Effect>) {
+        let Event::Probed { node, outcome, .. } = event else {
+            return;
+        };
         let before = self.states();
         let active_before = self.last_active;
         let Some(tracked) = self.nodes.get_mut(node) else {
@@ -195,6 +148,8 @@ impl Machine {
             candidates,
             states: self.states(),
             in_sync: vec![true; self.nodes.len()],
+            since: vec![None; self.nodes.len()],
+            observed: Arc::clone(&self.observing),
         }
     }
 

@@ -4,8 +4,11 @@
 //! that others must follow. The invariant: a node that is not healthy is never in a view's candidates, and an active-passive view
 //! has at most one.
 
+pub mod event;
 pub mod health;
 pub mod machine;
+pub mod observed;
+pub mod settings;
 pub mod view;
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Every order of probe results on two and three nodes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use super::event::{Effect, Event, Observed, Said};
 use super::health::{Health, Outcome, Thresholds, Turn, Why};
-use super::machine::{Effect, Event, Initial, Machine, Settings, Spread};
+use super::machine::Machine;
+use super::settings::{Grade, Initial, Settings, Slot, Spread};
 use super::view::Epoch;
 use crate::core::reason::NodeState;
 use crate::core::time::{MonoTime, Span};
@@ -15,13 +17,18 @@ const THRESHOLDS: Thresholds = Thresholds {
 };
 
 fn machine(spread: Spread, initial: Initial, nodes: usize) -> Machine {
-    Machine::new(Settings {
-        spread,
-        thresholds: THRESHOLDS,
-        initial,
-        standby: (0..nodes).map(|n| n > 0).collect(),
-        epoch: Epoch(7),
-    })
+    let slots = (0..nodes).map(|n| Slot::of((n > 0).then_some(Grade::Hot))).collect();
+    let settings = Settings::shared(spread, THRESHOLDS, initial, slots, Epoch(7));
+    Machine::new(MonoTime::default(), settings, None)
+}
+
+fn probed(node: usize, outcome: Outcome) -> Event {
+    Event::Probed {
+        node,
+        outcome,
+        said: Said::default(),
+        sent: MonoTime::default(),
+    }
 }
 
 /// What a node's state must be by its history alone, counted in the plainest way: look at the last results.
@@ -55,7 +62,7 @@ fn walk(spread: Spread, initial: Initial, nodes: usize, depth: usize) {
                 let before = m.view();
                 let mut effects = Vec::new();
                 let now = MonoTime::default().after(Span::from_secs(at));
-                next.step(now, Event::Probed { node, outcome }, &mut effects);
+                next.step(now, probed(node, outcome), Observed::Unknown, &mut effects);
                 let after = next.view();
                 histories[node].push(outcome);
                 check_step(&before, &after, &effects, histories);
@@ -174,8 +181,14 @@ fn the_first_probe_alone_decides() {
 #[test]
 fn a_standby_whose_first_probe_ends_first_does_not_become_active() {
     let mut m = machine(Spread::One, Initial::Unprobed, 3);
-    let probe =
-        |m: &mut Machine, node, outcome| m.step(MonoTime::default(), Event::Probed { node, outcome }, &mut Vec::new());
+    let probe = |m: &mut Machine, node, outcome| {
+        m.step(
+            MonoTime::default(),
+            probed(node, outcome),
+            Observed::Unknown,
+            &mut Vec::new(),
+        )
+    };
     probe(&mut m, 2, Outcome::Passed);
     assert_eq!(m.view().active(), None);
     probe(&mut m, 0, Outcome::Unreachable);
@@ -190,24 +203,18 @@ fn a_node_that_returns_waits_in_reserve() {
     let mut m = machine(Spread::One, Initial::Healthy, 2);
     let mut effects = Vec::new();
     let at = |s| MonoTime::default().after(Span::from_secs(s));
-    let failed = Event::Probed {
-        node: 0,
-        outcome: Outcome::Unreachable,
-    };
-    let passed = Event::Probed {
-        node: 0,
-        outcome: Outcome::Passed,
-    };
-    m.step(at(10), failed, &mut effects);
+    let failed = probed(0, Outcome::Unreachable);
+    let passed = probed(0, Outcome::Passed);
+    m.step(at(10), failed, Observed::Unknown, &mut effects);
     assert_eq!(effects, []);
-    m.step(at(11), failed, &mut effects);
+    m.step(at(11), failed, Observed::Unknown, &mut effects);
     assert!(effects.contains(&Effect::Failover {
         from: 0,
         to: 1,
         took: Duration::from_secs(1)
     }));
-    m.step(at(12), passed, &mut effects);
-    m.step(at(13), passed, &mut effects);
+    m.step(at(12), passed, Observed::Unknown, &mut effects);
+    m.step(at(13), passed, Observed::Unknown, &mut effects);
     assert_eq!(m.view().active(), Some(1));
     assert_eq!(m.view().state(0), NodeState::Standby);
     assert_eq!(m.view().epoch, Epoch(8));
@@ -217,12 +224,22 @@ fn a_node_that_returns_waits_in_reserve() {
 fn a_node_down_by_status_that_then_vanishes_loses_its_connections_in_flight() {
     let mut m = machine(Spread::All, Initial::Healthy, 2);
     let mut effects = Vec::new();
-    let probed = |outcome| Event::Probed { node: 0, outcome };
+    let probed = |outcome| probed(0, outcome);
     for _ in 0..2 {
-        m.step(MonoTime::default(), probed(Outcome::Refused), &mut effects);
+        m.step(
+            MonoTime::default(),
+            probed(Outcome::Refused),
+            Observed::Unknown,
+            &mut effects,
+        );
     }
     assert!(effects.contains(&Effect::CloseIdle { node: 0 }));
     assert!(!effects.contains(&Effect::CloseAll { node: 0 }));
-    m.step(MonoTime::default(), probed(Outcome::Unreachable), &mut effects);
+    m.step(
+        MonoTime::default(),
+        probed(Outcome::Unreachable),
+        Observed::Unknown,
+        &mut effects,
+    );
     assert!(effects.contains(&Effect::CloseAll { node: 0 }));
 }

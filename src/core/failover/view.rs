@@ -1,7 +1,10 @@
 //! What everybody reads of an upstream: who takes traffic, in which epoch, and each node's state. Immutable; the owner (`coord`)
 //! swaps in a new one.
 
+use super::observed::Observing;
 use crate::core::reason::NodeState;
+use crate::core::time::MonoTime;
+use std::sync::Arc;
 
 /// Counts changes of the active node. It only grows (R53).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +31,11 @@ pub struct View {
     pub states: Vec<NodeState>,
     /// For every node, whether it holds every acked write (R37); true for all over one shared store.
     pub in_sync: Vec<bool>,
+    /// For every node, since when it takes traffic, where it came into service later than the process: its share grows from there
+    /// (`slow_start`).
+    pub since: Vec<Option<MonoTime>>,
+    /// R32: where the positions of answers are noted. One for each primary's time in office.
+    pub observed: Arc<Observing>,
 }
 
 /// Who answers writes and strong reads.

@@ -225,7 +225,7 @@ impl Metrics {
 
     /// What a node is doing from now on. Nodes start as unprobed.
     pub fn node_state(&self, upstream: usize, node: usize, state: NodeState) {
-        let index = u8::try_from(position(&NodeState::ALL, &state)).unwrap_or(0);
+        let index = u8::try_from(position(NodeState::ALL, &state)).unwrap_or(0);
         if let Some(gauge) = self.upstreams.get(upstream).and_then(|u| u.nodes.get(node)) {
             gauge.state.store(index, Ordering::Relaxed);
         }

@@ -328,7 +328,7 @@ impl Rig {
         );
         let loaded = from_text(&text, "test.toml", Path::new(""), &world);
         let config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors));
-        let coord = Coord::in_memory(&config, world.clock.wall());
+        let coord = Coord::in_memory(&config, world.clock.as_ref());
         let told = Arc::new(Told::default());
         let views = coord.views();
         let upstreams = Upstreams::new(
