@@ -1,4 +1,4 @@
-//! The files of `config/`: each loads without an error or a warning, says what it is, and prints what it means.
+//! The files of `config/` and `deploy/`: each loads without an error or a warning, says what it is, and prints what it means.
 
 use crate::support::{messages, world};
 use std::fs;
@@ -8,9 +8,21 @@ use tidegate::config::{Loaded, load, print};
 use tidegate::core::policy::{Contract, OriginTtl};
 use tidegate::world::World;
 
+/// In place of every secret that a file takes from the environment.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let within = |folder: &Path| {
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect::<Vec<_>>()
+    };
+    let mut files = within(&root.join("config"));
+    for deployment in within(&root.join("deploy")) {
+        files.extend(within(&deployment));
+    }
     files.retain(|path| path.extension().is_some_and(|e| e == "toml"));
     files.sort();
     files
@@ -19,7 +31,10 @@ fn files() -> Vec<PathBuf> {
 fn read(path: &Path) -> Loaded {
     let world = World {
         disk: World::real().disk,
-        ..world(&[("TIDEGATE_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef")], &[])
+        ..world(
+            &[("TIDEGATE_ADMIN_TOKEN", SECRET), ("TIDEGATE_SESSION_KEY", SECRET)],
+            &[],
+        )
     };
     load::from_file(path, &world).unwrap()
 }
@@ -32,7 +47,7 @@ fn named(name: &str) -> Config {
 #[test]
 fn every_file_is_right_and_says_what_it_is() {
     let files = files();
-    assert!(files.len() >= 9, "{files:?}");
+    assert!(files.len() >= 10, "{files:?}");
     for path in &files {
         let loaded = read(path);
         assert!(loaded.config.is_some(), "{}", messages(&loaded));
@@ -49,7 +64,7 @@ fn every_file_is_right_and_says_what_it_is() {
 fn what_print_config_prints_means_the_same() {
     for path in files() {
         let loaded = read(&path);
-        let printed = print::effective(&loaded).replace("<redacted>", "0123456789abcdef0123456789abcdef");
+        let printed = print::effective(&loaded).replace("<redacted>", SECRET);
         let again = crate::support::load(&printed);
         assert!(again.errors.is_empty(), "{}\n{printed}", messages(&again));
         let (before, after) = (loaded.config.unwrap(), again.config.unwrap());
