@@ -343,11 +343,13 @@ pub enum RetryReason {
     Reset,
     /// A status that the route's upstream is configured to repeat.
     Status,
+    /// The answer was slow, and a copy was sent (R22).
+    Hedge,
 }
 
 impl RetryReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Connect, Self::Reset, Self::Status];
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Reset, Self::Status, Self::Hedge];
 
     /// The label value.
     #[must_use]
@@ -356,6 +358,7 @@ impl RetryReason {
             Self::Connect => "connect",
             Self::Reset => "reset",
             Self::Status => "status",
+            Self::Hedge => "hedge",
         }
     }
 }

@@ -132,28 +132,60 @@ const BUCKETS: usize = 10;
 /// Retries that are always allowed in a window, so that a quiet route may repeat at all.
 const FLOOR: u64 = 10;
 
-/// Retries as a share of requests over the last ten seconds, with a small floor: a broken upstream is not asked twice as often by
-/// everybody at once.
+/// Repeats as a share of requests over the last ten seconds, with a small floor: a broken upstream is not asked twice as often by
+/// everybody at once. One upstream's budget may be kept in several parts, each counting a share of its requests: then what they have
+/// counted together decides.
 #[derive(Clone, Debug)]
 pub struct Budget {
     percent: u64,
+    floor: u64,
     buckets: [Bucket; BUCKETS],
+}
+
+/// What was counted in the window.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Requests.
+    pub requests: u64,
+    /// Repeats.
+    pub repeats: u64,
+}
+
+impl std::ops::Add for Spent {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            repeats: self.repeats.saturating_add(other.repeats),
+        }
+    }
 }
 
 #[derive(Copy, Clone, Debug, Default)]
 struct Bucket {
     /// Which slice of time it counts.
     slice: u64,
-    requests: u64,
-    retries: u64,
+    spent: Spent,
 }
 
 impl Budget {
-    /// A budget of `percent` retries per hundred requests.
+    /// A budget of `percent` retries per hundred requests, and of a few when there are hardly any requests.
     #[must_use]
     pub fn new(percent: u32) -> Self {
+        Self::with_floor(percent, FLOOR)
+    }
+
+    /// A budget of `percent` per hundred requests and not one more: for what is never needed.
+    #[must_use]
+    pub fn strict(percent: u32) -> Self {
+        Self::with_floor(percent, 0)
+    }
+
+    fn with_floor(percent: u32, floor: u64) -> Self {
         Self {
             percent: u64::from(percent),
+            floor,
             buckets: [Bucket::default(); BUCKETS],
         }
     }
@@ -163,29 +195,30 @@ impl Budget {
         self.current(now).requests += 1;
     }
 
-    /// Takes one retry out, when one is left.
+    /// What this part has counted in the window.
     #[must_use]
-    pub fn withdraw(&mut self, now: MonoTime) -> bool {
+    pub fn spent(&self, now: MonoTime) -> Spent {
+        let slice = slice(now);
+        let within = |bucket: &&Bucket| slice.saturating_sub(bucket.slice) < BUCKETS as u64;
+        let counted = self.buckets.iter().filter(within).map(|bucket| bucket.spent);
+        counted.fold(Spent::default(), |sum, each| sum + each)
+    }
+
+    /// Takes one repeat out, when all parts together leave one.
+    #[must_use]
+    pub fn withdraw(&mut self, now: MonoTime, all: Spent) -> bool {
         if self.percent == 0 {
             return false;
         }
-        let slice = slice(now);
-        let (mut requests, mut retries) = (0_u64, 0_u64);
-        for bucket in &self.buckets {
-            if slice.saturating_sub(bucket.slice) < BUCKETS as u64 {
-                requests += bucket.requests;
-                retries += bucket.retries;
-            }
-        }
-        let allowed = (requests.saturating_mul(self.percent) / 100).max(FLOOR);
-        if retries >= allowed {
+        let allowed = (all.requests.saturating_mul(self.percent) / 100).max(self.floor);
+        if all.repeats >= allowed {
             return false;
         }
-        self.current(now).retries += 1;
+        self.current(now).repeats += 1;
         true
     }
 
-    fn current(&mut self, now: MonoTime) -> &mut Bucket {
+    fn current(&mut self, now: MonoTime) -> &mut Spent {
         let slice = slice(now);
         let [first, rest @ ..] = &mut self.buckets;
         let at = usize::try_from(slice % BUCKETS as u64).unwrap_or(0);
@@ -199,7 +232,7 @@ impl Budget {
                 ..Bucket::default()
             };
         }
-        bucket
+        &mut bucket.spent
     }
 }
 
@@ -292,6 +325,11 @@ mod tests {
         assert!(!again(&Attempt { made: 2, ..fine }));
     }
 
+    fn takes(budget: &mut Budget, now: MonoTime) -> bool {
+        let all = budget.spent(now);
+        budget.withdraw(now, all)
+    }
+
     #[test]
     fn the_budget_is_a_share_of_requests_and_runs_out() {
         let now = MonoTime::from_micros(50_000_000);
@@ -299,27 +337,48 @@ mod tests {
         for _ in 0..100 {
             budget.request(now);
         }
-        let granted = (0..100).filter(|_| budget.withdraw(now)).count();
+        let granted = (0..100).filter(|_| takes(&mut budget, now)).count();
         assert_eq!(granted, 20);
     }
 
     #[test]
-    fn a_quiet_upstream_has_the_floor() {
+    fn a_quiet_upstream_has_the_floor_and_a_strict_budget_has_none() {
         let now = MonoTime::from_micros(50_000_000);
         let mut budget = Budget::new(20);
-        assert_eq!((0..100).filter(|_| budget.withdraw(now)).count(), 10);
-        assert!(!Budget::new(0).withdraw(now), "a budget of nothing has no floor");
+        assert_eq!((0..100).filter(|_| takes(&mut budget, now)).count(), 10);
+        assert!(!takes(&mut Budget::new(0), now), "a budget of nothing has no floor");
+        let mut strict = Budget::strict(5);
+        assert!(!takes(&mut strict, now));
+        for _ in 0..40 {
+            strict.request(now);
+        }
+        assert_eq!((0..100).filter(|_| takes(&mut strict, now)).count(), 2);
+    }
+
+    #[test]
+    fn parts_of_a_budget_are_spent_as_one() {
+        let now = MonoTime::from_micros(50_000_000);
+        let mut parts = [Budget::new(20), Budget::new(20)];
+        for _ in 0..100 {
+            parts[0].request(now);
+        }
+        let mut granted = 0;
+        for turn in 0..100 {
+            let all = parts[0].spent(now) + parts[1].spent(now);
+            granted += usize::from(parts[turn % 2].withdraw(now, all));
+        }
+        assert_eq!(granted, 20);
     }
 
     #[test]
     fn the_window_moves_on() {
         let at = |s: u64| MonoTime::from_micros(s * 1_000_000);
         let mut budget = Budget::new(20);
-        assert_eq!((0..100).filter(|_| budget.withdraw(at(50))).count(), 10);
+        assert_eq!((0..100).filter(|_| takes(&mut budget, at(50))).count(), 10);
         assert!(
-            !budget.withdraw(at(59)),
+            !takes(&mut budget, at(59)),
             "nine seconds later the window still holds them"
         );
-        assert!(budget.withdraw(at(60)));
+        assert!(takes(&mut budget, at(60)));
     }
 }

@@ -62,6 +62,8 @@ pub enum Rule {
     R20,
     /// A client that leaves cancels nothing.
     R21,
+    /// Only reads are sent twice, and strong ones to the primary.
+    R22,
     /// What is served was in service after its request came.
     R23,
     /// A write outside that is not committed in time counts as unknown.
@@ -107,6 +109,7 @@ impl Rule {
         Self::R19,
         Self::R20,
         Self::R21,
+        Self::R22,
         Self::R23,
         Self::R41,
         Self::R42,

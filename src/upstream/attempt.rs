@@ -3,6 +3,8 @@
 //! Dropping the future of [`Pool::call`] closes the connection in use; what the node made of the request is unknown then. A caller that
 //! must not lose a write runs the call in a task of its own (R21).
 
+mod hedge;
+
 use super::body::{NodeBody, OutBody};
 use super::call::{Answered, Call, Kind, OnInterim};
 use super::error::{CallError, CallErrorKind};
@@ -16,6 +18,7 @@ use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
+use hedge::Asked;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -45,6 +48,8 @@ struct Progress<'a> {
     one: &'a One,
     upstream: usize,
     nature: Nature,
+    /// It may change something.
+    write: bool,
     deadline: MonoTime,
     before_send: Option<Box<dyn FnOnce() + Send>>,
     on_interim: Option<OnInterim>,
@@ -53,6 +58,8 @@ struct Progress<'a> {
     tried: Tried,
     /// Nodes that may not answer at all: they count as tried from the start.
     elsewhere: Tried,
+    /// Who wants to know which node was asked last.
+    asked: Option<Arc<Asked>>,
     made: u32,
     /// Whether any attempt wrote a byte.
     sent: Sent,
@@ -69,6 +76,7 @@ impl Pool {
         let Some(one) = shared.upstreams.get(call.upstream) else {
             return Err(self.error(CallErrorKind::NoNode, Sent::Nothing, None));
         };
+        one.retries.request(self.core.number, shared.world.clock.mono());
         let primary_only = !matches!(call.kind, Kind::Read { primary: false });
         let elsewhere = if primary_only { one.replicas() } else { Tried::new() };
         let mut progress = Progress {
@@ -78,19 +86,29 @@ impl Pool {
                 Kind::Read { primary: _ } | Kind::Write { repeatable: true } => Nature::Repeatable,
                 Kind::Write { repeatable: false } => Nature::Once,
             },
+            write: matches!(call.kind, Kind::Write { .. }),
             deadline: call.deadline,
             before_send: call.before_send,
             on_interim: call.on_interim,
             request: Some(request(call.parts, call.body)),
             tried: elsewhere.clone(),
             elsewhere,
+            asked: None,
             made: 0,
             sent: Sent::Nothing,
         };
+        match one.hedges.as_ref().zip(one.config.hedge) {
+            None => self.drive(&mut progress).await,
+            Some((purse, hedge)) => Box::pin(self.hedged(progress, hedge, purse)).await,
+        }
+    }
+
+    /// The attempts of a call, one after the other.
+    async fn drive(&self, progress: &mut Progress<'_>) -> Result<Answered, CallError> {
         let mut last: Option<Failed> = None;
         let mut kept: Option<Box<Answered>> = None;
         loop {
-            let lease = match self.lease(&mut progress, kept.is_some()).await {
+            let lease = match self.lease(progress, kept.is_some()).await {
                 Ok(lease) => lease,
                 Err(kind) => {
                     if let Some(kept) = kept {
@@ -103,12 +121,12 @@ impl Pool {
             };
             let after_maybe_applied = matches!(progress.sent, Sent::Maybe);
             progress.made += 1;
-            match self.attempt(&mut progress, lease).await {
+            match self.attempt(progress, lease).await {
                 Outcome::Failed(failed) => {
                     if matches!(failed.sent, Sent::Maybe) {
                         progress.sent = Sent::Maybe;
                     }
-                    match self.again(&mut progress, failed.failure, failed.sent, failed.node) {
+                    match self.again(progress, failed.failure, failed.sent, failed.node) {
                         true => last = Some(failed),
                         // The node's own answer, if there was one, says more than ours could.
                         false => match kept {
@@ -120,10 +138,15 @@ impl Pool {
                 Outcome::Answered(response, lease, sent) => {
                     let (node, status) = (lease.node(), response.status().as_u16());
                     progress.sent = Sent::Maybe;
-                    let write = matches!(call.kind, Kind::Write { .. });
-                    if self.again(&mut progress, Failure::Status(status), Sent::Maybe, node) {
-                        let answered =
-                            self.answered(progress.upstream, *response, lease, sent, after_maybe_applied, write);
+                    if self.again(progress, Failure::Status(status), Sent::Maybe, node) {
+                        let answered = self.answered(
+                            progress.upstream,
+                            *response,
+                            lease,
+                            sent,
+                            after_maybe_applied,
+                            progress.write,
+                        );
                         // For writes too: a listed status is a 5xx, which claims nothing about what a repeat did (R11).
                         let first = kept.is_none();
                         kept = answered.ok().map(Box::new).or(kept);
@@ -138,7 +161,14 @@ impl Pool {
                         });
                         continue;
                     }
-                    let answered = self.answered(progress.upstream, *response, lease, sent, after_maybe_applied, write);
+                    let answered = self.answered(
+                        progress.upstream,
+                        *response,
+                        lease,
+                        sent,
+                        after_maybe_applied,
+                        progress.write,
+                    );
                     return answered.map_err(|kind| self.error(kind, Sent::Maybe, Some(node)));
                 }
             }
@@ -176,6 +206,9 @@ impl Pool {
     async fn attempt(&self, progress: &mut Progress<'_>, mut lease: Lease) -> Outcome {
         let shared = &*self.core.shared;
         let node = lease.node();
+        if let Some(asked) = &progress.asked {
+            asked.note(node);
+        }
         let failed = |kind, failure, sent| {
             Outcome::Failed(Failed {
                 kind,
@@ -284,7 +317,7 @@ impl Pool {
             return false;
         }
         let now = self.core.shared.world.clock.mono();
-        if budgeted && !self.core.pay_retry(progress.upstream, now) {
+        if budgeted && !progress.one.retries.pay(self.core.number, now) {
             return false;
         }
         if !elsewhere {

@@ -16,6 +16,7 @@ mod lease;
 mod link;
 mod pool;
 mod probe;
+mod purse;
 mod replica;
 mod signal;
 
@@ -32,11 +33,13 @@ use crate::core::consistency::bound::Probes;
 use crate::core::failover::event::{Alarm, Effect, Event};
 use crate::core::failover::view::View;
 use crate::core::reason::{NodeState, RetryReason};
+use crate::core::retry::Budget;
 use crate::core::time::MonoTime;
 use crate::world::World;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use parking_lot::Mutex;
+use purse::Purse;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +102,10 @@ struct One {
     nodes: Vec<Target>,
     /// What the probes of the primary have shown (R43).
     probes: Mutex<Probes>,
+    /// What pays for retries.
+    retries: Purse,
+    /// What pays for reads sent twice; none: nothing is.
+    hedges: Option<Purse>,
 }
 
 /// One node, ready to be connected to.
@@ -132,7 +139,7 @@ impl Upstreams {
             .upstreams
             .iter()
             .zip(views)
-            .map(|(c, view)| One::new(c, view))
+            .map(|(c, view)| One::new(c, view, cores))
             .collect();
         let unprobed = upstreams
             .iter()
@@ -274,7 +281,7 @@ impl Shared {
 }
 
 impl One {
-    fn new(config: &Arc<Upstream>, view: ViewCell) -> Self {
+    fn new(config: &Arc<Upstream>, view: ViewCell, cores: usize) -> Self {
         let rule = match config.balance {
             Balance::LeastRequest => Rule::LeastRequest,
             Balance::RoundRobin => Rule::RoundRobin,
@@ -286,6 +293,10 @@ impl One {
             view,
             nodes,
             probes: Mutex::default(),
+            retries: Purse::new(&Budget::new(config.retry.budget_percent), cores),
+            hedges: config
+                .hedge
+                .map(|hedge| Purse::new(&Budget::strict(hedge.max_percent), cores)),
         }
     }
 

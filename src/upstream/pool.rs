@@ -15,7 +15,6 @@ use super::signal::Signal;
 use crate::core::balance::{self, Load};
 use crate::core::failover::view::View;
 use crate::core::reason::NodeState;
-use crate::core::retry::Budget;
 use crate::core::time::MonoTime;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -34,6 +33,8 @@ const AVOID: crate::core::time::Span = crate::core::time::Span::from_secs(1);
 /// One core's share of all upstreams.
 pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
+    /// Which core.
+    pub(super) number: usize,
     upstreams: Vec<Mutex<Slots>>,
 }
 
@@ -45,7 +46,6 @@ struct Slots {
     next_ticket: u64,
     max_pending: usize,
     turn: u64,
-    budget: Budget,
 }
 
 struct NodeSlots {
@@ -133,11 +133,14 @@ impl Core {
                 next_ticket: 0,
                 max_pending: config.max_pending.div_ceil(cores.max(1)),
                 turn: number as u64,
-                budget: Budget::new(config.retry.budget_percent),
             })
         });
         let upstreams = upstreams.collect();
-        Self { shared, upstreams }
+        Self {
+            shared,
+            number,
+            upstreams,
+        }
     }
 
     /// A slot at a node that is in service and not among `tried`; waits for one at most `left`.
@@ -173,9 +176,6 @@ impl Core {
         };
         let view = shared.view.load();
         let mut slots = slots.lock();
-        if tried.is_empty() {
-            slots.budget.request(now);
-        }
         match slots.choose(&view, tried, now, shared.rule, || self.shared.world.entropy.next_u64()) {
             Choice::Node(node) => match slots.take(node) {
                 Some(link) => Found::Node { node, link },
@@ -212,13 +212,6 @@ impl Core {
             }
             node.links.push(Arc::downgrade(signal));
         }
-    }
-
-    /// Takes one retry out of the budget, when one is left.
-    pub(super) fn pay_retry(&self, upstream: usize, now: MonoTime) -> bool {
-        self.upstreams
-            .get(upstream)
-            .is_some_and(|slots| slots.lock().budget.withdraw(now))
     }
 
     /// A connect to the node failed: others are preferred for a while.

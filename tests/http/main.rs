@@ -26,6 +26,7 @@ mod failover;
 mod failures;
 mod gate;
 mod harness;
+mod hedge;
 mod interim;
 mod matching;
 mod meter;

@@ -73,7 +73,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         "'path'",
         "What one resource is: the path, or the path with its query.",
     ),
-    later("hedge", Kind::Table(&[&[]]), "Sends slow reads twice."),
+    bare(
+        "hedge",
+        Kind::Table(&[HEDGE]),
+        "Sends slow reads a second time, to another node where one may answer; the first good answer counts. Default: off.",
+    ),
     off("min_in_sync", COUNT, "1", "Nodes a write must reach."),
     off(
         "initial_in_sync",
@@ -171,4 +175,13 @@ const RETRY: &[Key] = &[
         "['connect', 'reset', '502', '503', '504']",
         "What is retried.",
     ),
+];
+
+const HEDGE: &[Key] = &[
+    bare(
+        "after",
+        Kind::Timeout,
+        "How long a read may be without an answer before a second copy goes.",
+    ),
+    key("max", Kind::Percent, "'5%'", "Second copies per hundred reads."),
 ];

@@ -1,6 +1,7 @@
 //! `[upstreams.*]`: what concerns the upstream as a whole; its parts have files of their own.
 
 mod health;
+mod hedge;
 mod nodes;
 mod replication;
 mod retry;
@@ -72,6 +73,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         },
         health_check,
         retry: retry::retry(table.table("retry").unwrap_or(&Table::empty()), sink),
+        hedge: table.table("hedge").and_then(|given| hedge::hedge(given, table, sink)),
         settle_after: None,
     }
 }

@@ -40,6 +40,8 @@ pub struct Upstream {
     pub health_check: Option<HealthCheck>,
     /// `[upstreams.NAME.retry]`.
     pub retry: Retry,
+    /// When a slow read is sent a second time; none: never.
+    pub hedge: Option<Hedge>,
     /// R19: the largest `settle_after` of the strong routes on this upstream; none without a strong route: it never unsettles.
     pub settle_after: Option<Duration>,
 }
@@ -302,6 +304,15 @@ pub struct Retry {
     pub on: RetryOn,
 }
 
+/// When a slow read is sent a second time (R22).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Hedge {
+    /// How long the first copy may be without a response head.
+    pub after: Duration,
+    /// Second copies per hundred reads.
+    pub max_percent: u32,
+}
+
 /// What is retried.
 #[derive(Clone, Debug, Default)]
 pub struct RetryOn {
@@ -340,6 +351,7 @@ impl Upstream {
                 budget_percent: 0,
                 on: RetryOn::default(),
             },
+            hedge: None,
             settle_after: None,
         }
     }

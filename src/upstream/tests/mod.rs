@@ -5,5 +5,6 @@ mod answers;
 mod attempts;
 mod connections;
 mod health;
+mod hedge;
 mod sockets;
 mod support;

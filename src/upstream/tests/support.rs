@@ -222,6 +222,21 @@ impl Node {
         self.host.probes.load(Ordering::SeqCst)
     }
 
+    /// Serves every request from now on, in the background, each after a while.
+    pub(super) fn serve_after(mut self, wait: Duration) {
+        tokio::spawn(async move {
+            while let Some(mut peer) = self.peers.recv().await {
+                tokio::spawn(async move {
+                    while peer.fill_head().await {
+                        peer.head().await;
+                        tokio::time::sleep(wait).await;
+                        peer.ok("").await;
+                    }
+                });
+            }
+        });
+    }
+
     /// Serves every request from now on, in the background.
     pub(super) fn serve(mut self, answer: &'static str) {
         tokio::spawn(async move {
