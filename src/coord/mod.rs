@@ -3,6 +3,10 @@
 //!
 //! Invariant: a view changes only here, and is swapped in before the effects of the change are returned.
 
+pub mod journal;
+mod lines;
+mod settings;
+
 use crate::config::runtime::{Config, Upstream};
 use crate::core::failover::event::{Effect, Event};
 use crate::core::failover::machine::Machine;
@@ -12,8 +16,6 @@ use crate::world::Clock;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-
-mod settings;
 
 /// The owner of all upstreams' views.
 pub struct Coord {
@@ -75,3 +77,7 @@ impl std::fmt::Debug for Coord {
             .finish()
     }
 }
+pub mod journal;
+mod lines;
+mod settings;
+

@@ -1,4 +1,4 @@
-//! The only door outside: clock, network, disk, entropy and environment behind traits, so that a simulation can stand in for
+//! The only door outside: clock, network, disk, processes, entropy and environment behind traits, so that a simulation can stand in for
 //! all of them. `real` is the one module that touches the operating system.
 
 mod real;
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A boxed future, as the object-safe traits below return them. None of them is on the path of a hit.
@@ -24,6 +25,8 @@ pub struct World {
     pub net: Arc<dyn Net>,
     /// Files.
     pub disk: Arc<dyn Disk>,
+    /// Other programs.
+    pub process: Arc<dyn Process>,
     /// Chance.
     pub entropy: Arc<dyn Entropy>,
     /// Environment variables.
@@ -109,6 +112,69 @@ pub trait Disk: Send + Sync {
     fn claim(&self, folder: &Path) -> io::Result<Box<dyn Send + Sync>>;
     /// Removes the file durably: once this returns, no crash brings it back. `NotFound` when there is none.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The file's whole content, text or not.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_to_string(path).map(String::into_bytes)
+    }
+    /// Opens the file to append to it, and makes it, durably, if need be.
+    fn append_to(&self, path: &Path) -> io::Result<Box<dyn Log>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A file that only grows.
+pub trait Log: Send {
+    /// Appends. A crash before the next [`Log::sync`] may keep all, some or none of it; so may a failure, and what is in the file then is
+    /// unknown until it is replaced.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Once this returns `Ok` no crash takes anything back that was appended before. After a failure nothing is known of it any more, not
+    /// even if a later call succeeds.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A program to run, without a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The program, found by `PATH`, and its arguments.
+    pub argv: Vec<String>,
+    /// How long it may take.
+    pub time_limit: Duration,
+}
+
+/// A program that was run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// How it ended.
+    pub exit: Exit,
+    /// What it wrote to its standard output and its standard error, as it came, in the order it came: the first [`MAX_OUTPUT`] bytes.
+    pub output: Vec<u8>,
+    /// It wrote more than that.
+    pub truncated: bool,
+}
+
+/// The most bytes kept of what a program writes: some hundred lines.
+pub const MAX_OUTPUT: usize = 16 * 1024;
+
+/// How a program ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code; 0 is success.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It took longer than its time limit, and was killed with every process of its group.
+    TimedOut,
+}
+
+/// Other programs.
+pub trait Process: Send + Sync {
+    /// Runs a program in a process group of its own, with nothing on its standard input, to its end. A process it leaves behind when it
+    /// ends by itself lives on. Dropped before the end, the whole group is killed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn run(&self, command: Command) -> BoxFuture<'_, io::Result<Ran>>;
 }
 
 /// Chance.

@@ -1,7 +1,9 @@
 //! The operating system behind the traits of [`super`]: the one module allowed to read clocks and open sockets.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use super::{BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Net, Output, Stream, World};
+mod process;
+
+use super::{BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Log, Net, Output, Stream, World};
 use crate::core::time::{MonoTime, WallTime};
 use rustix::process::{Resource, Rlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -22,6 +24,7 @@ pub(super) fn world() -> World {
         clock: Arc::new(RealClock),
         net: Arc::new(RealNet),
         disk: Arc::new(RealDisk),
+        process: Arc::new(process::RealProcess),
         entropy: Arc::new(RealEntropy::default()),
         env: Arc::new(RealEnv),
         output: Arc::new(RealOutput),
@@ -155,6 +158,29 @@ impl Disk for RealDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)?;
         sync_folder(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn append_to(&self, path: &Path) -> io::Result<Box<dyn Log>> {
+        let file = std::fs::File::options().append(true).create(true).open(path)?;
+        sync_folder(path)?;
+        Ok(Box::new(RealLog(file)))
+    }
+}
+
+struct RealLog(std::fs::File);
+
+impl Log for RealLog {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        // fdatasync: the new length is synced with the data, times are not.
+        self.0.sync_data()
     }
 }
 

@@ -1,0 +1,3 @@
+//! What the rooms' own tests share.
+
+pub(super) mod disk;
