@@ -20,6 +20,7 @@
 mod chance;
 mod client;
 mod crowds;
+mod disk;
 mod journal;
 mod judge;
 mod origin;

@@ -2,17 +2,20 @@
 //! written durably when its process dies.
 
 use super::chance::Chance;
+pub use super::disk::Platter;
+use super::disk::SimDisk;
 use super::journal::Journal;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tidegate::core::time::{MonoTime, WallTime};
-use tidegate::world::{BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Net, Output, Stream, World};
+use tidegate::world::{
+    BindOptions, BoxFuture, Clock, Command, Entropy, Env, Listener, Net, Output, Process, Ran, Stream, World,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -26,19 +29,6 @@ pub struct Closings(Mutex<BTreeMap<SocketAddr, u64>>);
 impl Closings {
     pub fn of(&self, opener: SocketAddr) -> Option<u64> {
         self.0.lock().unwrap().get(&opener).copied()
-    }
-}
-
-/// The disk of one machine: what is on it outlives the process.
-#[derive(Default)]
-pub struct Platter {
-    files: Mutex<BTreeMap<PathBuf, String>>,
-    claimed: AtomicBool,
-}
-
-impl Platter {
-    pub fn write(&self, path: &str, text: &str) {
-        self.files.lock().unwrap().insert(path.into(), text.into());
     }
 }
 
@@ -89,7 +79,8 @@ impl Life {
         World {
             clock: Arc::new(SimClock(Arc::clone(self))),
             net: Arc::new(SimNet(Arc::clone(self))),
-            disk: Arc::new(SimDisk(Arc::clone(self))),
+            disk: Arc::new(SimDisk::new(self, &self.platter)),
+            process: Arc::new(NoProcess),
             entropy: Arc::new(SimEntropy(Mutex::new(Chance::of(self.seed, 77)))),
             env: Arc::new(NoEnv),
             output: Arc::new(NoOutput),
@@ -134,7 +125,7 @@ impl Life {
         }
     }
 
-    fn is_off(&self) -> bool {
+    pub fn is_off(&self) -> bool {
         self.off.load(Ordering::Relaxed)
     }
 }
@@ -244,51 +235,6 @@ impl Listener for SimListener {
     }
 }
 
-struct SimDisk(Arc<Life>);
-
-impl SimDisk {
-    fn files(&self) -> io::Result<std::sync::MutexGuard<'_, BTreeMap<PathBuf, String>>> {
-        if self.0.is_off() {
-            return Err(io::Error::other("the process is dead"));
-        }
-        Ok(self.0.platter.files.lock().unwrap())
-    }
-}
-
-impl Disk for SimDisk {
-    fn read_to_string(&self, path: &Path) -> io::Result<String> {
-        let found = self.files()?.get(path).cloned();
-        found.ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
-        self.files()?.insert(path.to_owned(), text.to_owned());
-        self.0.note(format!("wrote {}: {text}", path.display()));
-        Ok(())
-    }
-
-    fn claim(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        if self.0.platter.claimed.swap(true, Ordering::Relaxed) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(Box::new(Claim(Arc::clone(&self.0.platter))))
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let removed = self.files()?.remove(path);
-        self.0.note(format!("removed {}", path.display()));
-        removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-struct Claim(Arc<Platter>);
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.0.claimed.store(false, Ordering::Relaxed);
-    }
-}
-
 struct SimEntropy(Mutex<Chance>);
 
 impl Entropy for SimEntropy {
@@ -314,5 +260,13 @@ struct NoOutput;
 impl Output for NoOutput {
     fn write(&self, _: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+struct NoProcess;
+
+impl Process for NoProcess {
+    fn run(&self, _: Command) -> BoxFuture<'_, io::Result<Ran>> {
+        Box::pin(async { Err(io::ErrorKind::NotFound.into()) })
     }
 }
