@@ -77,7 +77,6 @@ impl std::fmt::Debug for Coord {
             .finish()
     }
 }
-pub mod journal;
-mod lines;
-mod settings;
 
+#[cfg(test)]
+mod tests;
