@@ -10,10 +10,9 @@ mod settings;
 use crate::config::runtime::{Config, Upstream};
 use crate::core::failover::event::{Effect, Event};
 use crate::core::failover::machine::Machine;
-use crate::core::failover::view::{Epoch, View};
+use crate::core::failover::view::Epoch;
 use crate::core::time::MonoTime;
-use crate::world::Clock;
-use arc_swap::ArcSwap;
+use crate::world::{Clock, ViewCell};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ pub struct Coord {
 
 struct Owned {
     machine: Mutex<Machine>,
-    view: Arc<ArcSwap<View>>,
+    view: Arc<ViewCell>,
 }
 
 impl Coord {
@@ -38,7 +37,7 @@ impl Coord {
         let own = |upstream: &Arc<Upstream>| {
             let machine = Machine::new(now, settings::settings(upstream, epoch), None);
             Owned {
-                view: Arc::new(ArcSwap::from_pointee(machine.view())),
+                view: ViewCell::new(machine.view()),
                 machine: Mutex::new(machine),
             }
         };
@@ -49,7 +48,7 @@ impl Coord {
 
     /// The cells from which views are read, in the order of the configuration.
     #[must_use]
-    pub fn views(&self) -> Vec<Arc<ArcSwap<View>>> {
+    pub fn views(&self) -> Vec<Arc<ViewCell>> {
         self.upstreams.iter().map(|owned| Arc::clone(&owned.view)).collect()
     }
 
@@ -63,7 +62,7 @@ impl Coord {
             machine.step(now, event, observed, &mut effects);
             let view = machine.view();
             if view != **owned.view.load() {
-                owned.view.store(Arc::new(view));
+                owned.view.store(view);
             }
         }
         effects

@@ -2,6 +2,7 @@
 //! Whether the fill's token is alive is the gate's business, and whether the body came whole the fill's.
 
 use crate::core::consistency::bound::{self, Lag};
+use crate::core::failover::view::Epoch;
 use crate::core::http::dates;
 use crate::core::http::directives::ResponseDirectives;
 use crate::core::http::etag;
@@ -27,6 +28,8 @@ pub struct Answer<'a> {
     pub headers: &'a HeaderMap,
     /// When the request of the successful attempt was sent.
     pub sent: MonoTime,
+    /// In which epoch of its upstream that was (R53).
+    pub epoch: Epoch,
     /// How far behind the primary the node that gave it may have been (R43).
     pub lag: Lag,
     /// When its head was received.
@@ -117,6 +120,7 @@ fn examine(
         status,
         part,
         sent: answer.sent,
+        epoch: answer.epoch,
         received: answer.received,
         initial_age: freshness::initial_age(age, date, at),
         lifetime: Ttl::ZERO,

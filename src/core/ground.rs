@@ -47,6 +47,8 @@ pub enum Ground {
     Head,
     /// Credentials on a strong route.
     Identified,
+    /// Fetched before traffic moved to another node.
+    OlderEpoch,
     /// A soft purge took the proof.
     Purged,
     /// Its fill began while it could not be proven.
@@ -75,7 +77,7 @@ pub enum Ground {
 
 impl Ground {
     /// Every ground.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::RouteOff,
         Self::Method,
         Self::NothingStored,
@@ -96,6 +98,7 @@ impl Ground {
         Self::ValidateGear,
         Self::Head,
         Self::Identified,
+        Self::OlderEpoch,
         Self::Purged,
         Self::Unproven,
         Self::TtlLimit,
@@ -213,6 +216,11 @@ impl Ground {
                 "identified",
                 "a request with Authorization or Cookie asks the primary, unless the route has shared_auth",
                 "R14",
+            ),
+            Self::OlderEpoch => (
+                "older-epoch",
+                "it was fetched before another node took over, which may have something else",
+                "R53",
             ),
             Self::Purged => ("purged", "a soft purge has taken its proof", "CONSISTENCY 2"),
             Self::Unproven => (

@@ -6,6 +6,7 @@ mod rigor;
 pub use rigor::Rigor;
 
 use crate::core::consistency::session::Demand;
+use crate::core::failover::reign::{Reign, Standing};
 use crate::core::ground::Ground;
 use crate::core::http::directives::RequestDirectives;
 use crate::core::http::prefer;
@@ -40,6 +41,8 @@ pub struct Read<'a> {
     pub raised: bool,
     /// What its session asks of the resource (R47); none without one.
     pub session: Option<&'a Demand>,
+    /// The epoch it happens in (R53).
+    pub reign: Reign,
 }
 
 impl<'a> Read<'a> {
@@ -59,7 +62,15 @@ impl<'a> Read<'a> {
             unsettled,
             raised: !policy.is_strong() && policy.caching().is_some() && prefer::wants_strong(headers),
             session: None,
+            reign: Reign::default(),
         }
+    }
+
+    /// The same in the epoch of its upstream (R53); without this nothing stored is of an older one.
+    #[must_use]
+    #[inline]
+    pub fn in_reign(self, reign: Reign) -> Self {
+        Self { reign, ..self }
     }
 
     /// The same for a session.
@@ -250,7 +261,10 @@ enum Level<'a> {
 /// there is enough of it.
 #[inline]
 fn fits(read: &Read<'_>, meta: &Meta, caching: &Caching) -> bool {
-    may_share(read, meta, caching) && meta.vary.matches(read.headers) && has_enough(read, meta)
+    read.reign.keeps(meta.epoch)
+        && may_share(read, meta, caching)
+        && meta.vary.matches(read.headers)
+        && has_enough(read, meta)
 }
 
 /// RFC 9111 s3.3: a part answers only requests for what lies inside it.
@@ -266,7 +280,8 @@ fn has_enough(read: &Read<'_>, meta: &Meta) -> bool {
 #[must_use]
 pub fn newest_part<V: Stored>(read: &Read<'_>, variants: &[V], policy: &Policy) -> Option<usize> {
     let caching = policy.caching()?;
-    let of_this = |meta: &Meta| may_share(read, meta, caching) && meta.vary.matches(read.headers);
+    let of_this =
+        |meta: &Meta| read.reign.keeps(meta.epoch) && may_share(read, meta, caching) && meta.vary.matches(read.headers);
     let parts = variants.iter().map(Stored::meta).enumerate();
     parts
         .filter(|(_, meta)| meta.part.is_some() && of_this(meta))
@@ -288,13 +303,15 @@ fn choose<'v, V: Stored>(
     caching: &Caching,
 ) -> Result<(usize, &'v V), (FetchReason, Ground)> {
     let mut newest: Option<(usize, &V)> = None;
-    let (mut refused, mut too_little) = (false, false);
+    let (mut refused, mut too_little, mut gone) = (false, false, false);
     for (index, variant) in variants.iter().enumerate() {
         let meta = variant.meta();
         if newest.is_some_and(|(_, other)| other.meta().sent > meta.sent) || !meta.vary.matches(read.headers) {
             continue;
         }
-        if !may_share(read, meta, caching) {
+        if !read.reign.keeps(meta.epoch) {
+            gone = true; // R53
+        } else if !may_share(read, meta, caching) {
             refused = true;
         } else if has_enough(read, meta) {
             newest = Some((index, variant));
@@ -306,6 +323,7 @@ fn choose<'v, V: Stored>(
         Some(found) => Ok(found),
         None if refused => Err((FetchReason::Request, Ground::Credentials)), // R14
         None if too_little => Err((FetchReason::Partial, Ground::OnlyAPart)),
+        None if gone => Err((FetchReason::Epoch, Ground::OlderEpoch)),
         None if variants.is_empty() => Err((FetchReason::UriMiss, Ground::NothingStored)),
         None => Err((FetchReason::VaryMiss, Ground::NoVariantFits)),
     }
@@ -329,7 +347,8 @@ fn prove<V: Stored>(
     if !Rule::R15.holds() && asks.max_stale.is_some() {
         return (Decision::Serve { index, age }, Ground::Proven);
     }
-    let proven = meta.proven && stored.softened().is_none();
+    let current = read.reign.standing(meta.epoch) == Standing::Current; // R53: what another node was asked proves nothing
+    let proven = meta.proven && current && stored.softened().is_none();
     let by_gate = exclusive && proven && !meta.no_cache && *read.method == Method::GET;
     if by_gate && (!read.identified || caching.shared_auth) && caching.ttl.is_none_or(|limit| age < limit) {
         let insists = asks.no_cache || asks.max_age.is_some_and(|limit| age > limit);
@@ -343,12 +362,18 @@ fn prove<V: Stored>(
         _ if !exclusive => Ground::ValidateGear,
         _ if *read.method != Method::GET => Ground::Head,
         _ if read.identified && !caching.shared_auth => Ground::Identified,
+        _ if !current => Ground::OlderEpoch,
         _ if stored.softened().is_some() => Ground::Purged,
         _ if !meta.proven => Ground::Unproven,
         _ if meta.no_cache => Ground::AnswerNoCache,
         _ => Ground::TtlLimit,
     };
-    let (reason, ground) = settled(read, FetchReason::Stale, ground);
+    let reason = if ground == Ground::OlderEpoch {
+        FetchReason::Epoch
+    } else {
+        FetchReason::Stale
+    };
+    let (reason, ground) = settled(read, reason, ground);
     if meta.can_be_validated(true) {
         (Decision::Revalidate { index, reason }, ground)
     } else {
@@ -401,6 +426,9 @@ fn judge<V: Stored>(
     }
     if read.is_ahead_of(meta) {
         return ask_origin(index, meta, FetchReason::Request, Ground::Session); // R47, also before stale-while-revalidate (R49)
+    }
+    if read.reign.standing(meta.epoch) != Standing::Current {
+        return ask_origin(index, meta, FetchReason::Epoch, Ground::OlderEpoch); // R53
     }
     if meta.no_cache {
         return ask_origin(index, meta, FetchReason::Stale, Ground::AnswerNoCache);

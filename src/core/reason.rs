@@ -11,6 +11,8 @@ pub enum FetchReason {
     Partial,
     /// What is stored is not fresh, or must be validated by the route's contract.
     Stale,
+    /// What is stored was fetched before traffic moved to another node (R53).
+    Epoch,
     /// The client's own directives ask for it (`no-cache`, `max-age`, `min-fresh`).
     Request,
     /// The method is not answered from the store.
@@ -29,10 +31,26 @@ impl FetchReason {
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
             Self::Partial => "partial",
-            Self::Stale => "stale",
+            Self::Stale | Self::Epoch => "stale",
             Self::Request => "request",
             Self::Method => "method",
             Self::Bypass | Self::Unsettled => "bypass",
+        }
+    }
+
+    /// What Cache-Status and the access log say beside `fwd`, whoever asks; none where that says it all.
+    #[must_use]
+    pub const fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::Unsettled => Some("unsettled"),
+            Self::Epoch => Some("older-epoch"),
+            Self::UriMiss
+            | Self::VaryMiss
+            | Self::Partial
+            | Self::Stale
+            | Self::Request
+            | Self::Method
+            | Self::Bypass => None,
         }
     }
 }

@@ -78,6 +78,8 @@ pub enum Rule {
     R48,
     /// A session binds joining and stale answers too.
     R49,
+    /// What was fetched in an older epoch is confirmed, or not used.
+    R53,
 }
 
 impl Rule {
@@ -117,6 +119,7 @@ impl Rule {
         Self::R47,
         Self::R48,
         Self::R49,
+        Self::R53,
     ];
 
     /// Its name, as CONSISTENCY.md writes it.

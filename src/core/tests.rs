@@ -45,6 +45,7 @@ pub(super) fn later(given: Given<'_>, ms: u64, asks: &str, policy: &Policy) -> S
         lag: crate::core::consistency::bound::Lag::None,
         received: START,
         received_wall: START_WALL,
+        epoch: crate::core::failover::view::Epoch(0),
         close_delimited: false,
     };
     let meta = match admit(&Read::of(&Method::GET, &asked, policy, false), &answer, policy) {

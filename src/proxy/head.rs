@@ -4,7 +4,7 @@
 use super::error::Fault;
 use super::flights::{self, Way};
 use super::headers;
-use super::miss::{as_read, is_server_error, look, stand_in};
+use super::miss::{is_server_error, look, read_now, stand_in};
 use super::request::Job;
 use super::{Body, Core, outbound, pass};
 use crate::core::http::validate::{self, Conditions};
@@ -39,7 +39,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
 fn reason(core: &Core, job: &Job) -> (FetchReason, Option<crate::store::EntryRef>) {
     let now = core.now();
     let found = look(core, job, now);
-    match lookup::decide(now, &as_read(job, found.disturbed), &found.variants, &job.policy) {
+    match lookup::decide(now, &read_now(core, job, found.disturbed), &found.variants, &job.policy) {
         Decision::Revalidate { index, reason } => (reason, found.variants.get(index).cloned()),
         Decision::Fetch(reason) => (reason, None),
         Decision::Serve { .. } | Decision::ServeAndRefresh { .. } | Decision::Refuse(_) => (FetchReason::UriMiss, None),
@@ -72,7 +72,9 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
         if answered.parts.status == StatusCode::NOT_MODIFIED {
             match stored.take() {
                 Some(entry) if conditional => {
-                    if validate::confirms(entry.meta(), &answered.parts.headers, true) {
+                    if answered.speaks_of(entry.meta().epoch)
+                        && validate::confirms(entry.meta(), &answered.parts.headers, true)
+                    {
                         return (
                             flights::from_confirmed(core, job, core.now(), &entry, answered.node, way),
                             Outcome::Revalidated,

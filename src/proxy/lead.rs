@@ -2,10 +2,11 @@
 //! Runs as a task of its own, so that it outlives any reader.
 
 use super::Core;
+use super::carry::{carry, content_length};
 use super::error::Fault;
 use super::flights::{Arriving, Landed};
 use super::headers;
-use super::miss::{as_read, is_server_error, look};
+use super::miss::{as_read, is_server_error, look, read_now};
 use super::parts::{self, Around, Came, Want};
 use super::request::Job;
 use super::{outbound, session, tagging};
@@ -19,13 +20,12 @@ use crate::core::lookup::{self, Decision, Read, Rigor};
 use crate::core::policy::Policy;
 use crate::core::reason::{NotStored, Refusal};
 use crate::store::entry::{Head, Identity, SharedHead};
-use crate::store::fill::{self, FillReader, FillWriter, Pushed};
+use crate::store::fill::{self, FillReader};
 use crate::store::flight::{Follower, Leader};
 use crate::store::{EntryRef, Token, new_entry};
-use crate::upstream::{Answered, Call, Kind, NodeBody};
+use crate::upstream::{Answered, Call, Kind};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -94,7 +94,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: T
     };
     let now = fetch.core.now();
     let found = look(&fetch.core, &fetch.job, now);
-    let read = as_read(&fetch.job, found.disturbed);
+    let read = read_now(&fetch.core, &fetch.job, found.disturbed);
     let refresh = matches!(fetch.role, Role::Refresh(_));
     // The token is registered; look in the store again: what was published in between need not be fetched.
     let condition_on = match lookup::decide(now, &read, &found.variants, &fetch.job.policy) {
@@ -167,6 +167,7 @@ impl Fetch {
                 continue;
             }
             match condition_on.take() {
+                Some(entry) if conditional && !answered.speaks_of(entry.meta().epoch) => {} // R53
                 // What a purge has taken away since is not confirmed by a weak validator.
                 Some(entry) if conditional && entry.is_revoked() && !entry.meta().can_be_validated(true) => {}
                 Some(entry) if conditional => {
@@ -281,6 +282,7 @@ impl Fetch {
                 self.refused(why);
                 let meta = Meta {
                     sent: answered.sent,
+                    epoch: answered.epoch,
                     received: answered.received,
                     initial_age: freshness::age_field(&fields).unwrap_or_default(),
                     valid_as_of: bound::valid_as_of(answered.sent, freshness::age_field(&fields), answered.lag)
@@ -313,6 +315,7 @@ impl Fetch {
             status: answered.parts.status,
             headers,
             sent: answered.sent,
+            epoch: answered.epoch,
             lag: answered.lag,
             received: answered.received,
             received_wall: world.clock.wall(),
@@ -451,47 +454,3 @@ pub(super) fn admitted(
 
 /// A refresh begins when its client has its answer already: the fetch gets at least this long.
 const MIN_REFRESH: crate::core::time::Span = crate::core::time::Span::from_secs(1);
-
-/// Moves a body from a node to its readers, between the stored bytes it belongs to. Returns it whole when it can be stored.
-pub(super) async fn carry(
-    mut body: NodeBody,
-    writer: FillWriter,
-    stall: Duration,
-    around: Option<Around>,
-) -> Result<bytes::Bytes, NotStored> {
-    let (before, mut left, after) = match around {
-        Some(around) => (around.before, Some(around.size), around.after),
-        None => (bytes::Bytes::new(), None, bytes::Bytes::new()),
-    };
-    push(&writer, before).await?;
-    loop {
-        match tokio::time::timeout(stall, body.frame()).await {
-            Err(_) | Ok(Some(Err(_))) => return Err(NotStored::Incomplete), // the writer's drop tells the readers
-            Ok(None) => break,
-            Ok(Some(Ok(frame))) => {
-                let Ok(chunk) = frame.into_data() else { continue };
-                if let Some(left) = &mut left {
-                    // More than the piece: what follows would come out of its place.
-                    *left = left.checked_sub(chunk.len() as u64).ok_or(NotStored::Incomplete)?;
-                }
-                push(&writer, chunk).await?;
-            }
-        }
-    }
-    if left.is_some_and(|left| left > 0) {
-        return Err(NotStored::Incomplete);
-    }
-    push(&writer, after).await?;
-    writer.finish()
-}
-
-async fn push(writer: &FillWriter, chunk: bytes::Bytes) -> Result<(), NotStored> {
-    match writer.push(chunk).await {
-        Pushed::Kept | Pushed::Passing(_) => Ok(()),
-        Pushed::Abandoned(why) => Err(why),
-    }
-}
-
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}

@@ -179,6 +179,9 @@ async fn re_read(core: &Core, job: &Job, entry: &EntryRef) -> Option<ReRead> {
     let deadline = core.now().after(PATIENCE);
     let asked = async {
         let answered = call(core, job, entry, deadline).await?;
+        if !answered.speaks_of(entry.meta().epoch) {
+            return None; // R53: another node may have something else, and nobody has written
+        }
         let told = answered.received;
         let conditional = entry.meta().can_be_validated(true);
         let newer = compare(answered, entry, conditional).await?;

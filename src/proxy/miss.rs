@@ -69,10 +69,15 @@ pub(super) fn look(core: &Core, job: &Job, now: MonoTime) -> Found {
     found
 }
 
-/// The job as the core sees it.
+/// The job as the core sees it, for what stands in the request alone.
 pub(super) fn as_read(job: &Job, disturbed: bool) -> Read<'_> {
     let demand = job.visit.as_deref().map(Visit::demand);
     Read::of(job.read_as(), &job.parts.headers, &job.policy, disturbed).of_session(demand)
+}
+
+/// The same in the epoch of its upstream, for what is stored (R53).
+pub(super) fn read_now<'a>(core: &Core, job: &'a Job, disturbed: bool) -> Read<'a> {
+    as_read(job, disturbed).in_reign(core.shared.upstreams.reign(job.resource.upstream))
 }
 
 async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
@@ -81,7 +86,7 @@ async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
         alone |= round > ROUNDS;
         let now = core.now();
         let found = look(core, job, now);
-        let read = as_read(job, found.disturbed);
+        let read = read_now(core, job, found.disturbed);
         let reason = match lookup::decide(now, &read, &found.variants, &job.policy) {
             Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
                 match found.variants.get(index) {
@@ -218,13 +223,13 @@ async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(
             let reader: FillReader = match reader {
                 Some(reader) => reader,
                 // R14, RFC 9111 s4.1: a follower that may not have the head's answer leaves.
-                None if !lookup::may_use(&as_read(job, false), &arriving.head.meta, &job.policy) => return None,
+                None if !lookup::may_use(&read_now(core, job, false), &arriving.head.meta, &job.policy) => return None,
                 None => arriving.fill.reader()?,
             };
             Some((flights::from_arriving(core, job, now, &arriving, reader, way), outcome))
         }
         Landed::Confirmed(entry, node) => {
-            if way.collapsed && !lookup::may_use(&as_read(job, false), entry.meta(), &job.policy) {
+            if way.collapsed && !lookup::may_use(&read_now(core, job, false), entry.meta(), &job.policy) {
                 return None;
             }
             Some((flights::from_confirmed(core, job, now, &entry, node, way), outcome))
@@ -324,7 +329,7 @@ fn failed(core: &Core, job: &Job, fault: Fault) -> (Response<Body>, Outcome) {
 pub(super) fn stand_in(core: &Core, job: &Job, failure: Failure) -> Option<Result<(Response<Body>, Outcome), Fault>> {
     let now = core.now();
     let found = look(core, job, now);
-    let read = as_read(job, found.disturbed);
+    let read = read_now(core, job, found.disturbed);
     let entry: Option<&EntryRef> =
         lookup::newest(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
     match lookup::fallback(now, &read, entry, failure, &job.policy) {

@@ -6,6 +6,7 @@
 
 mod body;
 mod buffered;
+mod carry;
 mod declared;
 mod error;
 mod explain;

@@ -3,7 +3,7 @@
 //! bytes of one representation or a broken answer, never a mixture: an answer that does not fit the part is asked for again, whole.
 
 use super::Core;
-use super::miss::{as_read, look};
+use super::miss::{look, read_now};
 use super::request::Job;
 use crate::core::http::part::{self, Missing, Part};
 use crate::core::http::range::{self, Cut};
@@ -124,7 +124,8 @@ impl Rest {
         };
         // RFC 9111 s3.4: exactly the piece, of exactly the representation.
         let came = Part::of(fields).filter(|came| came.cut == wanted && came.length == self.part.length);
-        if came.is_none() || !part::is_of_one(self.old.meta(), self.old.headers(), fields) {
+        let speaks_of_it = answered.speaks_of(self.old.meta().epoch); // R53
+        if came.is_none() || !speaks_of_it || !part::is_of_one(self.old.meta(), self.old.headers(), fields) {
             return Came::Again;
         }
         let mut merged = self.old.headers().clone();
@@ -166,7 +167,7 @@ pub(super) fn grown(core: &Core, job: &Job, head: SharedHead, body: Bytes, max_o
         return (head, body);
     };
     let found = look(core, job, core.now());
-    let read = as_read(job, false);
+    let read = read_now(core, job, false);
     let old = lookup::newest_part(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
     let (part, body) = old
         .and_then(|old| joined(old, &head, came, &body, max_object))

@@ -105,7 +105,7 @@ fn undated(headers: &mut HeaderMap) {
 /// R12b: an answer that differs from what is stored takes every variant out of service before it is passed on.
 fn compare(core: &Core, job: &Job, answer: &http::response::Parts) {
     let found = miss::look(core, job, core.now());
-    let read = miss::as_read(job, found.disturbed);
+    let read = miss::read_now(core, job, found.disturbed);
     let newest = lookup::newest(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
     if newest.is_some_and(|old| validate::differs(old.meta(), answer.status, &answer.headers)) {
         core.shared.store.differs(job.resource, None);

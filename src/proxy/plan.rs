@@ -141,7 +141,9 @@ pub(super) fn plan<'a>(
             toward.digest = shared.secret.digest(key).0;
             let found = shared.store.lookup(now, resource, toward.digest, key);
             let demand = toward.visit.as_deref().map(Visit::demand);
-            let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed).of_session(demand);
+            let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed)
+                .of_session(demand)
+                .in_reign(shared.upstreams.reign(resource.upstream));
             let (decision, ground) = lookup::decide_why(now, &read, &found.variants, policy);
             planned(Course::Read(toward, found, decision, ground))
         }

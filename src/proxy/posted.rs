@@ -3,7 +3,7 @@
 //! own end does not kill: any other write that begins or ends meanwhile does, so what is stored is never older than an acked write.
 
 use super::body::Body;
-use super::lead::{carry, content_length};
+use super::carry::{carry, content_length};
 use super::request::{self, Job, Seen};
 use super::through::told;
 use super::write::{Reply, Told1};

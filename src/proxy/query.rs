@@ -56,7 +56,12 @@ fn named(core: &Core, job: &Job, content: Bytes) -> Job {
 async fn read(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
     let now = core.now();
     let found = miss::look(&core, &job, now);
-    let decision = lookup::decide(now, &miss::as_read(&job, found.disturbed), &found.variants, &job.policy);
+    let decision = lookup::decide(
+        now,
+        &miss::read_now(&core, &job, found.disturbed),
+        &found.variants,
+        &job.policy,
+    );
     let (index, age) = match decision {
         Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => (index, age),
         Decision::Revalidate { .. } | Decision::Fetch(_) | Decision::Refuse(_) => return miss::read(core, job).await,

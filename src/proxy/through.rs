@@ -2,7 +2,7 @@
 //! target is read again, or what was written is taken as it was; either is put in service by the end itself, or not at all. The client
 //! waits for it, no longer than `refresh_timeout`, and is answered whatever came of it.
 
-use super::lead::{carry, content_length};
+use super::carry::{carry, content_length};
 use super::posted;
 use super::request::Job;
 use super::{Core, headers, outbound, session, tagging};
@@ -195,6 +195,7 @@ pub(super) fn told<'a>(core: &Core, answered: &'a Answered) -> Answer<'a> {
         status: answered.parts.status,
         headers: &answered.parts.headers,
         sent: answered.sent,
+        epoch: answered.epoch,
         lag: answered.lag,
         received: answered.received,
         received_wall: core.shared.world.clock.wall(),

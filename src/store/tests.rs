@@ -169,6 +169,7 @@ fn head(sent: MonoTime) -> Head {
         status: StatusCode::OK,
         part: None,
         sent,
+        epoch: crate::core::failover::view::Epoch(0),
         received: sent,
         initial_age: Span::ZERO,
         lifetime: Span::from_secs(60),

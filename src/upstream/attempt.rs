@@ -13,6 +13,7 @@ use super::link::{Broken, Link};
 use super::pool::{Refused, Tried};
 use super::{One, Place, Pool, Shared};
 use crate::core::consistency::bound::Lag;
+use crate::core::failover::view::Epoch;
 use crate::core::http::hop::{self, BadFraming, Framing};
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
@@ -31,8 +32,15 @@ use std::time::Duration;
 
 /// What one attempt came to.
 enum Outcome {
-    Answered(Box<Response<Incoming>>, Lease, MonoTime),
+    Answered(Box<Response<Incoming>>, Lease, Sending),
     Failed(Failed),
+}
+
+/// When an attempt was sent, and in which epoch (R53).
+#[derive(Copy, Clone)]
+struct Sending {
+    at: MonoTime,
+    epoch: Epoch,
 }
 
 /// An attempt without a response head. Its connection is closed.
@@ -242,13 +250,18 @@ impl Pool {
             if let Some(before_send) = progress.before_send.take() {
                 before_send();
             }
+            // R53: read before anything is sent, so that it is never later than what was asked.
+            let epoch = progress.one.view.epoch();
             let sent_at = shared.world.clock.mono();
             let deadline = progress.deadline.duration_since(sent_at);
             match link
                 .exchange(request, progress.one.config.response_timeout, deadline)
                 .await
             {
-                Ok(response) => return Outcome::Answered(Box::new(response), lease, sent_at),
+                Ok(response) => {
+                    let sending = Sending { at: sent_at, epoch };
+                    return Outcome::Answered(Box::new(response), lease, sending);
+                }
                 Err(broken) => {
                     lease.close_link();
                     let Broken {
@@ -357,7 +370,7 @@ impl Pool {
         upstream: usize,
         response: Response<Incoming>,
         lease: Lease,
-        sent: MonoTime,
+        sending: Sending,
         after_maybe_applied: bool,
         write: bool,
     ) -> Result<Answered, CallErrorKind> {
@@ -378,11 +391,9 @@ impl Pool {
             return Err(CallErrorKind::Garbage);
         }
         let shared = &self.core.shared;
-        let lag = shared
-            .upstreams
-            .get(upstream)
-            .map_or(Lag::Unknown, |one| one.lag(node, &parts.headers));
-        let took = received.duration_since(sent);
+        let one = shared.upstreams.get(upstream);
+        let lag = one.map_or(Lag::Unknown, |one| one.lag(node, &parts.headers));
+        let took = received.duration_since(sending.at);
         self.core.shared.events.answered(upstream, node, took);
         let close_delimited = framing == Some(Framing::Unsaid) && !incoming.is_end_stream();
         // An answer that came before the whole request was sent: the node may not read the rest.
@@ -395,7 +406,9 @@ impl Pool {
             body: NodeBody::new(incoming, lease, reusable),
             node,
             lag,
-            sent,
+            sent: sending.at,
+            epoch: sending.epoch,
+            shared: one.is_some_and(One::is_shared),
             received,
             close_delimited,
             after_maybe_applied,

@@ -2,6 +2,8 @@
 
 use super::body::{NodeBody, OutBody};
 use crate::core::consistency::bound::Lag;
+use crate::core::failover::reign::Reign;
+use crate::core::failover::view::Epoch;
 use crate::core::time::MonoTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -75,6 +77,10 @@ pub struct Answered {
     pub lag: Lag,
     /// When the successful attempt was sent, before its first byte (R42).
     pub sent: MonoTime,
+    /// The epoch it was sent in (R53).
+    pub epoch: Epoch,
+    /// Whether all nodes share one store.
+    pub shared: bool,
     /// When its response head was complete.
     pub received: MonoTime,
     /// The body ends with the connection: a truncation cannot be told from its end (R16b).
@@ -84,6 +90,16 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// Whether what is stored of another epoch may be told the same as this answer, by an ETag (R53): over one shared store only.
+    #[must_use]
+    pub fn speaks_of(&self, stored: Epoch) -> bool {
+        let reign = Reign {
+            epoch: self.epoch,
+            shared: self.shared,
+        };
+        reign.keeps(stored)
+    }
+
     /// Whether the request body has been sent in full by now. When not, polling the body, or [`NodeBody::finish_upload`], goes on with
     /// it.
     #[must_use]

@@ -27,16 +27,15 @@ pub use body::{BoxBody, NodeBody, OutBody};
 pub use call::{Answered, Call, Kind, OnInterim};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};
 
-use crate::config::runtime::{Balance, Config, HostHeader, Mode, Upstream};
+use crate::config::runtime::{Balance, Config, HostHeader, Mode, Replication, Upstream};
 use crate::core::balance::Rule;
 use crate::core::consistency::bound::Probes;
 use crate::core::failover::event::{Alarm, Effect, Event};
-use crate::core::failover::view::View;
+use crate::core::failover::reign::Reign;
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::retry::Budget;
 use crate::core::time::MonoTime;
-use crate::world::World;
-use arc_swap::ArcSwap;
+use crate::world::{ViewCell, World};
 use http::HeaderValue;
 use parking_lot::Mutex;
 use purse::Purse;
@@ -75,9 +74,6 @@ impl Events for NoEvents {}
 /// must be done.
 pub type Report = Arc<dyn Fn(usize, MonoTime, Event) -> Vec<Effect> + Send + Sync>;
 
-/// One upstream's view, swapped by its owner.
-pub type ViewCell = Arc<ArcSwap<View>>;
-
 /// All upstreams and all cores' connections.
 pub struct Upstreams {
     shared: Arc<Shared>,
@@ -98,7 +94,7 @@ pub(crate) struct Shared {
 struct One {
     config: Arc<Upstream>,
     rule: Rule,
-    view: ViewCell,
+    view: Arc<ViewCell>,
     nodes: Vec<Target>,
     /// What the probes of the primary have shown (R43).
     probes: Mutex<Probes>,
@@ -131,7 +127,7 @@ impl Upstreams {
         config: &Config,
         world: World,
         events: Arc<dyn Events>,
-        views: Vec<ViewCell>,
+        views: Vec<Arc<ViewCell>>,
         report: Report,
         cores: usize,
     ) -> Arc<Self> {
@@ -194,6 +190,19 @@ impl Upstreams {
     pub fn in_service(&self, upstream: usize) -> bool {
         let one = self.shared.upstreams.get(upstream);
         one.is_some_and(|one| !one.view.load().candidates.is_empty())
+    }
+
+    /// The epoch a read happens in (R53). On the way to a hit: one load of what hardly ever changes.
+    #[must_use]
+    #[inline]
+    pub fn reign(&self, upstream: usize) -> Reign {
+        self.shared
+            .upstreams
+            .get(upstream)
+            .map_or(Reign::default(), |one| Reign {
+                epoch: one.view.epoch(),
+                shared: one.is_shared(),
+            })
     }
 
     /// Waits until every node's first probe has ended; at once where nothing is probed. Needs [`Upstreams::run_probes`].
@@ -281,7 +290,7 @@ impl Shared {
 }
 
 impl One {
-    fn new(config: &Arc<Upstream>, view: ViewCell, cores: usize) -> Self {
+    fn new(config: &Arc<Upstream>, view: Arc<ViewCell>, cores: usize) -> Self {
         let rule = match config.balance {
             Balance::LeastRequest => Rule::LeastRequest,
             Balance::RoundRobin => Rule::RoundRobin,
@@ -298,6 +307,11 @@ impl One {
                 .hedge
                 .map(|hedge| Purse::new(&Budget::strict(hedge.max_percent), cores)),
         }
+    }
+
+    /// Whether its nodes are stateless over one store.
+    fn is_shared(&self) -> bool {
+        self.config.replication == Replication::Shared
     }
 
     fn snapshot(&self) -> UpstreamSnapshot {

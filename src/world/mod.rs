@@ -2,6 +2,9 @@
 //! all of them. `real` is the one module that touches the operating system.
 
 mod real;
+mod view_cell;
+
+pub use view_cell::ViewCell;
 
 use crate::core::time::{MonoTime, WallTime};
 use std::future::Future;

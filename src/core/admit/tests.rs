@@ -21,6 +21,7 @@ fn answer(status: u16, headers: &HeaderMap) -> Answer<'_> {
         lag: Lag::None,
         received: START,
         received_wall: START_WALL,
+        epoch: crate::core::failover::view::Epoch(0),
         close_delimited: false,
     }
 }

@@ -8,6 +8,7 @@ pub mod event;
 pub mod health;
 pub mod machine;
 pub mod observed;
+pub mod reign;
 pub mod settings;
 pub mod view;
 

@@ -132,9 +132,7 @@ impl CacheStatus<'_> {
                 if collapsed {
                     out.write_str("; collapsed")?;
                 }
-                if reason == FetchReason::Unsettled {
-                    detail = detail.or(Some("unsettled"));
-                }
+                detail = detail.or(reason.detail());
             }
         }
         if let Some(ttl) = self.ttl {

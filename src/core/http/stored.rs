@@ -1,5 +1,6 @@
 //! What is known of a stored answer: everything a later lookup asks, computed once when it is admitted.
 
+use crate::core::failover::view::Epoch;
 use crate::core::http::part::Part;
 use crate::core::rules::Rule;
 use crate::core::time::{Age, MonoTime, Span, Ttl, WallTime};
@@ -14,6 +15,8 @@ pub struct Meta {
     pub part: Option<Part>,
     /// When the request of the attempt that brought it was sent.
     pub sent: MonoTime,
+    /// In which epoch of its upstream that was (R53).
+    pub epoch: Epoch,
     /// When its head was received.
     pub received: MonoTime,
     /// Its age when it was received (RFC 9111 s4.2.3 corrected_initial_age, on a millisecond clock).

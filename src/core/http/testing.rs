@@ -1,6 +1,7 @@
 //! What the unit tests of the core build their cases from.
 #![allow(clippy::unwrap_used)]
 
+use crate::core::failover::view::Epoch;
 use crate::core::http::etag;
 use crate::core::http::stored::{Meta, Vary};
 use crate::core::policy::{
@@ -45,6 +46,7 @@ pub(crate) fn meta() -> Meta {
         status: StatusCode::OK,
         part: None,
         sent: START,
+        epoch: Epoch(0),
         received: START,
         initial_age: Span::ZERO,
         lifetime: secs(10),

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::type_complexity, clippy::cloned_ref_to_slice_refs)]
 
+mod epoch;
 mod session;
 
 use super::Decision::{Fetch, Refuse, Revalidate, Serve, ServeAndRefresh};

@@ -23,6 +23,7 @@ fn admitted(asked: &str, status: u16, fields: &str, policy: &Policy) -> Result<T
         lag: Lag::None,
         received: START,
         received_wall: START_WALL,
+        epoch: crate::core::failover::view::Epoch(0),
         close_delimited: false,
     };
     let read = Read::of(&Method::GET, &asked, policy, false);

@@ -119,7 +119,8 @@ impl Shared {
             Course::Read(toward, found, decision, ground) => {
                 told.verdict = read(&parts, toward.policy, decision, ground);
                 told.key = key_told(&buffer, &toward);
-                let read = Read::of(&parts.method, &parts.headers, toward.policy, found.disturbed);
+                let read = Read::of(&parts.method, &parts.headers, toward.policy, found.disturbed)
+                    .in_reign(self.upstreams.reign(toward.resource.upstream));
                 let chosen = stored::chosen(decision, &read, &found, toward.policy);
                 let resource = (toward.resource, &*toward.sent);
                 told.stored = Some(stored::stored(

@@ -2,6 +2,7 @@
 
 use super::told::{AnswerTold, Freshness, StoredTold, Then, VariantTold};
 use crate::core::admit::Answer;
+use crate::core::failover::view::Epoch;
 use crate::core::ground::Ground;
 use crate::core::http::directives::ResponseDirectives;
 use crate::core::http::freshness::{self, Source};
@@ -161,6 +162,7 @@ pub(super) fn answer(
         status,
         headers: &fields,
         sent: now,
+        epoch: Epoch::default(),
         lag: crate::core::consistency::bound::Lag::None,
         received: now,
         received_wall: wall,
@@ -252,5 +254,6 @@ pub(super) fn ground_of(reason: crate::core::reason::FetchReason) -> Ground {
         FetchReason::VaryMiss => Ground::NoVariantFits,
         FetchReason::Partial => Ground::OnlyAPart,
         FetchReason::Stale => Ground::Stale,
+        FetchReason::Epoch => Ground::OlderEpoch,
     }
 }

@@ -208,9 +208,7 @@ impl Record {
             result: self.outcome.map(Outcome::word),
             route: route.map(|route| route.name.as_str()),
             fwd: self.fwd.map(FetchReason::fwd),
-            why: self
-                .why
-                .or((self.fwd == Some(FetchReason::Unsettled)).then_some("unsettled")),
+            why: self.why.or(self.fwd.and_then(FetchReason::detail)),
             node: node
                 .and_then(|(node, upstream)| upstream.nodes.get(usize::from(node)))
                 .map(|node| node.name.as_str()),
