@@ -263,6 +263,10 @@ impl Events for Counting {
         self.0.retried(upstream, reason);
     }
 
+    fn node_named(&self, upstream: usize, node: usize, name: Option<&str>) {
+        self.0.node_named(upstream, node, name);
+    }
+
     fn node_state(&self, upstream: usize, node: usize, state: NodeState) {
         self.0.node_state(upstream, node, state);
     }

@@ -1,12 +1,14 @@
 //! From a file, a text or three flags to a [`Config`]: parse, shape, compile. Never stops at the first mistake and never panics,
 //! whatever the text.
 
-use super::compile::compile;
+use super::catalogue;
+use super::compile::{compile, listed};
 use super::diagnostic::{Diagnostic, Sink, Source};
 use super::runtime::Config;
 use super::shape::shape;
 use super::substitute::Outside;
 use super::syntax::{Trust, parse};
+use crate::core::discovery::Member;
 use crate::world::World;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,10 +76,31 @@ pub fn zero_file(listen: &str, admin: &str, upstream: &str, consistency: &str) -
     load(&text, "(command line)", &Outside::nothing())
 }
 
+/// Reads the text of a file of nodes (`discover = { file = .. }`). Nothing in it is filled in from outside.
+///
+/// # Errors
+/// What is wrong with it, with its places.
+pub fn nodes_from_text(text: &str, file_name: &str) -> Result<Vec<Member>, Vec<Diagnostic>> {
+    let mut sink = Sink::new(Source::new(file_name, text));
+    let (tree, trust) = parse(text, &mut sink);
+    let shaped = shape(&tree, catalogue::NODES_FILE, &Outside::nothing(), &mut sink);
+    let found = match trust {
+        Trust::Above(line) => {
+            sink.forget_from(line);
+            Vec::new()
+        }
+        Trust::Whole => listed(&shaped, &mut sink),
+    };
+    if sink.failed() {
+        return Err(sink.finish().0);
+    }
+    Ok(found)
+}
+
 fn load(text: &str, file_name: &str, outside: &Outside<'_>) -> Loaded {
     let mut sink = Sink::new(Source::new(file_name, text));
     let (tree, trust) = parse(text, &mut sink);
-    let shaped = shape(&tree, outside, &mut sink);
+    let shaped = shape(&tree, catalogue::ROOT, outside, &mut sink);
     if let Trust::Above(line) = trust {
         sink.forget_from(line);
         return finish(sink, None);

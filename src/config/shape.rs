@@ -12,13 +12,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The whole tree as typed tables. Mistakes are in the sink.
-pub(super) fn shape(root: &DeTable<'_>, outside: &Outside<'_>, sink: &mut Sink) -> Table {
+pub(super) fn shape(root: &DeTable<'_>, keys: Keys, outside: &Outside<'_>, sink: &mut Sink) -> Table {
     let mut shaper = Shaper { outside, sink };
     let place = Place {
         span: 0..0,
         path: String::new(),
     };
-    shaper.table(root, catalogue::ROOT, place, Said::InFile)
+    shaper.table(root, keys, place, Said::InFile)
 }
 
 /// A default given in code, as TOML, read as a file would be.

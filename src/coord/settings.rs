@@ -33,11 +33,7 @@ pub(super) fn settings(upstream: &Upstream, epoch: Epoch) -> Settings {
         sharing: sharing(upstream),
         thresholds,
         initial,
-        nodes: upstream
-            .nodes
-            .iter()
-            .map(|node| Slot::of(node.standby.as_ref().map(grade)))
-            .collect(),
+        nodes: slots(upstream),
         epoch,
         failback: match failover.failback {
             Failback::Manual => settings::Failback::Manual,
@@ -47,6 +43,19 @@ pub(super) fn settings(upstream: &Upstream, epoch: Epoch) -> Settings {
         unclean: failover.unclean,
         fences: !failover.fence.is_empty(),
     }
+}
+
+/// A slot for each node, or the empty ones that discovery fills.
+fn slots(upstream: &Upstream) -> Vec<Slot> {
+    if upstream.discover.is_some() {
+        let empty = Slot {
+            standby: None,
+            filled: false,
+        };
+        return vec![empty; upstream.slots()];
+    }
+    let nodes = upstream.nodes.iter();
+    nodes.map(|node| Slot::of(node.standby.as_ref().map(grade))).collect()
 }
 
 fn sharing(upstream: &Upstream) -> Sharing {

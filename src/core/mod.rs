@@ -5,11 +5,12 @@
 //! Entry points: [`lookup::decide`] (what to do with a read), [`admit::admit`] (what to do with an answer),
 //! [`consistency::gate`] (what a write does to what is stored), [`balance`] (which node), [`retry`] (may an attempt be repeated),
 //! [`hedge`] (may it be sent twice),
-//! [`failover`] (what a probe changes), [`key`] (what a request is called).
+//! [`failover`] (what a probe changes), [`discovery`] (which nodes there are), [`key`] (what a request is called).
 
 pub mod admit;
 pub mod balance;
 pub mod consistency;
+pub mod discovery;
 pub mod failover;
 pub mod ground;
 pub mod hedge;

@@ -11,7 +11,8 @@ use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
 use super::link::{Broken, Link};
 use super::pool::{Refused, Tried};
-use super::{One, Place, Pool, Shared};
+use super::seat::Place;
+use super::{One, Pool, Shared};
 use crate::core::consistency::bound::Lag;
 use crate::core::failover::view::Epoch;
 use crate::core::http::hop::{self, BadFraming, Framing};
@@ -242,7 +243,7 @@ impl Pool {
                 progress.request = copy(&request);
             }
             if let Some(host) = progress.one.host(node) {
-                request.headers_mut().insert(HOST, host.clone());
+                request.headers_mut().insert(HOST, host);
             }
             if let Some(told) = progress.on_interim.clone() {
                 hyper::ext::on_informational(&mut request, move |head| told(head.status(), head.headers()));
@@ -485,7 +486,8 @@ fn copy(request: &Request<OutBody>) -> Option<Request<OutBody>> {
 pub(super) async fn open(shared: &Shared, one: &One, node: usize) -> io::Result<Box<Link>> {
     let net = Arc::clone(&shared.world.net);
     let found;
-    let addresses: &[SocketAddr] = match one.nodes.get(node).map(|target| &target.at) {
+    let seat = one.seat(node);
+    let addresses: &[SocketAddr] = match seat.as_ref().map(|seat| &seat.at) {
         Some(Place::Address(address)) => std::slice::from_ref(address),
         Some(Place::Name { host, port }) => {
             found = net.resolve(host, *port).await?;

@@ -11,6 +11,7 @@
 mod attempt;
 mod body;
 mod call;
+mod discover;
 mod error;
 mod lease;
 mod link;
@@ -18,6 +19,7 @@ mod pool;
 mod probe;
 mod purse;
 mod replica;
+mod seat;
 mod signal;
 
 #[cfg(test)]
@@ -39,10 +41,10 @@ use crate::world::{ViewCell, World};
 use http::HeaderValue;
 use parking_lot::Mutex;
 use purse::Purse;
-use std::net::{IpAddr, SocketAddr};
+use seat::{Seat, Target};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// What happens here that others count. Every method does nothing unless implemented.
 pub trait Events: Send + Sync {
@@ -53,6 +55,10 @@ pub trait Events: Send + Sync {
     /// A request is repeated.
     fn retried(&self, upstream: usize, reason: RetryReason) {
         let _ = (upstream, reason);
+    }
+    /// A node has been found, or none is there any more: where nodes are discovered.
+    fn node_named(&self, upstream: usize, node: usize, name: Option<&str>) {
+        let _ = (upstream, node, name);
     }
     /// A node's state changed.
     fn node_state(&self, upstream: usize, node: usize, state: NodeState) {
@@ -104,21 +110,6 @@ struct One {
     hedges: Option<Purse>,
 }
 
-/// One node, ready to be connected to.
-struct Target {
-    at: Place,
-    /// `host:port`, for `host = "node"` and for probes.
-    authority: HeaderValue,
-    /// Wakes the node's probe before its time (R39).
-    probe_now: Notify,
-}
-
-/// Where a node is.
-enum Place {
-    Address(SocketAddr),
-    Name { host: String, port: u16 },
-}
-
 impl Upstreams {
     /// All upstreams of a configuration, without a connection yet. `views` are in the order of the configuration; `report` leads to
     /// whoever swaps them.
@@ -139,11 +130,16 @@ impl Upstreams {
             .collect();
         let unprobed = upstreams
             .iter()
-            .filter(|one| one.config.health_check.is_some())
-            .map(|one| one.nodes.len())
+            .map(|one| match (&one.config.discover, &one.config.health_check) {
+                // The first look, which adds what it finds.
+                (Some(_), _) => 1,
+                (None, Some(_)) => one.nodes.len(),
+                (None, None) => 0,
+            })
             .sum();
         for (id, one) in upstreams.iter().enumerate() {
-            for (node, state) in one.view.load().states.iter().enumerate() {
+            let view = one.view.load();
+            for (node, state) in view.states.iter().enumerate().take(one.config.nodes.len()) {
                 events.node_state(id, node, *state);
             }
         }
@@ -256,13 +252,10 @@ impl std::fmt::Debug for Upstreams {
 }
 
 impl Shared {
-    fn names(&self, upstream: usize, node: usize) -> (&str, &str) {
-        let config = self.upstreams.get(upstream).map(|one| &one.config);
-        let node = config.and_then(|c| c.nodes.get(node));
-        (
-            config.map_or("", |c| c.name.as_str()),
-            node.map_or("", |n| n.name.as_str()),
-        )
+    fn names(&self, upstream: usize, node: usize) -> (&str, String) {
+        let one = self.upstreams.get(upstream);
+        let node = one.and_then(|one| one.node_name(node)).unwrap_or_default();
+        (one.map_or("", |one| one.config.name.as_str()), node)
     }
 
     fn log_state(&self, upstream: usize, node: usize, state: NodeState) {
@@ -295,7 +288,10 @@ impl One {
             Balance::LeastRequest => Rule::LeastRequest,
             Balance::RoundRobin => Rule::RoundRobin,
         };
-        let nodes = config.nodes.iter().map(Target::new).collect();
+        let nodes = match config.discover {
+            Some(_) => (0..config.slots()).map(|_| Target::empty()).collect(),
+            None => config.nodes.iter().map(Target::of).collect(),
+        };
         Self {
             config: Arc::clone(config),
             rule,
@@ -316,14 +312,21 @@ impl One {
 
     fn snapshot(&self) -> UpstreamSnapshot {
         let view = self.view.load();
-        let name_of = |node: usize| self.config.nodes.get(node).map(|n| n.name.clone());
-        let nodes = self.config.nodes.iter().enumerate().map(|(node, config)| NodeSnapshot {
-            name: config.name.clone(),
-            url: config.url.clone(),
-            state: view.state(node).word(),
-            role: self.role(node).map(str::to_owned),
-            position: self.position(node),
-            in_sync: true,
+        let nodes = self.nodes.iter().enumerate().filter_map(|(node, target)| {
+            let seat = target.seat()?;
+            let state = if target.is_leaving() {
+                NodeState::Draining
+            } else {
+                view.state(node)
+            };
+            Some(NodeSnapshot {
+                name: seat.member.name.clone(),
+                url: seat.url.clone(),
+                state: state.word(),
+                role: self.role(node).map(str::to_owned),
+                position: self.position(node),
+                in_sync: true,
+            })
         });
         UpstreamSnapshot {
             name: self.config.name.clone(),
@@ -333,42 +336,30 @@ impl One {
             },
             replication: self.config.replication.word(),
             epoch: view.epoch.0,
-            primary: view.active().or(self.config.primary()).and_then(name_of),
+            primary: view
+                .active()
+                .or(self.config.primary())
+                .and_then(|node| self.node_name(node)),
             nodes: nodes.collect(),
         }
     }
 
     /// The `Host` to send to a node; none: the client's.
-    fn host(&self, node: usize) -> Option<&HeaderValue> {
+    fn host(&self, node: usize) -> Option<HeaderValue> {
         match &self.config.host {
             HostHeader::Preserve => None,
-            HostHeader::Node => self.nodes.get(node).map(|target| &target.authority),
-            HostHeader::Fixed(host) => Some(host),
+            HostHeader::Node => self.seat(node).map(|seat| seat.authority.clone()),
+            HostHeader::Fixed(host) => Some(host.clone()),
         }
     }
-}
 
-impl Target {
-    fn new(node: &crate::config::runtime::Node) -> Self {
-        let bare = node.host.trim_start_matches('[').trim_end_matches(']');
-        let (at, authority) = match bare.parse::<IpAddr>() {
-            Ok(ip) => {
-                let address = SocketAddr::new(ip, node.port);
-                (Place::Address(address), address.to_string())
-            }
-            Err(_) => {
-                let place = Place::Name {
-                    host: node.host.clone(),
-                    port: node.port,
-                };
-                (place, format!("{}:{}", node.host, node.port))
-            }
-        };
-        Self {
-            at,
-            authority: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("")),
-            probe_now: Notify::new(),
-        }
+    /// Who sits in a place.
+    fn seat(&self, node: usize) -> Option<Arc<Seat>> {
+        self.nodes.get(node).and_then(Target::seat)
+    }
+
+    fn node_name(&self, node: usize) -> Option<String> {
+        self.seat(node).map(|seat| seat.member.name.clone())
     }
 }
 

@@ -13,6 +13,7 @@ use super::lease::Lease;
 use super::link::Link;
 use super::signal::Signal;
 use crate::core::balance::{self, Load};
+use crate::core::discovery::Member;
 use crate::core::failover::view::View;
 use crate::core::reason::NodeState;
 use crate::core::time::MonoTime;
@@ -35,6 +36,8 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     /// Which core.
     pub(super) number: usize,
+    /// Of how many.
+    cores: usize,
     upstreams: Vec<Mutex<Slots>>,
 }
 
@@ -48,7 +51,10 @@ struct Slots {
     turn: u64,
 }
 
+#[derive(Default)]
 struct NodeSlots {
+    /// Nodes of a higher tier are chosen only when no lower one is in service; none: nobody sits here, or is about to leave.
+    tier: Option<u16>,
     weight: u32,
     cap: usize,
     /// Slots: idle, in use, or connecting.
@@ -111,24 +117,15 @@ impl Core {
     pub(super) fn new(shared: Arc<Shared>, number: usize, cores: usize) -> Self {
         let upstreams = shared.upstreams.iter().map(|upstream| {
             let config = &upstream.config;
-            let node = |node: &crate::config::runtime::Node| {
-                let connections = share(config.max_connections, cores);
-                let in_flight = match node.max_in_flight {
-                    0 => usize::MAX,
-                    limit => share(limit, cores),
-                };
-                NodeSlots {
-                    weight: node.weight,
-                    cap: connections.min(in_flight),
-                    open: 0,
-                    in_flight: 0,
-                    idle: Vec::new(),
-                    links: Vec::new(),
-                    avoid_until: MonoTime::default(),
+            let mut nodes: Vec<_> = config.nodes.iter().map(|_| NodeSlots::default()).collect();
+            for (slots, target) in nodes.iter_mut().zip(&upstream.nodes) {
+                if let Some(seat) = target.seat() {
+                    slots.seat(&seat.member, config.max_connections, cores);
                 }
-            };
+            }
+            nodes.resize_with(config.slots(), NodeSlots::default);
             Mutex::new(Slots {
-                nodes: config.nodes.iter().map(node).collect(),
+                nodes,
                 queue: VecDeque::new(),
                 next_ticket: 0,
                 max_pending: config.max_pending.div_ceil(cores.max(1)),
@@ -139,6 +136,7 @@ impl Core {
         Self {
             shared,
             number,
+            cores,
             upstreams,
         }
     }
@@ -232,7 +230,13 @@ impl Core {
         let mut guard = slots.lock();
         // A link that was ended while in use, or whose node has left, is closed (after the lock).
         let dead = match &link {
-            Some(l) if l.signal().is_killed() || view.state(node) == NodeState::Unhealthy => link.take(),
+            Some(l)
+                if l.signal().is_killed()
+                    || view.state(node) == NodeState::Unhealthy
+                    || guard.nodes.get(node).is_some_and(|slots| slots.tier.is_none()) =>
+            {
+                link.take()
+            }
             Some(_) | None => None,
         };
         let handed = guard.release(&view, node, link);
@@ -302,6 +306,36 @@ impl Core {
         }
     }
 
+    /// A node sits down, or the one that sits there has another weight or limit.
+    pub(super) fn seat(&self, upstream: usize, node: usize, member: &Member) {
+        if let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream))
+            && let Some(slots) = slots.lock().nodes.get_mut(node)
+        {
+            slots.seat(member, shared.config.max_connections, self.cores);
+        }
+    }
+
+    /// A node is about to leave: it gets no new request, and no connection outlives its last one.
+    pub(super) fn leave(self: &Arc<Self>, upstream: usize, node: usize) {
+        if let Some(slots) = self.upstreams.get(upstream)
+            && let Some(slots) = slots.lock().nodes.get_mut(node)
+        {
+            slots.tier = None;
+        }
+        self.close(upstream, node, false);
+    }
+
+    /// Whether a node that leaves has no connection any more.
+    pub(super) fn is_unused(&self, upstream: usize, node: usize) -> bool {
+        self.upstreams.get(upstream).is_none_or(|slots| {
+            let slots = slots.lock();
+            slots
+                .nodes
+                .get(node)
+                .is_none_or(|node| node.open == 0 && node.in_flight == 0)
+        })
+    }
+
     /// Closes idle links that their node has closed: nobody polls them, so nobody else notices.
     pub(super) fn sweep(&self, upstream: usize) {
         let Some(slots) = self.upstreams.get(upstream) else {
@@ -332,6 +366,19 @@ impl Core {
     }
 }
 
+impl NodeSlots {
+    fn seat(&mut self, member: &Member, max_connections: usize, cores: usize) {
+        let in_flight = match member.max_in_flight {
+            0 => usize::MAX,
+            limit => share(limit, cores),
+        };
+        self.tier = Some(member.tier);
+        self.weight = member.weight;
+        self.cap = share(max_connections, cores).min(in_flight);
+        self.avoid_until = MonoTime::default();
+    }
+}
+
 /// Where a request may go.
 enum Choice {
     Node(usize),
@@ -352,8 +399,16 @@ impl Slots {
     ) -> Choice {
         let mut loads: SmallVec<[Load; 8]> = SmallVec::new();
         let mut avoided = false;
-        for &node in view.candidates.iter().filter(|node| !tried.contains(node)) {
-            if let Some(slots) = self.nodes.get(node) {
+        let may = |node: &&usize| !tried.contains(node);
+        let tier = |node: &usize| self.nodes.get(*node).and_then(|slots| slots.tier);
+        // RFC 2782: the lowest that can be reached.
+        let lowest = view.candidates.iter().filter(may).filter_map(tier).min();
+        for &node in view.candidates.iter().filter(may) {
+            if let Some(slots) = self
+                .nodes
+                .get(node)
+                .filter(|slots| slots.tier.is_some() && slots.tier == lowest)
+            {
                 let room = slots.open < slots.cap || !slots.idle.is_empty();
                 avoided |= slots.avoid_until > now;
                 loads.push(Load {
@@ -408,7 +463,8 @@ impl Slots {
         link: Option<Box<Link>>,
     ) -> Option<(oneshot::Sender<Handed>, Option<Box<Link>>)> {
         let slots = self.nodes.get_mut(node)?;
-        if view.candidates.contains(&node)
+        if slots.tier.is_some()
+            && view.candidates.contains(&node)
             && let Some(at) = self.queue.iter().position(|waiter| !waiter.tried.contains(&node))
             && let Some(waiter) = self.queue.remove(at)
         {

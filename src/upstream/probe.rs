@@ -38,6 +38,13 @@ impl Upstreams {
                     });
                 }
             }
+            if one.config.discover.is_some() {
+                let this = Arc::clone(&self);
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    stop.run_until_cancelled(this.discover(upstream)).await;
+                });
+            }
         }
         tokio::spawn(async move {
             stop.run_until_cancelled(self.sweep()).await;
@@ -51,10 +58,18 @@ impl Upstreams {
         let (Some(check), Some(target)) = (&one.config.health_check, one.nodes.get(node)) else {
             return;
         };
-        let mut first = true;
         loop {
+            let Some(seat) = target.staying() else {
+                target.probe_now.notified().await;
+                continue;
+            };
             let sent = self.shared.world.clock.mono(); // R43: earlier than it could be is never wrong
             let (outcome, said) = probe(&self.shared, one, node, check).await;
+            // What a node said that has left meanwhile is nothing to the next one in its place.
+            let still = target.staying().is_some_and(|now| Arc::ptr_eq(&now, &seat));
+            if !still {
+                continue;
+            }
             if let Some(position) = said.position {
                 one.probed(node, sent, position);
             }
@@ -65,9 +80,7 @@ impl Upstreams {
                 sent,
             };
             self.tell(upstream, event);
-            if std::mem::take(&mut first) {
-                self.unprobed.send_modify(|left| *left = left.saturating_sub(1));
-            }
+            self.probed_first(one, node);
             let wait = jittered(check.interval, self.shared.world.entropy.next_u64());
             let spacing = check.interval / EARLY_PART;
             tokio::time::sleep(spacing).await;
@@ -113,9 +126,11 @@ async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> (O
     let mut request = Request::new(OutBody::Empty);
     *request.uri_mut() = path.parse().unwrap_or(Uri::from_static("/"));
     let headers = request.headers_mut();
-    let host = one.host(node).or(one.nodes.get(node).map(|target| &target.authority));
+    let host = one
+        .host(node)
+        .or_else(|| one.seat(node).map(|seat| seat.authority.clone()));
     if let Some(host) = host {
-        headers.insert(HOST, host.clone());
+        headers.insert(HOST, host);
     }
     headers.insert(USER_AGENT, HeaderValue::from_static("tidegate-probe"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,11 +1,13 @@
 //! The only door outside: clock, network, disk, processes, entropy and environment behind traits, so that a simulation can stand in for
 //! all of them. `real` is the one module that touches the operating system.
 
+mod names;
 mod real;
 mod view_cell;
 
 pub use view_cell::ViewCell;
 
+use crate::core::discovery::{Kind, Record};
 use crate::core::time::{MonoTime, WallTime};
 use std::future::Future;
 use std::io;
@@ -92,9 +94,23 @@ pub trait Net: Send + Sync {
     fn listen(&self, on: SocketAddr, options: BindOptions) -> io::Result<Box<dyn Listener>>;
     /// The addresses of a host name (an address is its own).
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+    /// The records of a name. Not for a core's thread: a resolver has work of its own.
+    fn lookup<'a>(&'a self, name: &'a str, kind: Kind) -> BoxFuture<'a, io::Result<Answer>> {
+        let _ = (name, kind);
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
     /// Claims an address for this process until the guard is dropped; `AddrInUse` when another process holds it. SO_REUSEPORT alone
     /// would let a second process share a port unnoticed. Not for port 0.
     fn claim(&self, address: SocketAddr) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// What name servers know of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The records, in no order that means anything.
+    pub records: Vec<Record>,
+    /// How long they hold: the shortest of their TTLs.
+    pub ttl: Duration,
 }
 
 /// A bound, listening socket.

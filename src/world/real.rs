@@ -3,7 +3,9 @@
 
 mod process;
 
-use super::{BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Log, Net, Output, Stream, World};
+use super::names::Names;
+use super::{Answer, BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Log, Net, Output, Stream, World};
+use crate::core::discovery::Kind;
 use crate::core::time::{MonoTime, WallTime};
 use rustix::process::{Resource, Rlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -22,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub(super) fn world() -> World {
     World {
         clock: Arc::new(RealClock),
-        net: Arc::new(RealNet),
+        net: Arc::new(RealNet::default()),
         disk: Arc::new(RealDisk),
         process: Arc::new(process::RealProcess),
         entropy: Arc::new(RealEntropy::default()),
@@ -55,7 +57,10 @@ impl Clock for RealClock {
 /// The kernel's queue of connections not yet accepted; it caps this at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-struct RealNet;
+#[derive(Default)]
+struct RealNet {
+    names: Names,
+}
 
 impl Net for RealNet {
     fn connect(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Stream>> {
@@ -80,6 +85,10 @@ impl Net for RealNet {
             }
             Ok(tokio::net::lookup_host((host, port)).await?.collect())
         })
+    }
+
+    fn lookup<'a>(&'a self, name: &'a str, kind: Kind) -> BoxFuture<'a, io::Result<Answer>> {
+        Box::pin(self.names.lookup(name, kind))
     }
 
     fn claim(&self, address: SocketAddr) -> io::Result<Box<dyn Send + Sync>> {
@@ -241,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_somebody_shares_cannot_be_claimed() {
-        let net = RealNet;
+        let net = RealNet::default();
         let theirs = net.listen(([127, 0, 0, 1], 0).into(), SHARED).unwrap();
         let address = theirs.local_addr().unwrap();
         assert!(net.listen(address, SHARED).is_ok(), "the kernel would let us join");

@@ -18,6 +18,7 @@ mod cache_status;
 mod collapse;
 mod commands;
 mod declared;
+mod discovery;
 mod epochs;
 mod eventual;
 mod exclusive;

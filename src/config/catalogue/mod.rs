@@ -9,6 +9,7 @@ mod upstream_keys;
 pub(super) use keys::NOT_IN_SCOPE;
 pub use keys::ROOT;
 pub(super) use route_keys::POLICY;
+pub(super) use upstream_keys::NODES_FILE;
 
 /// One key of a table.
 #[derive(Debug)]

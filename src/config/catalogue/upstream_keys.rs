@@ -28,7 +28,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         Kind::List(&Kind::Table(&[NODE])),
         "The nodes; active-passive: the first takes the traffic.",
     ),
-    later("discover", Kind::Table(&[&[]]), "Finds the nodes."),
+    bare(
+        "discover",
+        Kind::Table(&[DISCOVER]),
+        "Instead of nodes: who says which nodes there are.",
+    ),
     key(
         "host",
         Kind::Text,
@@ -174,6 +178,53 @@ const RETRY: &[Key] = &[
         TEXTS,
         "['connect', 'reset', '502', '503', '504']",
         "What is retried.",
+    ),
+];
+
+const DISCOVER: &[Key] = &[
+    bare(
+        "dns",
+        Kind::Text,
+        "A name and a port (`orders.svc.cluster.local:9000`), asked again by its TTL; SRV records bring their own ports.",
+    ),
+    key(
+        "kind",
+        choice(&["A", "AAAA", "SRV"], &[]),
+        "'A'",
+        "Which records are asked for.",
+    ),
+    bare(
+        "file",
+        Kind::Text,
+        "A TOML file with `nodes = [{ url = \"http://host:port\" }]`, watched; a node may have a name, weight and max_in_flight.",
+    ),
+];
+
+/// The file of `discover = { file = .. }`.
+pub(in crate::config) const NODES_FILE: super::Keys = &[&[bare(
+    "nodes",
+    Kind::List(&Kind::Table(&[LISTED])),
+    "The nodes there are.",
+)]];
+
+const LISTED: &[Key] = &[
+    bare("url", Kind::Text, "`http://host:port`."),
+    bare(
+        "name",
+        Kind::Text,
+        "Its name in /status and metrics; default: host:port.",
+    ),
+    key(
+        "weight",
+        Kind::Count(1, 1000),
+        "1",
+        "Share of the load relative to the others.",
+    ),
+    key(
+        "max_in_flight",
+        COUNT_OR_NONE,
+        "0",
+        "Requests in flight at the node; 0: no limit.",
     ),
 ];
 

@@ -10,6 +10,8 @@ mod session;
 mod upstream;
 mod warn;
 
+pub(super) use upstream::listed;
+
 use super::catalogue;
 use super::diagnostic::{Sink, did_you_mean};
 use super::effective::{Effective, Node, Table, Value};

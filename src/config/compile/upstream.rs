@@ -1,10 +1,13 @@
 //! `[upstreams.*]`: what concerns the upstream as a whole; its parts have files of their own.
 
+mod discover;
 mod health;
 mod hedge;
 mod nodes;
 mod replication;
 mod retry;
+
+pub(in crate::config) use discover::listed;
 
 use super::{plain_name, span};
 use crate::config::diagnostic::Sink;
@@ -22,7 +25,13 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
     } else {
         Mode::ActiveActive
     };
-    let nodes = nodes::nodes(table, mode, sink);
+    let discover = discover::discover(table, sink);
+    // Who discovers them needs no nodes, and has been told so where both are given.
+    let nodes = if table.get("discover").is_some() {
+        Vec::new()
+    } else {
+        nodes::nodes(table, mode, sink)
+    };
     let health_check = table
         .table("health_check")
         .map(|check| health::health_check(check, sink));
@@ -61,6 +70,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
             Balance::LeastRequest
         },
         nodes,
+        discover,
         host: host_header(table, sink),
         connect_timeout: span(table, "connect_timeout"),
         response_timeout: span(table, "response_timeout"),

@@ -1,6 +1,8 @@
 //! `[upstreams.*]` as the running proxy reads it.
 
+use crate::core::discovery::{Kind, SLOTS};
 use http::{HeaderName, HeaderValue};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `[upstreams.NAME]`.
@@ -22,8 +24,10 @@ pub struct Upstream {
     pub max_lag: Option<Duration>,
     /// How active nodes share the load.
     pub balance: Balance,
-    /// The nodes, in the order of the file.
+    /// The nodes, in the order of the file; none when they are discovered.
     pub nodes: Vec<Node>,
+    /// Who says which nodes there are; none: the configuration does.
+    pub discover: Option<Discover>,
     /// The `Host` sent upstream.
     pub host: HostHeader,
     /// How long a connect may take.
@@ -47,6 +51,15 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Places for nodes: everybody names a node by its place.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        match self.discover {
+            Some(_) => SLOTS,
+            None => self.nodes.len(),
+        }
+    }
+
     /// The node that writes and strong reads go to; none when every node is as good.
     #[must_use]
     pub const fn primary(&self) -> Option<usize> {
@@ -66,6 +79,22 @@ impl Upstream {
         };
         self.replication == Replication::Shared || self.max_lag.is_some() || by_position()
     }
+}
+
+/// `[upstreams.NAME] discover`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discover {
+    /// A name, asked again by its TTL.
+    Dns {
+        /// The name.
+        name: String,
+        /// The port of its addresses; SRV records bring their own.
+        port: u16,
+        /// What is asked.
+        kind: Kind,
+    },
+    /// A file of nodes, watched.
+    File(PathBuf),
 }
 
 /// How traffic is spread over the nodes.
@@ -339,6 +368,7 @@ impl Upstream {
             max_lag: None,
             balance: Balance::LeastRequest,
             nodes,
+            discover: None,
             host: HostHeader::Preserve,
             connect_timeout: second,
             response_timeout: second,

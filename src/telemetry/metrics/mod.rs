@@ -50,7 +50,8 @@ struct UpstreamLabels {
 
 #[derive(Debug)]
 struct NodeGauge {
-    name: String,
+    /// None: nobody sits in this place.
+    name: Mutex<Option<String>>,
     /// Index into [`NodeState::ALL`].
     state: AtomicU8,
 }
@@ -135,11 +136,9 @@ impl Metrics {
             .iter()
             .map(|upstream| UpstreamLabels {
                 name: upstream.name.clone(),
-                nodes: upstream
-                    .nodes
-                    .iter()
+                nodes: (0..upstream.slots())
                     .map(|node| NodeGauge {
-                        name: node.name.clone(),
+                        name: Mutex::new(upstream.nodes.get(node).map(|node| node.name.clone())),
                         state: AtomicU8::new(0),
                     })
                     .collect(),
@@ -228,6 +227,24 @@ impl Metrics {
         let index = u8::try_from(position(NodeState::ALL, &state)).unwrap_or(0);
         if let Some(gauge) = self.upstreams.get(upstream).and_then(|u| u.nodes.get(node)) {
             gauge.state.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// Another node sits in a place from now on, or nobody. What was counted of the one before goes with it.
+    pub fn node_named(&self, upstream: usize, node: usize, name: Option<&str>) {
+        let Some(gauge) = self.upstreams.get(upstream).and_then(|u| u.nodes.get(node)) else {
+            return;
+        };
+        let mut named = gauge.name.lock();
+        if named.as_deref() == name {
+            return;
+        }
+        *named = name.map(str::to_owned);
+        gauge.state.store(0, Ordering::Relaxed);
+        for stripe in &self.stripes {
+            if let Some(node) = stripe.upstreams.get(upstream).and_then(|u| u.nodes.get(node)) {
+                node.seconds.reset();
+            }
         }
     }
 

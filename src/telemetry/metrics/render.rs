@@ -145,23 +145,25 @@ fn upstreams(metrics: &Metrics, text: &mut Text) {
     );
     for (u, upstream) in metrics.upstreams.iter().enumerate() {
         for (n, node) in upstream.nodes.iter().enumerate() {
+            let Some(name) = node.name.lock().clone() else { continue };
             let stripes = metrics
                 .stripes
                 .iter()
                 .filter_map(|stripe| stripe.upstreams.get(u)?.nodes.get(n));
             let total = summed(stripes.map(|stripe| &stripe.seconds));
-            let labels = [("upstream", upstream.name.as_str()), ("node", node.name.as_str())];
+            let labels = [("upstream", upstream.name.as_str()), ("node", name.as_str())];
             text.histogram("tidegate_upstream_seconds", &labels, &total, &LATENCY_BOUNDS_US, 1e6);
         }
     }
     text.family("tidegate_node_state", "gauge", "1 for the state a node is in.");
     for upstream in &metrics.upstreams {
         for node in &upstream.nodes {
+            let Some(name) = node.name.lock().clone() else { continue };
             let now = usize::from(node.state.load(Ordering::Relaxed));
             for (at, state) in NodeState::ALL.iter().enumerate() {
                 let labels = [
                     ("upstream", upstream.name.as_str()),
-                    ("node", &node.name),
+                    ("node", &name),
                     ("state", state.word()),
                 ];
                 text.sample("tidegate_node_state", &labels, &u64::from(at == now));

@@ -56,6 +56,14 @@ impl Histogram {
         }
     }
 
+    /// Forgets everything. What is counted meanwhile may be forgotten in part.
+    pub(super) fn reset(&self) {
+        for bucket in &self.buckets {
+            bucket.store(0, Ordering::Relaxed);
+        }
+        self.sum.store(0, Ordering::Relaxed);
+    }
+
     /// Counts `value`. Two relaxed adds; the search goes from the smallest bound up, since most values are small.
     pub(super) fn observe(&self, value: u64, bounds: &[u64; BOUNDS]) {
         let at = bounds.iter().position(|bound| value <= *bound).unwrap_or(BOUNDS);

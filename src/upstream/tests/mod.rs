@@ -4,6 +4,7 @@
 mod answers;
 mod attempts;
 mod connections;
+mod discover;
 mod health;
 mod hedge;
 mod sockets;

@@ -4,10 +4,13 @@
 
 use crate::config::load::from_text;
 use crate::coord::Coord;
+use crate::core::discovery::{Kind, Record};
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::time::{MonoTime, Span, WallTime};
-use crate::upstream::{Answered, BodyError, Call, CallError, Events, Kind, NodeBody, OutBody, Pool, Upstreams};
-use crate::world::{BindOptions, BoxFuture, Clock, Listener, Net, Stream, World};
+use crate::upstream::{
+    Answered, BodyError, Call, CallError, Events, Kind as CallKind, NodeBody, OutBody, Pool, Upstreams,
+};
+use crate::world::{Answer, BindOptions, BoxFuture, Clock, Listener, Net, Stream, World};
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::BodyExt;
@@ -47,6 +50,14 @@ struct Host {
 #[derive(Default)]
 struct TestNet {
     hosts: Mutex<BTreeMap<SocketAddr, Arc<Host>>>,
+    names: Mutex<Option<Known>>,
+}
+
+/// What the one name there is resolves to.
+struct Known {
+    kind: Kind,
+    answer: Result<Vec<Record>, io::ErrorKind>,
+    ttl: Duration,
 }
 
 impl Net for TestNet {
@@ -79,6 +90,18 @@ impl Net for TestNet {
 
     fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn lookup<'a>(&'a self, _: &'a str, kind: Kind) -> BoxFuture<'a, io::Result<Answer>> {
+        let names = self.names.lock();
+        let answer = match names.as_ref().filter(|known| known.kind == kind) {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(known) => known.answer.clone().map_err(io::Error::from).map(|records| Answer {
+                records,
+                ttl: known.ttl,
+            }),
+        };
+        Box::pin(async { answer })
     }
 
     fn claim(&self, _: SocketAddr) -> io::Result<Box<dyn Send + Sync>> {
@@ -276,6 +299,9 @@ impl Events for Told {
     fn retried(&self, _: usize, reason: RetryReason) {
         self.0.lock().push(format!("retried {}", reason.word()));
     }
+    fn node_named(&self, _: usize, node: usize, name: Option<&str>) {
+        self.0.lock().push(format!("{node} is {}", name.unwrap_or("nobody")));
+    }
     fn node_state(&self, _: usize, node: usize, state: NodeState) {
         self.0.lock().push(format!("{node} {}", state.word()));
     }
@@ -284,12 +310,16 @@ impl Events for Told {
     }
 }
 
+/// Keys of nodes that no configuration lists.
+const FOUND: &str = "found";
+
 /// An upstream `u` with scripted nodes.
 pub(super) struct Rig {
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) nodes: Vec<Node>,
     pub(super) world: World,
     pub(super) told: Arc<Told>,
+    net: Arc<TestNet>,
 }
 
 impl Rig {
@@ -327,20 +357,38 @@ impl Rig {
             ));
             scripted.push(Node { host, peers: receiver });
         }
-        Self::assemble(&urls, cores, keys, scripted, world)
+        let listed = (node_keys != FOUND).then_some(urls.as_slice());
+        Self::assemble(listed, cores, keys, scripted, world, net)
+    }
+
+    /// Nodes that are there, and not in the configuration: `keys` say where to look.
+    pub(super) fn discovered(nodes: usize, keys: &str) -> Self {
+        Self::build(nodes, 2, FOUND, keys)
+    }
+
+    /// What the name servers say from now on.
+    pub(super) fn resolves(&mut self, kind: Kind, answer: Result<Vec<Record>, io::ErrorKind>, ttl_s: u64) {
+        let ttl = Duration::from_secs(ttl_s);
+        *self.net.names.lock() = Some(Known { kind, answer, ttl });
     }
 
     /// A node on a real socket.
     pub(super) fn real(port: u16, cores: usize, keys: &str) -> Self {
         let urls = [format!("{{ url = \"http://127.0.0.1:{port}\" }}")];
-        Self::assemble(&urls, cores, keys, Vec::new(), World::real())
+        let net = Arc::new(TestNet::default());
+        Self::assemble(Some(&urls), cores, keys, Vec::new(), World::real(), net)
     }
 
-    fn assemble(urls: &[String], cores: usize, keys: &str, nodes: Vec<Node>, world: World) -> Self {
-        let text = format!(
-            "[upstreams.u]\nnodes = [{}]\n{keys}\n[[routes]]\nupstream = \"u\"\nconsistency = \"off\"\n",
-            urls.join(", ")
-        );
+    fn assemble(
+        urls: Option<&[String]>,
+        cores: usize,
+        keys: &str,
+        nodes: Vec<Node>,
+        world: World,
+        net: Arc<TestNet>,
+    ) -> Self {
+        let listed = urls.map_or_else(String::new, |urls| format!("nodes = [{}]\n", urls.join(", ")));
+        let text = format!("[upstreams.u]\n{listed}{keys}\n[[routes]]\nupstream = \"u\"\nconsistency = \"off\"\n");
         let loaded = from_text(&text, "test.toml", Path::new(""), &world);
         let config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors));
         let coord = Coord::in_memory(&config, world.clock.as_ref());
@@ -359,6 +407,7 @@ impl Rig {
             nodes,
             world,
             told,
+            net,
         }
     }
 
@@ -370,7 +419,7 @@ impl Rig {
         self.world.clock.mono()
     }
 
-    pub(super) fn call(&self, method: Method, path: &str, body: OutBody, kind: Kind) -> Call {
+    pub(super) fn call(&self, method: Method, path: &str, body: OutBody, kind: CallKind) -> Call {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -387,12 +436,12 @@ impl Rig {
     }
 
     pub(super) fn read(&self, path: &str) -> Call {
-        self.call(Method::GET, path, OutBody::Empty, Kind::Read { primary: false })
+        self.call(Method::GET, path, OutBody::Empty, CallKind::Read { primary: false })
     }
 
     pub(super) fn write(&self, path: &str, body: &'static str) -> Call {
         let body = OutBody::from(Bytes::from_static(body.as_bytes()));
-        self.call(Method::POST, path, body, Kind::Write { repeatable: false })
+        self.call(Method::POST, path, body, CallKind::Write { repeatable: false })
     }
 
     /// Starts a call on the first core.

@@ -1,0 +1,324 @@
+//! Which nodes an upstream has, when something outside says so: what was found against the slots there are. Pure: the caller asks the
+//! names, and carries the changes out.
+//!
+//! An upstream with discovery has a fixed table of slots; a node keeps its slot for life, so that everybody may go on naming nodes by
+//! their place. A slot whose node has left is emptied by the caller once its last request is over, and only then given to another node.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Slots of an upstream with discovery. More nodes than that are left out, and that is said.
+pub const SLOTS: usize = 128;
+
+/// A name is asked again no sooner than this, whatever its records say: a TTL of 0 would mean for every request.
+pub const MIN_TTL: Duration = Duration::from_secs(1);
+
+/// And no later: a record that was forgotten with a TTL of a week must not outlive its node for a week.
+pub const MAX_TTL: Duration = Duration::from_secs(300);
+
+/// After a failure it is asked again this soon.
+pub const RETRY: Duration = Duration::from_secs(5);
+
+/// A node as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name: of two with the same the first counts.
+    pub name: String,
+    /// Host name or address (without brackets) to connect to.
+    pub host: String,
+    /// Port to connect to.
+    pub port: u16,
+    /// Nodes of a higher number are asked only when none of a lower one is in service (RFC 2782: priority).
+    pub tier: u16,
+    /// Share of the load relative to the others of its tier.
+    pub weight: u32,
+    /// Requests in flight at the node; 0: no limit.
+    pub max_in_flight: usize,
+}
+
+impl Member {
+    /// Whether it is the same node, as far as connections go.
+    fn is(&self, other: &Self) -> bool {
+        self.name == other.name && self.host == other.host && self.port == other.port
+    }
+}
+
+/// What is asked of a name.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Services (RFC 2782).
+    Srv,
+}
+
+/// One record of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A or AAAA.
+    Address(IpAddr),
+    /// SRV (RFC 2782).
+    Service {
+        /// The lowest goes first.
+        priority: u16,
+        /// Share within its priority.
+        weight: u16,
+        /// Port of the target.
+        port: u16,
+        /// Name of the target; the root: the service is decidedly not there.
+        target: String,
+    },
+}
+
+/// The nodes that records tell, in an order that does not depend on the answer's: servers rotate it.
+#[must_use]
+pub fn members(records: &[Record], port: u16) -> Vec<Member> {
+    let mut members: Vec<Member> = records.iter().filter_map(|record| member(record, port)).collect();
+    members.sort_by(|a, b| (a.tier, &a.host, a.port).cmp(&(b.tier, &b.host, b.port)));
+    let mut seen = BTreeSet::new();
+    members.retain(|member| seen.insert(member.name.clone()));
+    members
+}
+
+fn member(record: &Record, port: u16) -> Option<Member> {
+    let (host, port, tier, weight) = match record {
+        Record::Address(ip) => (ip.to_string(), port, 0, 1),
+        Record::Service {
+            priority,
+            weight,
+            port,
+            target,
+        } => {
+            let host = target.trim_end_matches('.').to_ascii_lowercase();
+            // RFC 2782: a weight of 0 among others means very seldom, not never.
+            (host, *port, *priority, u32::from(*weight).max(1))
+        }
+    };
+    if host.is_empty() || port == 0 {
+        return None;
+    }
+    Some(Member {
+        name: named(&host, port),
+        host,
+        port,
+        tier,
+        weight,
+        max_in_flight: 0,
+    })
+}
+
+/// `host:port`, an IPv6 address in brackets.
+#[must_use]
+pub fn named(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// When to ask a name again, by the shortest TTL of its records.
+#[must_use]
+pub fn ask_again(ttl: Duration) -> Duration {
+    ttl.clamp(MIN_TTL, MAX_TTL)
+}
+
+/// One place of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// Nobody.
+    Empty,
+    /// A node.
+    Taken(Member),
+    /// A node that has left, with requests that are not over.
+    Leaving(Member),
+}
+
+/// What to do with a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The node gets the slot: new, or back before its last request was over.
+    Join {
+        /// Which slot.
+        slot: usize,
+        /// The node.
+        member: Member,
+    },
+    /// Weight, tier or limit are others now.
+    Adjust {
+        /// Which slot.
+        slot: usize,
+        /// The node.
+        member: Member,
+    },
+    /// No new request for the node.
+    Leave {
+        /// Which slot.
+        slot: usize,
+    },
+}
+
+/// What has to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In this order: first who leaves.
+    pub changes: Vec<Change>,
+    /// Nodes without a slot.
+    pub left_out: usize,
+}
+
+/// What has to change for the slots to hold what was found.
+#[must_use]
+pub fn reconcile(slots: &[Slot], found: &[Member]) -> Plan {
+    let mut plan = Plan::default();
+    let mut homeless: Vec<&Member> = Vec::new();
+    for (slot, taken) in slots.iter().enumerate() {
+        if let Slot::Taken(member) = taken
+            && !found.iter().any(|one| one.is(member))
+        {
+            plan.changes.push(Change::Leave { slot });
+        }
+    }
+    for member in found {
+        let held = slots.iter().enumerate().find_map(|(slot, taken)| match taken {
+            Slot::Taken(now) | Slot::Leaving(now) if now.is(member) => Some((slot, taken)),
+            Slot::Taken(_) | Slot::Leaving(_) | Slot::Empty => None,
+        });
+        match held {
+            Some((_, Slot::Taken(now))) if now == member => {}
+            Some((slot, Slot::Taken(_))) => plan.changes.push(Change::Adjust {
+                slot,
+                member: member.clone(),
+            }),
+            Some((slot, Slot::Leaving(_))) => plan.changes.push(Change::Join {
+                slot,
+                member: member.clone(),
+            }),
+            Some((_, Slot::Empty)) | None => homeless.push(member),
+        }
+    }
+    let mut free = slots.iter().enumerate().filter(|(_, taken)| **taken == Slot::Empty);
+    for member in homeless {
+        match free.next() {
+            Some((slot, _)) => plan.changes.push(Change::Join {
+                slot,
+                member: member.clone(),
+            }),
+            None => plan.left_out += 1,
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    fn at(host: &str) -> Member {
+        Member {
+            name: named(host, 80),
+            host: host.to_owned(),
+            port: 80,
+            tier: 0,
+            weight: 1,
+            max_in_flight: 0,
+        }
+    }
+
+    fn service(priority: u16, weight: u16, target: &str) -> Record {
+        Record::Service {
+            priority,
+            weight,
+            port: 80,
+            target: target.to_owned(),
+        }
+    }
+
+    #[test]
+    fn rfc2782_services_are_nodes_by_priority_and_weight() {
+        let records = [
+            service(20, 5, "spare.example."),
+            service(10, 0, "B.example."),
+            service(10, 60, "a.example."),
+            service(10, 60, "a.example."),
+            service(10, 1, "."),
+        ];
+        let found: Vec<_> = members(&records, 0)
+            .into_iter()
+            .map(|m| (m.name, m.tier, m.weight))
+            .collect();
+        let wanted = [
+            ("a.example:80".to_owned(), 10, 60),
+            ("b.example:80".to_owned(), 10, 1),
+            ("spare.example:80".to_owned(), 20, 5),
+        ];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn addresses_are_nodes_whatever_their_order() {
+        let one = Record::Address("10.0.0.2".parse().unwrap());
+        let other = Record::Address("fd00::1".parse().unwrap());
+        let found = members(&[one.clone(), other.clone(), one.clone()], 9000);
+        assert_eq!(found, members(&[other, one], 9000));
+        let names: Vec<_> = found.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(names, ["10.0.0.2:9000", "[fd00::1]:9000"]);
+    }
+
+    #[test]
+    fn a_name_is_asked_again_by_its_ttl_within_bounds() {
+        let secs = Duration::from_secs;
+        assert_eq!(ask_again(secs(30)), secs(30));
+        assert_eq!(ask_again(secs(0)), MIN_TTL);
+        assert_eq!(ask_again(secs(86_400)), MAX_TTL);
+    }
+
+    #[test]
+    fn nodes_keep_their_slots_and_only_empty_ones_are_given_away() {
+        let adjusted = Member { weight: 5, ..at("b") };
+        let slots = [
+            Slot::Taken(at("a")),
+            Slot::Leaving(at("x")),
+            Slot::Taken(at("b")),
+            Slot::Empty,
+            Slot::Leaving(at("d")),
+        ];
+        let found = [at("c"), adjusted.clone(), at("d"), at("e")];
+        let plan = reconcile(&slots, &found);
+        let wanted = [
+            Change::Leave { slot: 0 },
+            Change::Adjust {
+                slot: 2,
+                member: adjusted,
+            },
+            Change::Join {
+                slot: 4,
+                member: at("d"),
+            },
+            Change::Join {
+                slot: 3,
+                member: at("c"),
+            },
+        ];
+        assert_eq!((plan.changes.as_slice(), plan.left_out), (wanted.as_slice(), 1));
+    }
+
+    #[test]
+    fn what_did_not_change_changes_nothing_and_a_name_at_another_address_is_another_node() {
+        let slots = [Slot::Taken(at("a")), Slot::Empty];
+        assert_eq!(reconcile(&slots, &[at("a")]), Plan::default());
+        let moved = Member { port: 81, ..at("a") };
+        let wanted = [
+            Change::Leave { slot: 0 },
+            Change::Join {
+                slot: 1,
+                member: moved.clone(),
+            },
+        ];
+        assert_eq!(reconcile(&slots, &[moved]).changes, wanted);
+    }
+}

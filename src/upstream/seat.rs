@@ -1,0 +1,125 @@
+//! Places for nodes: an upstream's nodes are named by their place everywhere, and what sits in a place may change while the process runs,
+//! when the nodes are discovered. It does not decide who sits where ([`crate::core::discovery`] does).
+//!
+//! Invariant: a place is given to another node only when the last request of its former one is over and every connection closed.
+
+use crate::config::runtime::Node;
+use crate::core::discovery::{Member, named};
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+
+/// A place for a node.
+pub(super) struct Target {
+    seat: ArcSwapOption<Seat>,
+    /// The node takes no new request: it has left, and those it has are not over.
+    leaving: AtomicBool,
+    /// Its first probe is waited for before the process says that it is ready.
+    pub(super) awaited: AtomicBool,
+    /// Wakes the node's probe before its time (R39).
+    pub(super) probe_now: Notify,
+}
+
+/// A node in its place, ready to be connected to.
+pub(super) struct Seat {
+    pub(super) member: Member,
+    /// As configured.
+    pub(super) url: String,
+    pub(super) at: Place,
+    /// `host:port`, for `host = "node"` and for probes.
+    pub(super) authority: HeaderValue,
+}
+
+/// Where a node is.
+pub(super) enum Place {
+    Address(SocketAddr),
+    Name { host: String, port: u16 },
+}
+
+impl Target {
+    /// The place of a node that stays.
+    pub(super) fn of(node: &Node) -> Self {
+        let member = Member {
+            name: node.name.clone(),
+            host: node.host.clone(),
+            port: node.port,
+            tier: 0,
+            weight: node.weight,
+            max_in_flight: node.max_in_flight,
+        };
+        let target = Self::empty();
+        target.seat.store(Some(Arc::new(Seat::new(member, node.url.clone()))));
+        target.awaited.store(true, Ordering::Relaxed);
+        target
+    }
+
+    /// A place for a node to be found.
+    pub(super) fn empty() -> Self {
+        Self {
+            seat: ArcSwapOption::empty(),
+            leaving: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
+            probe_now: Notify::new(),
+        }
+    }
+
+    /// Who sits there.
+    pub(super) fn seat(&self) -> Option<Arc<Seat>> {
+        self.seat.load_full()
+    }
+
+    /// Who sits there and stays.
+    pub(super) fn staying(&self) -> Option<Arc<Seat>> {
+        self.seat().filter(|_| !self.is_leaving())
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// A node sits down; the one that sat there before is it itself, or gone.
+    pub(super) fn sit(&self, member: Member) {
+        let url = format!("http://{}", named(&member.host, member.port));
+        self.seat.store(Some(Arc::new(Seat::new(member, url))));
+        self.leaving.store(false, Ordering::SeqCst);
+    }
+
+    /// The node gets no new request.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+    }
+
+    /// Nobody sits there any more.
+    pub(super) fn clear(&self) {
+        self.seat.store(None);
+        self.leaving.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Seat {
+    fn new(member: Member, url: String) -> Self {
+        let bare = member.host.trim_start_matches('[').trim_end_matches(']');
+        let (at, authority) = match bare.parse::<IpAddr>() {
+            Ok(ip) => {
+                let address = SocketAddr::new(ip, member.port);
+                (Place::Address(address), address.to_string())
+            }
+            Err(_) => {
+                let place = Place::Name {
+                    host: member.host.clone(),
+                    port: member.port,
+                };
+                (place, format!("{}:{}", member.host, member.port))
+            }
+        };
+        Self {
+            at,
+            authority: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("")),
+            member,
+            url,
+        }
+    }
+}

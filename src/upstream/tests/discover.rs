@@ -1,0 +1,139 @@
+//! Nodes found by name: what a change of records does to traffic, to connections and to places.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::support::{Rig, settle, text};
+use crate::core::discovery::{Kind, Record};
+use crate::upstream::CallErrorKind;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const NAMED: &str = "discover = { dns = \"nodes.example:80\" }";
+
+fn run(rig: &Rig) -> CancellationToken {
+    let stop = CancellationToken::new();
+    Arc::clone(&rig.upstreams).run_probes(stop.clone());
+    stop
+}
+
+fn names(rig: &Rig) -> Vec<(String, &'static str)> {
+    let snapshot = rig.upstreams.snapshot();
+    let nodes = snapshot[0].nodes.iter();
+    nodes.map(|node| (node.name.clone(), node.state)).collect()
+}
+
+fn addresses(of: &[u8]) -> Vec<Record> {
+    let address = |last: &u8| Record::Address([10, 0, 0, *last].into());
+    of.iter().map(address).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_does_not_resolve_leaves_no_node_and_is_asked_again() {
+    let mut rig = Rig::discovered(2, NAMED);
+    rig.resolves(Kind::A, Err(io::ErrorKind::TimedOut), 0);
+    let _stop = run(&rig);
+    rig.upstreams.first_round().await;
+    let error = rig.pool().call(rig.read("/")).await.unwrap_err();
+    assert_eq!(error.kind, CallErrorKind::NoNode);
+    rig.resolves(Kind::A, Ok(addresses(&[1])), 30);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let call = rig.start(rig.read("/"));
+    let mut peer = rig.nodes[0].accept().await;
+    peer.head().await;
+    peer.ok("found").await;
+    assert_eq!(text(call.await.unwrap().unwrap().body).await.unwrap(), "found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_left_ends_its_requests_loses_its_connections_and_then_its_place() {
+    let mut rig = Rig::discovered(2, NAMED);
+    rig.resolves(Kind::A, Ok(addresses(&[1])), 10);
+    let _stop = run(&rig);
+    rig.upstreams.first_round().await;
+    let idle = rig.start(rig.read("/idle"));
+    let mut one = rig.nodes[0].accept().await;
+    one.head().await;
+    let busy = rig.start(rig.read("/busy"));
+    let mut other = rig.nodes[0].accept().await;
+    other.head().await;
+    one.ok("").await;
+    drop(idle.await.unwrap().unwrap());
+
+    rig.resolves(Kind::A, Ok(addresses(&[2])), 10);
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(names(&rig), [("10.0.0.1:80".to_owned(), "active")], "within its TTL");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    one.closed().await;
+    let states: Vec<_> = names(&rig);
+    let wanted = [
+        ("10.0.0.1:80".to_owned(), "draining"),
+        ("10.0.0.2:80".to_owned(), "active"),
+    ];
+    assert_eq!(states, wanted);
+    let next = rig.start(rig.read("/next"));
+    let mut there = rig.nodes[1].accept().await;
+    there.head().await;
+    there.ok("").await;
+    drop(next.await.unwrap().unwrap());
+
+    other.ok("all of it").await;
+    assert_eq!(text(busy.await.unwrap().unwrap().body).await.unwrap(), "all of it");
+    other.closed().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(names(&rig), [("10.0.0.2:80".to_owned(), "active")]);
+    let told = rig.told();
+    assert!(
+        told.contains(&"0 is 10.0.0.1:80".to_owned()) && told.contains(&"0 is nobody".to_owned()),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_last_stays_when_the_name_fails_or_has_no_record_any_more() {
+    let mut rig = Rig::discovered(1, NAMED);
+    rig.resolves(Kind::A, Ok(addresses(&[1])), 1);
+    let _stop = run(&rig);
+    rig.upstreams.first_round().await;
+    for answer in [Err(io::ErrorKind::TimedOut), Ok(Vec::new())] {
+        rig.resolves(Kind::A, answer, 1);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(names(&rig), [("10.0.0.1:80".to_owned(), "active")]);
+    }
+    let call = rig.start(rig.read("/"));
+    let mut peer = rig.nodes[0].accept().await;
+    peer.head().await;
+    peer.ok("").await;
+    drop(call.await.unwrap().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc2782_a_lower_priority_is_asked_only_when_the_higher_is_out() {
+    let keys = "discover = { dns = \"_http._tcp.nodes\", kind = \"SRV\" }\nbalance = \"round-robin\"\nretry = { attempts = 2 }";
+    let mut rig = Rig::discovered(2, keys);
+    let service = |priority, last: u8| Record::Service {
+        priority,
+        weight: 1,
+        port: 80,
+        target: format!("10.0.0.{last}"),
+    };
+    rig.resolves(Kind::Srv, Ok(vec![service(20, 1), service(10, 2)]), 30);
+    let _stop = run(&rig);
+    rig.upstreams.first_round().await;
+    for _ in 0..4 {
+        let call = rig.start(rig.read("/"));
+        let mut peer = rig.nodes[1].accept().await;
+        peer.head().await;
+        peer.write("HTTP/1.1 200 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .await;
+        drop(call.await.unwrap().unwrap());
+        settle().await;
+    }
+    assert_eq!(rig.nodes[0].connects(), 0);
+    rig.nodes[1].door(super::support::Door::Refuses);
+    let call = rig.start(rig.read("/"));
+    let mut peer = rig.nodes[0].accept().await;
+    peer.head().await;
+    peer.ok("the spare").await;
+    assert_eq!(text(call.await.unwrap().unwrap().body).await.unwrap(), "the spare");
+}
