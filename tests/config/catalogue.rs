@@ -13,12 +13,12 @@ fn every_key_of_the_interface_is_known() {
         .filter(|e| e.contains("unknown key"))
         .collect();
     assert_eq!(unknown, [""; 0]);
-    // The example is of everything at once, so most of it is to come: had it not been read, nothing would be refused.
+    // The example is of everything at once, so some of it is to come: had it not been read, nothing would be refused.
     let refused = errors(INTERFACE)
         .iter()
         .filter(|e| e.contains("not supported yet"))
         .count();
-    assert!(refused > 15, "only {refused} refusals:\n{}", messages(&load(INTERFACE)));
+    assert!(refused > 5, "only {refused} refusals:\n{}", messages(&load(INTERFACE)));
 }
 
 /// A key, and the text that sets it to a value.
@@ -142,7 +142,6 @@ fn whole_tables_of_later_capabilities_are_refused_once() {
         "[second_levels.pool]\nnodes = []\n",
         "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\n[upstreams.o.failover]\nhold = \"5s\"\nunclean = true\n",
         "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\noutlier = { consecutive_errors = 5 }\n",
-        "[upstreams.o]\ndiscover = { dns = \"a:1\" }\nnodes = [{ url = \"http://a\" }]\n",
         "[listeners.main]\ntls = { certificate = \"c\" }\n",
         "[listeners.main]\nprotocols = [\"http/1.1\", \"h2\"]\n",
         "[listeners.main]\naddress = \"unix:/run/t.sock\"\n",
