@@ -5,8 +5,8 @@
 //! the order they came and none is lost when a connect fails. Dropping a lease closes its link and frees the slot; a dropped waiter
 //! leaves the queue. Nothing is shared between cores: the mutex is only ever contended when a node is taken out of service.
 //!
-//! Bounds: `max_connections` (and `max_in_flight`) connections per node and `max_pending` waiters, each divided by the cores and
-//! rounded up.
+//! Bounds: `max_connections` (and `max_in_flight`) connections per node and `max_pending` waiters, each divided among the cores so that
+//! all shares together are the whole; a core has at least one connection, so a limit below the number of cores is that number.
 
 use super::Shared;
 use super::lease::Lease;
@@ -109,8 +109,10 @@ enum Found {
     Refused(Refused),
 }
 
-fn share(of: usize, cores: usize) -> usize {
-    of.div_ceil(cores.max(1)).max(1)
+/// A core's share: all of them together are the whole.
+fn share(of: usize, number: usize, cores: usize) -> usize {
+    let cores = cores.max(1);
+    of / cores + usize::from(number < of % cores)
 }
 
 impl Core {
@@ -120,7 +122,7 @@ impl Core {
             let mut nodes: Vec<_> = config.nodes.iter().map(|_| NodeSlots::default()).collect();
             for (slots, target) in nodes.iter_mut().zip(&upstream.nodes) {
                 if let Some(seat) = target.seat() {
-                    slots.seat(&seat.member, config.max_connections, cores);
+                    slots.seat(&seat.member, config.max_connections, number, cores);
                 }
             }
             nodes.resize_with(config.slots(), NodeSlots::default);
@@ -128,7 +130,7 @@ impl Core {
                 nodes,
                 queue: VecDeque::new(),
                 next_ticket: 0,
-                max_pending: config.max_pending.div_ceil(cores.max(1)),
+                max_pending: share(config.max_pending, number, cores),
                 turn: number as u64,
             })
         });
@@ -311,7 +313,7 @@ impl Core {
         if let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream))
             && let Some(slots) = slots.lock().nodes.get_mut(node)
         {
-            slots.seat(member, shared.config.max_connections, self.cores);
+            slots.seat(member, shared.config.max_connections, self.number, self.cores);
         }
     }
 
@@ -367,14 +369,15 @@ impl Core {
 }
 
 impl NodeSlots {
-    fn seat(&mut self, member: &Member, max_connections: usize, cores: usize) {
+    fn seat(&mut self, member: &Member, max_connections: usize, number: usize, cores: usize) {
+        // A core without a share could send nothing at all: one each is the least.
         let in_flight = match member.max_in_flight {
             0 => usize::MAX,
-            limit => share(limit, cores),
+            limit => share(limit, number, cores).max(1),
         };
         self.tier = Some(member.tier);
         self.weight = member.weight;
-        self.cap = share(max_connections, cores).min(in_flight);
+        self.cap = share(max_connections, number, cores).max(1).min(in_flight);
         self.avoid_until = MonoTime::default();
     }
 }

@@ -168,3 +168,36 @@ fn what_is_not_planned_is_refused_with_that_word() {
         }
     }
 }
+
+#[test]
+fn a_file_of_nodes_is_read_like_a_configuration_and_its_mistakes_have_places() {
+    let read = |text: &str| tidegate::config::load::nodes_from_text(text, "nodes.toml");
+    let nodes =
+        read("nodes = [{ url = \"http://10.0.0.1:9000\", weight = 3 }, { url = \"http://b\", name = \"b\" }]").unwrap();
+    let told: Vec<_> = nodes
+        .iter()
+        .map(|n| (n.name.as_str(), n.host.as_str(), n.port, n.weight))
+        .collect();
+    assert_eq!(told, [("10.0.0.1:9000", "10.0.0.1", 9000, 3), ("b", "b", 80, 1)]);
+    assert!(read("nodes = []").unwrap().is_empty(), "said, so it is so");
+    for (text, wanted) in [
+        ("", "nodes.toml:1:1: error: nodes: missing"),
+        (
+            "nodes = [{ url = 5 }]",
+            "nodes.toml:1:18: error: nodes[0].url: expected a string",
+        ),
+        ("nodes = [{ url = \"http://a\" ", "nodes.toml:1:"),
+        (
+            "nodes = [{ url = \"http://a\", standby = \"hot\" }]",
+            "nodes.toml:1:30: error: nodes[0].standby: unknown key",
+        ),
+        (
+            "nodes = [{ url = \"http://a\" }, { url = \"http://a\" }]",
+            "nodes.toml:1:40: error: nodes[1].url: there is already a node",
+        ),
+    ] {
+        let errors = read(text).unwrap_err();
+        let first = errors[0].to_string();
+        assert!(first.starts_with(wanted), "{text}: {first}");
+    }
+}

@@ -120,7 +120,7 @@ const NODE: &[Key] = &[
         "max_in_flight",
         COUNT_OR_NONE,
         "0",
-        "Requests in flight at the node; 0: no limit.",
+        "Requests in flight at the node, over all threads and at least one for each; 0: no limit.",
     ),
     bare(
         "standby",
@@ -224,7 +224,7 @@ const LISTED: &[Key] = &[
         "max_in_flight",
         COUNT_OR_NONE,
         "0",
-        "Requests in flight at the node; 0: no limit.",
+        "Requests in flight at the node, over all threads and at least one for each; 0: no limit.",
     ),
 ];
 

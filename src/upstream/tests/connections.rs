@@ -196,10 +196,11 @@ async fn a_body_dropped_before_its_end_closes_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn max_in_flight_bounds_a_node_below_max_connections() {
     let rig = Rig::with_node_keys("max_in_flight = 3", 2, "");
-    // Three over two cores: two each, rounded up.
-    let calls: Vec<_> = (0..3).map(|_| rig.start(rig.read("/"))).collect();
+    // Three over two cores: two and one.
+    let calls: Vec<_> = (0..6).map(|n| rig.start_on(n % 2, rig.read("/"))).collect();
     settle().await;
     assert_eq!(rig.counts(0), (2, 2, 0, 1));
+    assert_eq!(rig.upstreams.cores[1].counts(0, 0), (1, 1, 0, 2));
     for call in calls {
         call.abort();
     }
