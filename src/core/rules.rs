@@ -66,6 +66,18 @@ pub enum Rule {
     R22,
     /// What is served was in service after its request came.
     R23,
+    /// The old primary is fenced before another is promoted, and a fence that fails stops that.
+    R29,
+    /// Terms only grow: a stale claim is not followed.
+    R30,
+    /// Nobody is promoted below what clients were shown.
+    R32,
+    /// A deposed primary leaves the in-sync set.
+    R36,
+    /// Nobody outside the in-sync set is promoted.
+    R37,
+    /// Only consecutive failures take a node out of service.
+    R39,
     /// A write outside that is not committed in time counts as unknown.
     R41,
     /// Nothing is served beyond the bound.
@@ -78,7 +90,11 @@ pub enum Rule {
     R48,
     /// A session binds joining and stale answers too.
     R49,
-    /// What was fetched in an older epoch is confirmed, or not used.
+    /// Two claims in one term are followed by nobody.
+    R51,
+    /// A node that returned waits until it has caught up, and before it takes over again.
+    R52,
+    /// A change of hands is a new epoch; what was fetched in an older one is confirmed, or not used.
     R53,
 }
 
@@ -113,12 +129,20 @@ impl Rule {
         Self::R21,
         Self::R22,
         Self::R23,
+        Self::R29,
+        Self::R30,
+        Self::R32,
+        Self::R36,
+        Self::R37,
+        Self::R39,
         Self::R41,
         Self::R42,
         Self::R43,
         Self::R47,
         Self::R48,
         Self::R49,
+        Self::R51,
+        Self::R52,
         Self::R53,
     ];
 

@@ -1,14 +1,19 @@
-//! What a probe changes: [`health`] counts, [`machine`] decides who takes traffic, [`view`] is the result everybody reads.
+//! What becomes of an upstream's nodes: [`health`] counts probes, [`machine`] decides who takes traffic, [`view`] is the result everybody
+//! reads. [`event`] and [`settings`] are what goes in and out, [`observed`] is where the path notes what clients were shown (R32).
 //!
-//! Replication `shared` only: stateless nodes over one store, so traffic moves by health alone (R30). Nothing here promotes a node
-//! that others must follow. The invariant: a node that is not healthy is never in a view's candidates, and an active-passive view
-//! has at most one.
+//! One machine for every way of replication. Over one store traffic moves by health alone; with one primary it moves by the nodes' own
+//! claims, by a promotion of ours, or by the operator's word (R30). Nothing here runs a hook, keeps a file or reads a clock.
 
+mod elect;
 pub mod event;
+mod follow;
 pub mod health;
 pub mod machine;
+mod node;
 pub mod observed;
+mod promote;
 pub mod reign;
+mod reserve;
 pub mod settings;
 pub mod view;
 

@@ -163,6 +163,6 @@ pub struct Record {
 pub struct Claim {
     /// The term.
     pub term: u64,
-    /// The node that claimed it first; none when two did at once.
-    pub node: Option<usize>,
+    /// The node that claimed it first, or the operator's choice among those that did.
+    pub node: usize,
 }

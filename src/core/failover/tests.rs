@@ -10,6 +10,8 @@ use crate::core::reason::NodeState;
 use crate::core::time::{MonoTime, Span};
 use std::time::Duration;
 
+mod walk;
+
 const OUTCOMES: [Outcome; 3] = [Outcome::Passed, Outcome::Refused, Outcome::Unreachable];
 const THRESHOLDS: Thresholds = Thresholds {
     healthy: 2,
@@ -51,6 +53,7 @@ fn up_by_history(initial: Initial, history: &[Outcome]) -> bool {
 }
 
 fn walk(spread: Spread, initial: Initial, nodes: usize, depth: usize) {
+    crate::core::rules::switch_off_as_told();
     fn go(m: &Machine, histories: &mut Vec<Vec<Outcome>>, depth: usize, at: u64, spread: Spread, initial: Initial) {
         check(m, histories, spread, initial);
         if depth == 0 {
