@@ -176,7 +176,7 @@ impl Machine {
 
     fn choose(&mut self, attempt: Attempt, since: MonoTime, observed: Observed, effects: &mut Vec<Effect>) -> Primary {
         let ordered = attempt.ordered && attempt.wanted.is_some_and(|node| self.is_alive(node));
-        if !ordered && self.awaits_reports(since) {
+        if !ordered && self.lacks_reports(since) {
             return Primary::Pending;
         }
         let automatic = self.promotion() == Some(Promotion::Automatic);
@@ -193,7 +193,7 @@ impl Machine {
     }
 
     /// Whether a candidate has not reported since the fence.
-    fn awaits_reports(&self, since: MonoTime) -> bool {
+    fn lacks_reports(&self, since: MonoTime) -> bool {
         let waits = |(node, tracked): (usize, &Tracked)| {
             tracked.is_willing() && tracked.in_sync && tracked.said_sent <= since && self.deposed != Some(node)
         };
