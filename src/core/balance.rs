@@ -2,6 +2,22 @@
 //!
 //! It does not know health or connection caps: a node that must not be chosen is not `eligible`. The loads are one core's own: a
 //! counter shared by all cores would be a write every request contends for, and the cores see the same mix of requests.
+//!
+//! A node that fails fast has few requests in flight and answers in no time: by the bare numbers it would draw all traffic. So asking
+//! it costs the more, the more of its latest requests failed ([`experience`]).
+//!
+//! A node that came into service a moment ago is given part of its share (`ramp`): it weighs less, and its turns are passed over.
+
+mod experience;
+mod ramp;
+mod rendezvous;
+
+#[cfg(test)]
+mod tests;
+
+pub use experience::{Experience, Seen};
+pub use ramp::Service;
+pub use rendezvous::{HashKey, Identity};
 
 /// How active nodes share the load.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -10,10 +26,16 @@ pub enum Rule {
     LeastRequest,
     /// In turn, by weight.
     RoundRobin,
+    /// At random, by weight.
+    Random,
+    /// Of two nodes drawn by weight, the one whose answers take less time for the requests in flight there (Finagle's peak EWMA).
+    PeakEwma,
+    /// The node the request's key belongs to (weighted rendezvous hashing). A request without a key goes by [`Rule::LeastRequest`].
+    Hash,
 }
 
 /// One node, as the choice sees it.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Load {
     /// Which node.
     pub node: usize,
@@ -21,132 +43,111 @@ pub struct Load {
     pub eligible: bool,
     /// Its share of the load relative to the others.
     pub weight: u32,
+    /// How much of its share it is given, in parts of [`FULL`].
+    pub ramp: u32,
     /// Requests in flight there.
     pub in_flight: usize,
+    /// How its latest requests went.
+    pub seen: Seen,
+    /// What it is called, whichever place it has.
+    pub identity: Identity,
+}
+
+/// The whole of a node's share.
+pub const FULL: u32 = 100;
+
+/// What a request brings to the choice.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Counts requests.
+    pub turn: u64,
+    /// Fresh for each request.
+    pub random: u64,
+    /// What the request is hashed by; none: it has nothing of the kind.
+    pub key: Option<HashKey>,
 }
 
 /// The node that takes the request; none when none is eligible with a weight above zero.
-///
-/// `turn` counts requests (round robin), `random` is fresh for each (least request).
 #[must_use]
-pub fn choose(rule: Rule, loads: &[Load], turn: u64, random: u64) -> Option<usize> {
-    let total = total_weight(loads, None);
-    match rule {
-        Rule::RoundRobin => pick(loads, None, turn.checked_rem(total)?),
-        Rule::LeastRequest => {
-            let first = pick_load(loads, None, (random >> 32).checked_rem(total)?)?;
-            let others = total_weight(loads, Some(first.node));
-            let Some(at) = (random & 0xffff_ffff).checked_rem(others) else {
-                return Some(first.node);
-            };
-            let second = pick_load(loads, Some(first.node), at)?;
-            // In flight for the weight, compared without a division; a tie goes to the one drawn first, which keeps the weights.
-            let pressure = |a: &Load, b: &Load| (a.in_flight as u64).saturating_mul(u64::from(b.weight));
-            let lighter = pressure(second, first) < pressure(first, second);
-            Some(if lighter { second.node } else { first.node })
-        }
+pub fn choose(rule: Rule, loads: &[Load], draw: Draw) -> Option<usize> {
+    let chosen = match (rule, draw.key) {
+        (Rule::RoundRobin, _) => in_turn(loads, draw),
+        (Rule::Random, _) => by_weight(loads, None, draw.random),
+        (Rule::Hash, Some(key)) => rendezvous::choose(eligible(loads, None), key),
+        (Rule::LeastRequest, _) | (Rule::Hash, None) => of_two(loads, draw.random, Load::waiting),
+        (Rule::PeakEwma, _) => of_two(loads, draw.random, Load::wait),
+    };
+    chosen.map(|load| load.node)
+}
+
+impl Load {
+    fn share(&self) -> u64 {
+        u64::from(self.weight) * u64::from(self.ramp.clamp(1, FULL))
+    }
+
+    /// Requests in flight, and those that would be if the node answered instead of failing. In whole requests: a single failure must not
+    /// starve a node that is idle like the others.
+    fn waiting(&self) -> f64 {
+        let (flying, failing) = (in_flight(self.in_flight), self.seen.failing);
+        flying + ((flying + 1.0) * failing / (1.0 - failing)).floor()
+    }
+
+    /// How long an answer to one more request may take.
+    fn wait(&self) -> f64 {
+        self.seen.latency * (in_flight(self.in_flight) + 1.0)
     }
 }
 
-fn total_weight(loads: &[Load], but: Option<usize>) -> u64 {
-    eligible(loads, but).map(|load| u64::from(load.weight)).sum()
+#[allow(clippy::cast_precision_loss, reason = "exact below 2^53 requests")]
+const fn in_flight(requests: usize) -> f64 {
+    requests as f64
+}
+
+/// Of two nodes drawn by weight, the one that `of` says less of for its share; a tie goes to the one drawn first, which keeps the
+/// weights.
+fn of_two(loads: &[Load], random: u64, of: impl Fn(&Load) -> f64) -> Option<&Load> {
+    let first = by_weight(loads, None, random >> 32)?;
+    let Some(second) = by_weight(loads, Some(first.node), random & 0xffff_ffff) else {
+        return Some(first);
+    };
+    // For the share, compared without a division.
+    #[allow(clippy::cast_precision_loss, reason = "a share is at most 100,000")]
+    let lighter = of(second) * (first.share() as f64) < of(first) * (second.share() as f64);
+    Some(if lighter { second } else { first })
+}
+
+/// Each node once per round and unit of weight. A node that ramps up lets the rest of its turns go to the others.
+fn in_turn(loads: &[Load], draw: Draw) -> Option<&Load> {
+    let weights = |but: Option<usize>| eligible(loads, but).map(|load| u64::from(load.weight));
+    let turn = |but: Option<usize>| {
+        let at = draw.turn.checked_rem(weights(but).sum())?;
+        laid_end_to_end(eligible(loads, but), |load| u64::from(load.weight), at)
+    };
+    let first = turn(None)?;
+    let passes = draw.random.checked_rem(u64::from(FULL))? >= u64::from(first.ramp);
+    passes.then(|| turn(Some(first.node))).flatten().or(Some(first))
+}
+
+fn by_weight(loads: &[Load], but: Option<usize>, random: u64) -> Option<&Load> {
+    let total: u64 = eligible(loads, but).map(Load::share).sum();
+    laid_end_to_end(eligible(loads, but), Load::share, random.checked_rem(total)?)
 }
 
 fn eligible(loads: &[Load], but: Option<usize>) -> impl Iterator<Item = &Load> {
     loads.iter().filter(move |load| load.eligible && Some(load.node) != but)
 }
 
-fn pick(loads: &[Load], but: Option<usize>, at: u64) -> Option<usize> {
-    pick_load(loads, but, at).map(|load| load.node)
-}
-
-/// The node whose weight covers `at` when the weights are laid end to end.
-fn pick_load(loads: &[Load], but: Option<usize>, mut at: u64) -> Option<&Load> {
-    for load in eligible(loads, but) {
-        match at.checked_sub(u64::from(load.weight)) {
-            Some(rest) => at = rest,
-            None => return Some(load),
+/// The node whose length covers `at`.
+fn laid_end_to_end<'a>(
+    mut loads: impl Iterator<Item = &'a Load>,
+    length: impl Fn(&Load) -> u64,
+    mut at: u64,
+) -> Option<&'a Load> {
+    loads.find(|load| match at.checked_sub(length(load)) {
+        Some(rest) => {
+            at = rest;
+            false
         }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::*;
-
-    fn loads(of: &[(bool, u32, usize)]) -> Vec<Load> {
-        of.iter()
-            .enumerate()
-            .map(|(node, &(eligible, weight, in_flight))| Load {
-                node,
-                eligible,
-                weight,
-                in_flight,
-            })
-            .collect()
-    }
-
-    /// A fixed sequence that covers both halves (splitmix64).
-    fn randoms(n: u64) -> impl Iterator<Item = u64> {
-        (0..n).map(|i| {
-            let mut z = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        })
-    }
-
-    #[test]
-    fn a_node_that_is_not_eligible_is_never_chosen() {
-        let loads = loads(&[(false, 100, 0), (true, 1, 50), (false, 1, 0)]);
-        for random in randoms(1000) {
-            assert_eq!(choose(Rule::LeastRequest, &loads, 0, random), Some(1));
-            assert_eq!(choose(Rule::RoundRobin, &loads, random, 0), Some(1));
-        }
-    }
-
-    #[test]
-    fn without_an_eligible_node_there_is_no_choice() {
-        for rule in [Rule::LeastRequest, Rule::RoundRobin] {
-            assert_eq!(choose(rule, &loads(&[(false, 1, 0)]), 3, 9), None);
-            assert_eq!(choose(rule, &[], 3, 9), None);
-            assert_eq!(choose(rule, &loads(&[(true, 0, 0)]), 3, 9), None);
-        }
-    }
-
-    #[test]
-    fn round_robin_takes_every_node_in_turn_by_weight() {
-        let loads = loads(&[(true, 1, 0), (true, 2, 0), (true, 1, 0)]);
-        let turns: Vec<_> = (0..8)
-            .map(|turn| choose(Rule::RoundRobin, &loads, turn, 0).unwrap())
-            .collect();
-        assert_eq!(turns, [0, 1, 1, 2, 0, 1, 1, 2]);
-    }
-
-    #[test]
-    fn of_two_nodes_the_one_with_less_in_flight_is_chosen() {
-        let loads = loads(&[(true, 1, 3), (true, 1, 2)]);
-        for random in randoms(200) {
-            assert_eq!(choose(Rule::LeastRequest, &loads, 0, random), Some(1));
-        }
-    }
-
-    #[test]
-    fn in_flight_counts_for_the_weight() {
-        let loads = loads(&[(true, 4, 7), (true, 1, 2)]);
-        for random in randoms(200) {
-            assert_eq!(choose(Rule::LeastRequest, &loads, 0, random), Some(0));
-        }
-    }
-
-    #[test]
-    fn idle_nodes_are_drawn_by_weight() {
-        let loads = loads(&[(true, 3, 0), (true, 1, 0)]);
-        let first = randoms(8000)
-            .filter(|r| choose(Rule::LeastRequest, &loads, 0, *r) == Some(0))
-            .count();
-        assert!((5700..6300).contains(&first), "{first} of 8000 for a weight of 3 in 4");
-    }
+        None => true,
+    })
 }

@@ -289,6 +289,13 @@ fn write_cookie(headers: &HeaderMap, name: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// The first value of a cookie.
+#[must_use]
+pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    let mut named = cookies(headers).filter(|(other, _)| *other == name.as_bytes());
+    named.next().map(|(_, value)| value)
+}
+
 /// The cookies of a request, as name and value.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers

@@ -9,7 +9,7 @@ use super::headers;
 use super::miss::{as_read, is_server_error, look, read_now};
 use super::parts::{self, Around, Came, Want};
 use super::request::Job;
-use super::{outbound, session, tagging};
+use super::{aim, outbound, session, tagging};
 use crate::core::admit::{self, Admission, Answer};
 use crate::core::consistency::bound;
 use crate::core::http::freshness;
@@ -219,6 +219,7 @@ impl Fetch {
             parts,
             body: job.content.clone().into(),
             kind: Kind::Read { primary },
+            aim: aim::of(job, core),
             deadline: job.deadline.max(core.now().after(MIN_REFRESH)),
             before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
             on_interim: job.on_interim(),

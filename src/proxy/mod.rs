@@ -4,6 +4,7 @@
 //! answered by [`hit`] or fetched by [`miss`] and [`lead`], and every answer leaves through [`headers`]. A hit is answered
 //! synchronously, without a task, a box or a lock held; everything else is a boxed future.
 
+mod aim;
 mod body;
 mod buffered;
 mod carry;

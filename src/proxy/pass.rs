@@ -6,7 +6,7 @@ use super::headers::{self, Consistency, Told};
 use super::outbound;
 use super::request::Job;
 use super::session::{self, Seen};
-use super::{Core, hit, miss};
+use super::{Core, aim, hit, miss};
 use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::{etag, validate};
 use crate::core::lookup::{self, Rigor};
@@ -78,6 +78,7 @@ async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<An
         kind: Kind::Read {
             primary: insists || rigor.asks_primary() || job.is_for_primary(&core.shared.config),
         },
+        aim: aim::of(job, core),
         deadline: job.deadline,
         before_send: None,
         on_interim: job.on_interim(),

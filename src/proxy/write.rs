@@ -6,7 +6,7 @@ use super::buffered::{self, Buffered};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
-use super::{Core, declared, hit, outbound, posted, routes, session, tagging, through};
+use super::{Core, aim, declared, hit, outbound, posted, routes, session, tagging, through};
 use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
@@ -98,6 +98,7 @@ async fn carry(
         parts,
         body,
         kind: Kind::Write { repeatable },
+        aim: aim::of(&job, &core),
         deadline: job.deadline,
         before_send: None,
         on_interim: job.on_interim(),

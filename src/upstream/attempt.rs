@@ -4,16 +4,19 @@
 //! must not lose a write runs the call in a task of its own (R21).
 
 mod hedge;
+mod outgoing;
 
 use super::body::{NodeBody, OutBody};
-use super::call::{Answered, Call, Kind, OnInterim};
+use super::call::{Aim, Answered, Call, Kind, OnInterim};
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
 use super::link::{Broken, Link};
 use super::pool::{Refused, Tried};
 use super::seat::Place;
+use super::standing::{End, Learnt};
 use super::{One, Pool, Shared};
 use crate::core::consistency::bound::Lag;
+use crate::core::failover::few;
 use crate::core::failover::view::Epoch;
 use crate::core::http::hop::{self, BadFraming, Framing};
 use crate::core::reason::RetryReason;
@@ -21,11 +24,11 @@ use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
 use hedge::Asked;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
+use outgoing::{copy, request};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +59,7 @@ struct Failed {
 struct Progress<'a> {
     one: &'a One,
     upstream: usize,
+    aim: Aim,
     nature: Nature,
     /// It may change something.
     write: bool,
@@ -91,6 +95,7 @@ impl Pool {
         let mut progress = Progress {
             one,
             upstream: call.upstream,
+            aim: one.aim(call.aim, primary_only),
             nature: match call.kind {
                 Kind::Read { primary: _ } | Kind::Write { repeatable: true } => Nature::Repeatable,
                 Kind::Write { repeatable: false } => Nature::Once,
@@ -202,7 +207,10 @@ impl Pool {
             return Err(CallErrorKind::DeadlineExceeded);
         }
         let left = if keeps_answer { Duration::ZERO } else { left };
-        let lease = self.core.acquire(progress.upstream, &progress.tried, now, left).await;
+        let lease = self
+            .core
+            .acquire(progress.upstream, &progress.tried, progress.aim, now, left)
+            .await;
         lease.map_err(|refused| match refused {
             Refused::NoNode => CallErrorKind::NoNode,
             Refused::QueueFull => CallErrorKind::QueueFull,
@@ -228,11 +236,15 @@ impl Pool {
         };
         // At most twice: the second round is on a fresh connection.
         loop {
+            let began = shared.world.clock.mono();
             if !lease.has_fresh_link() {
                 match self.connect(progress, node).await {
                     Ok(link) => lease.fill(link),
                     Err(kind @ CallErrorKind::DeadlineExceeded) => return failed(kind, Failure::Final, Sent::Nothing),
-                    Err(kind) => return failed(kind, Failure::Connect, Sent::Nothing),
+                    Err(kind) => {
+                        self.learn(&mut lease, End::of_failure(kind, false, false), began);
+                        return failed(kind, Failure::Connect, Sent::Nothing);
+                    }
                 }
             }
             let (Some(link), Some(mut request)) = (lease.link_mut(), progress.request.take()) else {
@@ -261,9 +273,12 @@ impl Pool {
             {
                 Ok(response) => {
                     let sending = Sending { at: sent_at, epoch };
+                    let end = End::of_status(response.status().as_u16());
+                    self.learn(&mut lease, Some(end), sent_at);
                     return Outcome::Answered(Box::new(response), lease, sending);
                 }
                 Err(broken) => {
+                    let asked = lease.link().is_some_and(Link::uploaded);
                     lease.close_link();
                     let Broken {
                         kind,
@@ -278,6 +293,7 @@ impl Pool {
                     if stale && progress.request.is_some() {
                         continue;
                     }
+                    self.learn(&mut lease, End::of_failure(kind, asked, kept_alive), sent_at);
                     let failure = match kind {
                         CallErrorKind::Reset => Failure::Broke { kept_alive },
                         CallErrorKind::NoNode
@@ -292,6 +308,15 @@ impl Pool {
                     return failed(kind, failure, sent);
                 }
             }
+        }
+    }
+
+    /// Notes what a request that began at `since` learnt of its node.
+    fn learn(&self, lease: &mut Lease, end: Option<End>, since: MonoTime) {
+        if let Some(end) = end {
+            let at = self.core.shared.world.clock.mono();
+            let took = at.duration_since(since);
+            lease.learn(Learnt { end, at, took });
         }
     }
 
@@ -320,13 +345,8 @@ impl Pool {
             } => (reason, same_node, budgeted),
         };
         progress.tried.push(node);
-        let elsewhere = progress
-            .one
-            .view
-            .load()
-            .candidates
-            .iter()
-            .any(|n| !progress.tried.contains(n));
+        let elsewhere =
+            few::takers(&progress.one.view.load(), progress.aim.when_none).any(|node| !progress.tried.contains(&node));
         if !elsewhere && !same_node {
             return false;
         }
@@ -435,51 +455,6 @@ impl Progress<'_> {
         // A kept-alive connection may die before a byte of the request was written, whatever the request is.
         reused || (more && (matches!(self.nature, Nature::Repeatable) || !Rule::R20.holds()))
     }
-}
-
-/// The request as it is sent.
-fn request(parts: Parts, body: OutBody) -> Request<OutBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = parts.uri;
-    *request.headers_mut() = parts.headers;
-    *request.version_mut() = Version::HTTP_11;
-    frame(&mut request);
-    request
-}
-
-/// Completes the framing fields where hyper would leave the body out or the length open.
-fn frame(request: &mut Request<OutBody>) {
-    let zero = match request.body() {
-        // RFC 9110 s8.6: methods that mean something by a body say that there is none.
-        OutBody::Empty => {
-            *request.method() == Method::POST || *request.method() == Method::PUT || *request.method() == Method::PATCH
-        }
-        OutBody::Full(_) => return,
-        OutBody::Stream(body) => {
-            if body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
-                request
-                    .headers_mut()
-                    .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            return;
-        }
-    };
-    if zero && !request.headers().contains_key(CONTENT_LENGTH) {
-        request
-            .headers_mut()
-            .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
-}
-
-/// A copy of a request whose body can be sent again.
-fn copy(request: &Request<OutBody>) -> Option<Request<OutBody>> {
-    let mut copy = Request::new(request.body().again()?);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.version_mut() = request.version();
-    Some(copy)
 }
 
 /// Connects to a node: to the first of its addresses that accepts.

@@ -1,7 +1,9 @@
 //! What a call is and what it brings: the face of [`super::Pool::call`], whose attempts are in [`super::attempt`].
 
 use super::body::{NodeBody, OutBody};
+use crate::core::balance::HashKey;
 use crate::core::consistency::bound::Lag;
+use crate::core::failover::few::WhenNone;
 use crate::core::failover::reign::Reign;
 use crate::core::failover::view::Epoch;
 use crate::core::time::MonoTime;
@@ -23,6 +25,8 @@ pub struct Call {
     pub body: OutBody,
     /// What it is.
     pub kind: Kind,
+    /// Where it would go.
+    pub aim: Aim,
     /// When the response head must be there at the latest.
     pub deadline: MonoTime,
     /// Runs once, before the first byte could reach any connection, and never again for a retry (R8). Dropped unrun when nothing was
@@ -41,11 +45,21 @@ impl Call {
             parts,
             body: OutBody::Empty,
             kind: Kind::Read { primary: true },
+            aim: Aim::default(),
             deadline,
             before_send: None,
             on_interim: None,
         }
     }
+}
+
+/// Where a call would go, as far as its route and its client have a say.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aim {
+    /// What it is hashed by, with `balance = "hash"`.
+    pub key: Option<HashKey>,
+    /// What becomes of it when no node is in service.
+    pub when_none: WhenNone,
 }
 
 /// What a request is, which decides where it may go and whether it may be repeated.

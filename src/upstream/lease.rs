@@ -3,6 +3,7 @@
 
 use super::link::Link;
 use super::pool::Core;
+use super::standing::Learnt;
 use std::sync::Arc;
 
 /// A slot of a node in use. Dropped: its link is closed and the slot goes to the next waiter.
@@ -11,6 +12,8 @@ pub(super) struct Lease {
     upstream: usize,
     node: usize,
     link: Option<Box<Link>>,
+    /// What the request that holds the slot learnt of the node.
+    learnt: Option<Learnt>,
     /// The slot has been let go.
     released: bool,
 }
@@ -23,6 +26,7 @@ impl Lease {
             upstream,
             node,
             link,
+            learnt: None,
             released: false,
         }
     }
@@ -37,6 +41,11 @@ impl Lease {
 
     pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
         self.link.as_deref_mut()
+    }
+
+    /// Notes what the request learnt of the node.
+    pub(super) fn learn(&mut self, learnt: Learnt) {
+        self.learnt = Some(learnt);
     }
 
     /// Whether the lease has a link that can still be used; one that cannot is closed.
@@ -69,7 +78,7 @@ impl Lease {
             link.rest();
         }
         let link = self.link.take();
-        self.core.release(self.upstream, self.node, link);
+        self.core.release(self.upstream, self.node, link, self.learnt.take());
     }
 }
 

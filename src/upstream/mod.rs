@@ -21,18 +21,20 @@ mod purse;
 mod replica;
 mod seat;
 mod signal;
+mod standing;
 
 #[cfg(test)]
 mod tests;
 
 pub use body::{BoxBody, NodeBody, OutBody};
-pub use call::{Answered, Call, Kind, OnInterim};
+pub use call::{Aim, Answered, Call, Kind, OnInterim};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};
 
 use crate::config::runtime::{Balance, Config, HostHeader, Mode, Replication, Upstream};
 use crate::core::balance::Rule;
 use crate::core::consistency::bound::Probes;
 use crate::core::failover::event::{Alarm, Effect, Event};
+use crate::core::failover::few::WhenNone;
 use crate::core::failover::reign::Reign;
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::retry::Budget;
@@ -284,9 +286,12 @@ impl Shared {
 
 impl One {
     fn new(config: &Arc<Upstream>, view: Arc<ViewCell>, cores: usize) -> Self {
-        let rule = match config.balance {
+        let rule = match &config.balance {
             Balance::LeastRequest => Rule::LeastRequest,
             Balance::RoundRobin => Rule::RoundRobin,
+            Balance::Random => Rule::Random,
+            Balance::PeakEwma => Rule::PeakEwma,
+            Balance::Hash(_) => Rule::Hash,
         };
         let nodes = match config.discover {
             Some(_) => (0..config.slots()).map(|_| Target::empty()).collect(),
@@ -341,6 +346,17 @@ impl One {
                 .or(self.config.primary())
                 .and_then(|node| self.node_name(node)),
             nodes: nodes.collect(),
+        }
+    }
+
+    /// A call's aim, as far as the upstream allows it. Where one node has the traffic or the writes, nobody else gets them because that
+    /// one is out: that would be a promotion (R29).
+    fn aim(&self, aim: Aim, primary_only: bool) -> Aim {
+        let alike =
+            self.config.mode == Mode::ActiveActive && (!primary_only || self.config.replication == Replication::Shared);
+        Aim {
+            when_none: if alike { aim.when_none } else { WhenNone::Refuse },
+            ..aim
         }
     }
 

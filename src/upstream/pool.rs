@@ -8,16 +8,19 @@
 //! Bounds: `max_connections` (and `max_in_flight`) connections per node and `max_pending` waiters, each divided among the cores so that
 //! all shares together are the whole; a core has at least one connection, so a limit below the number of cores is that number.
 
+mod slots;
+
 use super::Shared;
+use super::call::Aim;
 use super::lease::Lease;
 use super::link::Link;
 use super::signal::Signal;
-use crate::core::balance::{self, Load};
+use super::standing::{Learnt, Standing};
 use crate::core::discovery::Member;
-use crate::core::failover::view::View;
 use crate::core::reason::NodeState;
 use crate::core::time::MonoTime;
 use parking_lot::Mutex;
+use slots::Choice;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -27,9 +30,6 @@ use tokio::sync::oneshot;
 
 /// Nodes a request has been tried at.
 pub(super) type Tried = SmallVec<[usize; 4]>;
-
-/// How long a node that refused a connect is chosen only when there is no other.
-const AVOID: crate::core::time::Span = crate::core::time::Span::from_secs(1);
 
 /// One core's share of all upstreams.
 pub(super) struct Core {
@@ -55,7 +55,7 @@ struct Slots {
 struct NodeSlots {
     /// Nodes of a higher tier are chosen only when no lower one is in service; none: nobody sits here, or is about to leave.
     tier: Option<u16>,
-    weight: u32,
+    standing: Standing,
     cap: usize,
     /// Slots: idle, in use, or connecting.
     open: usize,
@@ -66,12 +66,12 @@ struct NodeSlots {
     idle: Vec<Box<Link>>,
     /// Every link that may be alive, so that all can be ended at once.
     links: Vec<Weak<Signal>>,
-    avoid_until: MonoTime,
 }
 
 struct Waiter {
     ticket: u64,
     tried: Tried,
+    aim: Aim,
     hand: oneshot::Sender<Handed>,
 }
 
@@ -122,17 +122,20 @@ impl Core {
             let mut nodes: Vec<_> = config.nodes.iter().map(|_| NodeSlots::default()).collect();
             for (slots, target) in nodes.iter_mut().zip(&upstream.nodes) {
                 if let Some(seat) = target.seat() {
-                    slots.seat(&seat.member, config.max_connections, number, cores);
+                    slots.seat(&seat.member, config, number, cores);
                 }
             }
             nodes.resize_with(config.slots(), NodeSlots::default);
-            Mutex::new(Slots {
+            let mut slots = Slots {
                 nodes,
                 queue: VecDeque::new(),
                 next_ticket: 0,
                 max_pending: share(config.max_pending, number, cores),
                 turn: number as u64,
-            })
+            };
+            // Who is in service at the start takes its whole share.
+            slots.served(&upstream.view.load(), MonoTime::default(), Duration::ZERO);
+            Mutex::new(slots)
         });
         let upstreams = upstreams.collect();
         Self {
@@ -148,10 +151,11 @@ impl Core {
         self: &Arc<Self>,
         upstream: usize,
         tried: &Tried,
+        aim: Aim,
         now: MonoTime,
         left: Duration,
     ) -> Result<Lease, Refused> {
-        match self.find(upstream, tried, now) {
+        match self.find(upstream, tried, aim, now) {
             Found::Node { node, link } => Ok(self.lease(upstream, node, link)),
             Found::Refused(refused) => Err(refused),
             Found::Wait { ticket, hand } => {
@@ -170,14 +174,16 @@ impl Core {
         }
     }
 
-    fn find(&self, upstream: usize, tried: &Tried, now: MonoTime) -> Found {
+    fn find(&self, upstream: usize, tried: &Tried, aim: Aim, now: MonoTime) -> Found {
         let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
             return Found::Refused(Refused::NoNode);
         };
         let view = shared.view.load();
         let mut slots = slots.lock();
-        match slots.choose(&view, tried, now, shared.rule, || self.shared.world.entropy.next_u64()) {
-            Choice::Node(node) => match slots.take(node) {
+        match slots.choose(&view, tried, aim, now, shared.rule, || {
+            self.shared.world.entropy.next_u64()
+        }) {
+            Choice::Node(node) => match slots.take(node, now) {
                 Some(link) => Found::Node { node, link },
                 None => Found::Refused(Refused::NoNode),
             },
@@ -190,6 +196,7 @@ impl Core {
                 slots.queue.push_back(Waiter {
                     ticket,
                     tried: tried.clone(),
+                    aim,
                     hand: sender,
                 });
                 Found::Wait { ticket, hand }
@@ -211,6 +218,7 @@ impl Core {
                 node.links.retain(|link| link.strong_count() > 0);
             }
             node.links.push(Arc::downgrade(signal));
+            node.standing.breaker.connected();
         }
     }
 
@@ -219,12 +227,18 @@ impl Core {
         if let Some(slots) = self.upstreams.get(upstream)
             && let Some(node) = slots.lock().nodes.get_mut(node)
         {
-            node.avoid_until = now.after(AVOID);
+            node.standing.breaker.failed(now);
         }
     }
 
     /// Gives a slot back, with its link if that is to be used again, or hands both to the first waiter that may use the node.
-    pub(super) fn release(self: &Arc<Self>, upstream: usize, node: usize, mut link: Option<Box<Link>>) {
+    pub(super) fn release(
+        self: &Arc<Self>,
+        upstream: usize,
+        node: usize,
+        mut link: Option<Box<Link>>,
+        learnt: Option<Learnt>,
+    ) {
         let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
             return;
         };
@@ -241,6 +255,9 @@ impl Core {
             }
             Some(_) | None => None,
         };
+        if let (Some(learnt), Some(of_node)) = (learnt, guard.nodes.get_mut(node)) {
+            of_node.standing.learn(learnt);
+        }
         let handed = guard.release(&view, node, link);
         drop(guard);
         drop(dead);
@@ -265,11 +282,20 @@ impl Core {
         let view = shared.view.load();
         let mut hands: Vec<Hand> = Vec::new();
         let mut guard = slots.lock();
+        guard.served(
+            &view,
+            now,
+            shared
+                .config
+                .health_check
+                .as_ref()
+                .map_or(Duration::ZERO, |check| check.timeout),
+        );
         for waiter in std::mem::take(&mut guard.queue) {
             let random = || self.shared.world.entropy.next_u64();
-            match guard.choose(&view, &waiter.tried, now, shared.rule, random) {
+            match guard.choose(&view, &waiter.tried, waiter.aim, now, shared.rule, random) {
                 Choice::Node(node) => {
-                    if let Some(link) = guard.take(node) {
+                    if let Some(link) = guard.take(node, now) {
                         hands.push((waiter.hand, Handed::Lease(self.lease(upstream, node, link))));
                     }
                 }
@@ -313,7 +339,7 @@ impl Core {
         if let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream))
             && let Some(slots) = slots.lock().nodes.get_mut(node)
         {
-            slots.seat(member, shared.config.max_connections, self.number, self.cores);
+            slots.seat(member, &shared.config, self.number, self.cores);
         }
     }
 
@@ -365,120 +391,6 @@ impl Core {
         let slots = self.upstreams.get(upstream).expect("an upstream").lock();
         let of_node = slots.nodes.get(node).expect("a node");
         (of_node.open, of_node.in_flight, of_node.idle.len(), slots.queue.len())
-    }
-}
-
-impl NodeSlots {
-    fn seat(&mut self, member: &Member, max_connections: usize, number: usize, cores: usize) {
-        // A core without a share could send nothing at all: one each is the least.
-        let in_flight = match member.max_in_flight {
-            0 => usize::MAX,
-            limit => share(limit, number, cores).max(1),
-        };
-        self.tier = Some(member.tier);
-        self.weight = member.weight;
-        self.cap = share(max_connections, number, cores).max(1).min(in_flight);
-        self.avoid_until = MonoTime::default();
-    }
-}
-
-/// Where a request may go.
-enum Choice {
-    Node(usize),
-    /// Every node it may use has all its slots in use.
-    Full,
-    /// There is no node it may use.
-    None,
-}
-
-impl Slots {
-    fn choose(
-        &mut self,
-        view: &View,
-        tried: &Tried,
-        now: MonoTime,
-        rule: balance::Rule,
-        random: impl FnOnce() -> u64,
-    ) -> Choice {
-        let mut loads: SmallVec<[Load; 8]> = SmallVec::new();
-        let mut avoided = false;
-        let may = |node: &&usize| !tried.contains(node);
-        let tier = |node: &usize| self.nodes.get(*node).and_then(|slots| slots.tier);
-        // RFC 2782: the lowest that can be reached.
-        let lowest = view.candidates.iter().filter(may).filter_map(tier).min();
-        for &node in view.candidates.iter().filter(may) {
-            if let Some(slots) = self
-                .nodes
-                .get(node)
-                .filter(|slots| slots.tier.is_some() && slots.tier == lowest)
-            {
-                let room = slots.open < slots.cap || !slots.idle.is_empty();
-                avoided |= slots.avoid_until > now;
-                loads.push(Load {
-                    node,
-                    eligible: room,
-                    weight: slots.weight,
-                    in_flight: slots.in_flight,
-                });
-            }
-        }
-        if let [only] = loads.as_slice() {
-            return if only.eligible {
-                Choice::Node(only.node)
-            } else {
-                Choice::Full
-            };
-        }
-        if loads.is_empty() {
-            return Choice::None;
-        }
-        let turn = self.turn;
-        self.turn = self.turn.wrapping_add(1);
-        let random = random();
-        if avoided {
-            let mut better = loads.clone();
-            for load in &mut better {
-                load.eligible &= self.nodes.get(load.node).is_some_and(|n| n.avoid_until <= now);
-            }
-            if let Some(node) = balance::choose(rule, &better, turn, random) {
-                return Choice::Node(node);
-            }
-        }
-        balance::choose(rule, &loads, turn, random).map_or(Choice::Full, Choice::Node)
-    }
-
-    /// Takes a slot of the node: with an idle link when there is one. The caller knows that there is room.
-    fn take(&mut self, node: usize) -> Option<Option<Box<Link>>> {
-        let slots = self.nodes.get_mut(node)?;
-        slots.in_flight += 1;
-        let link = slots.idle.pop();
-        if link.is_none() {
-            slots.open += 1;
-        }
-        Some(link)
-    }
-
-    /// Lets a slot go, or finds the waiter that takes it over.
-    fn release(
-        &mut self,
-        view: &View,
-        node: usize,
-        link: Option<Box<Link>>,
-    ) -> Option<(oneshot::Sender<Handed>, Option<Box<Link>>)> {
-        let slots = self.nodes.get_mut(node)?;
-        if slots.tier.is_some()
-            && view.candidates.contains(&node)
-            && let Some(at) = self.queue.iter().position(|waiter| !waiter.tried.contains(&node))
-            && let Some(waiter) = self.queue.remove(at)
-        {
-            return Some((waiter.hand, link));
-        }
-        slots.in_flight = slots.in_flight.saturating_sub(1);
-        match link {
-            Some(link) => slots.idle.push(link),
-            None => slots.open = slots.open.saturating_sub(1),
-        }
-        None
     }
 }
 

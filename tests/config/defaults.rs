@@ -58,7 +58,7 @@ fn the_smallest_file_has_the_defaults_of_the_interface() {
 
     let upstream = &config.upstreams[0];
     assert_eq!(
-        (upstream.mode, upstream.balance, upstream.gate),
+        (upstream.mode, upstream.balance.clone(), upstream.gate),
         (Mode::ActiveActive, Balance::LeastRequest, GateBy::Path)
     );
     assert_eq!(upstream.host, HostHeader::Preserve);

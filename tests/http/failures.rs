@@ -519,10 +519,24 @@ async fn an_upload_that_the_client_breaks_off_breaks_off_at_the_node() {
 }
 
 #[tokio::test]
-async fn an_upstream_without_a_healthy_node_is_503() {
-    let origin = Origin::start().await;
-    origin.set_healthy(false);
-    let config = one_route("") + "\n[upstreams.o.health_check]\npath = \"/healthz\"\n";
-    let proxy = Proxy::start(&config, &[("origin", &origin.url())]).await;
-    is_problem(&proxy.get("/").await, 503, "unreachable");
+async fn without_a_healthy_node_a_strong_route_refuses_and_any_other_asks_all_the_same() {
+    for (level, tried) in [("off", true), ("weak", true), ("eventual", true), ("strong", false)] {
+        let mut origin = Origin::start().await;
+        origin.set_healthy(false);
+        let config =
+            one_route(&format!("consistency = \"{level}\"")) + "\n[upstreams.o.health_check]\npath = \"/healthz\"\n";
+        let proxy = Proxy::start(&config, &[("origin", &origin.url())]).await;
+        if tried {
+            let serve = async { origin.next().await.respond(200, &[], "fine").await };
+            let (answer, ()) = tokio::join!(proxy.get("/"), serve);
+            assert_eq!((answer.status, answer.body.as_ref()), (200, &b"fine"[..]), "{level}");
+            let serve = async { origin.next().await.respond(204, &[], "").await };
+            let (answer, ()) = tokio::join!(proxy.put("/", "x"), serve);
+            assert_eq!(answer.status, 204, "{level}");
+        } else {
+            is_problem(&proxy.get("/").await, 504, "unreachable");
+            is_problem(&proxy.put("/", "x").await, 503, "not-applied");
+            origin.expect_idle().await;
+        }
+    }
 }

@@ -18,11 +18,16 @@ pub(super) const UPSTREAM: &[Key] = &[
     ),
     key(
         "balance",
-        choice(&["least-request", "round-robin"], &["random", "peak-ewma", "hash"]),
+        choice(&["least-request", "round-robin", "random", "peak-ewma", "hash"], &[]),
         "'least-request'",
         "How active nodes share the load.",
     ),
-    off("hash_on", Kind::Text, "'path'", "What `balance = \"hash\"` hashes."),
+    key(
+        "hash_on",
+        Kind::Text,
+        "'path'",
+        "What `balance = \"hash\"` hashes: `path`, `client-ip`, `header:X` or `cookie:X`.",
+    ),
     bare(
         "nodes",
         Kind::List(&Kind::Table(&[NODE])),

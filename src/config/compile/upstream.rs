@@ -1,5 +1,6 @@
 //! `[upstreams.*]`: what concerns the upstream as a whole; its parts have files of their own.
 
+mod balance;
 mod discover;
 mod health;
 mod hedge;
@@ -12,7 +13,7 @@ pub(in crate::config) use discover::listed;
 use super::{plain_name, span};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::Table;
-use crate::config::runtime::{Balance, Failover, GateBy, HostHeader, Mirror, Mode, Upstream};
+use crate::config::runtime::{Failover, GateBy, HostHeader, Mirror, Mode, Upstream};
 use http::HeaderValue;
 
 /// Compiles one upstream. `settle_after` comes with the routes.
@@ -64,11 +65,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         failover: Failover::default(),
         mirror: Mirror::default(),
         max_lag: table.duration("max_lag"),
-        balance: if table.text("balance") == Some("round-robin") {
-            Balance::RoundRobin
-        } else {
-            Balance::LeastRequest
-        },
+        balance: balance::compile(table, sink),
         nodes,
         discover,
         host: host_header(table, sink),

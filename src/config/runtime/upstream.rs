@@ -133,12 +133,31 @@ impl Replication {
 }
 
 /// How active nodes share the load.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Balance {
     /// The node with the fewest requests in flight, of two drawn at random.
     LeastRequest,
     /// In turn.
     RoundRobin,
+    /// At random, by weight.
+    Random,
+    /// The node with the shorter answers for its requests in flight, of two drawn at random.
+    PeakEwma,
+    /// The node that this part of the request belongs to.
+    Hash(HashOn),
+}
+
+/// What `balance = "hash"` hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashOn {
+    /// The path as sent to the node, without its query.
+    Path,
+    /// The client's address; behind a trusted proxy, the one it names last.
+    ClientIp,
+    /// The first line of this field.
+    Header(HeaderName),
+    /// The cookie of this name.
+    Cookie(String),
 }
 
 /// One node of an upstream.

@@ -4,13 +4,16 @@
 //! One machine for every way of replication. Over one store traffic moves by health alone; with one primary it moves by the nodes' own
 //! claims, by a promotion of ours, or by the operator's word (R30). Nothing here runs a hook, keeps a file or reads a clock.
 
+pub mod breaker;
 mod elect;
 pub mod event;
+pub mod few;
 mod follow;
 pub mod health;
 pub mod machine;
 mod node;
 pub mod observed;
+pub mod outlier;
 mod promote;
 pub mod reign;
 mod reserve;

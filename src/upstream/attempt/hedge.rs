@@ -75,6 +75,7 @@ impl Pool {
         let mut second = Progress {
             one,
             upstream: progress.upstream,
+            aim: progress.aim,
             nature: progress.nature,
             write: progress.write,
             deadline: progress.deadline,
@@ -99,7 +100,7 @@ impl Pool {
         second.tried = barred(&one.view.load().candidates, &second.elsewhere, slow);
         let lease = self
             .core
-            .acquire(second.upstream, &second.tried, now, Duration::ZERO)
+            .acquire(second.upstream, &second.tried, second.aim, now, Duration::ZERO)
             .await;
         let Ok(mut lease) = lease else {
             return first.await;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod attempts;
+mod balancing;
 mod connections;
 mod discover;
 mod health;

@@ -237,6 +237,11 @@ impl Node {
         self.host.health.store(status, Ordering::SeqCst);
     }
 
+    /// A hand on the node that stays when it serves.
+    pub(super) fn remote(&self) -> Remote {
+        Remote(Arc::clone(&self.host))
+    }
+
     pub(super) fn connects(&self) -> usize {
         self.host.connects.load(Ordering::SeqCst)
     }
@@ -272,6 +277,19 @@ impl Node {
                 });
             }
         });
+    }
+}
+
+/// A hand on a node.
+pub(super) struct Remote(Arc<Host>);
+
+impl Remote {
+    pub(super) fn refuse(&self) {
+        *self.0.door.lock() = Door::Refuses;
+    }
+
+    pub(super) fn health(&self, status: u16) {
+        self.0.health.store(status, Ordering::SeqCst);
     }
 }
 
@@ -429,6 +447,7 @@ impl Rig {
             parts: request.body(()).unwrap().into_parts().0,
             body,
             kind,
+            aim: crate::upstream::Aim::default(),
             deadline: self.now().after(Span::from_secs(60)),
             before_send: None,
             on_interim: None,

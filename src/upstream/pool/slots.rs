@@ -1,0 +1,152 @@
+//! One core's slots of one upstream: where a request may go, and who gets what is let go. Called under the lock; nothing here waits.
+
+use super::super::call::Aim;
+use super::super::link::Link;
+use super::{Handed, NodeSlots, Slots, Tried, Waiter, share};
+use crate::config::runtime::Upstream;
+use crate::core::balance::{self, Draw, Load};
+use crate::core::discovery::Member;
+use crate::core::failover::few;
+use crate::core::failover::view::View;
+use crate::core::time::MonoTime;
+use smallvec::SmallVec;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+impl NodeSlots {
+    pub(super) fn seat(&mut self, member: &Member, config: &Upstream, number: usize, cores: usize) {
+        // A core without a share could send nothing at all: one each is the least.
+        let in_flight = match member.max_in_flight {
+            0 => usize::MAX,
+            limit => share(limit, number, cores).max(1),
+        };
+        self.tier = Some(member.tier);
+        self.standing
+            .seat(&member.name, member.weight, config.failover.slow_start);
+        self.cap = share(config.max_connections, number, cores).max(1).min(in_flight);
+    }
+}
+
+/// Where a request may go.
+pub(super) enum Choice {
+    Node(usize),
+    /// Every node it may use has all its slots in use.
+    Full,
+    /// There is no node it may use.
+    None,
+}
+
+impl Slots {
+    pub(super) fn choose(
+        &mut self,
+        view: &View,
+        tried: &Tried,
+        aim: Aim,
+        now: MonoTime,
+        rule: balance::Rule,
+        random: impl FnOnce() -> u64,
+    ) -> Choice {
+        let mut loads: SmallVec<[Load; 8]> = SmallVec::new();
+        let mut avoided = false;
+        let may = |node: &usize| !tried.contains(node);
+        let tier = |node: usize| self.nodes.get(node).and_then(|slots| slots.tier);
+        let takers = || few::takers(view, aim.when_none).filter(may);
+        // RFC 2782: the lowest that can be reached.
+        let lowest = takers().filter_map(tier).min();
+        for node in takers() {
+            if let Some(slots) = self
+                .nodes
+                .get(node)
+                .filter(|slots| slots.tier.is_some() && slots.tier == lowest)
+            {
+                let room = slots.open < slots.cap || !slots.idle.is_empty();
+                avoided |= !slots.standing.breaker.permits(now);
+                loads.push(slots.standing.load(node, room, slots.in_flight, now));
+            }
+        }
+        if avoided && few::is_last_resort(view, aim.when_none) {
+            // A node that is out *and* cannot be reached is asked once per interval, not by every request.
+            loads.retain(|load| self.permits(load.node, now));
+        }
+        if let [only] = loads.as_slice() {
+            return if only.eligible {
+                Choice::Node(only.node)
+            } else {
+                Choice::Full
+            };
+        }
+        if loads.is_empty() {
+            return Choice::None;
+        }
+        let turn = self.turn;
+        self.turn = self.turn.wrapping_add(1);
+        let draw = Draw {
+            turn,
+            random: random(),
+            key: aim.key,
+        };
+        if avoided {
+            let mut better = loads.clone();
+            for load in &mut better {
+                load.eligible &= self.permits(load.node, now);
+            }
+            if let Some(node) = balance::choose(rule, &better, draw) {
+                return Choice::Node(node);
+            }
+        }
+        balance::choose(rule, &loads, draw).map_or(Choice::Full, Choice::Node)
+    }
+
+    fn permits(&self, node: usize, now: MonoTime) -> bool {
+        let node = self.nodes.get(node);
+        node.is_some_and(|slots| slots.standing.breaker.permits(now) || !slots.idle.is_empty())
+    }
+
+    /// Notes who is in service by a new view. Nodes that come within the first `round` of probes come together.
+    pub(super) fn served(&mut self, view: &View, now: MonoTime, round: Duration) {
+        let others = self
+            .nodes
+            .iter()
+            .any(|node| node.standing.service.is_settled(now, round));
+        for (node, slots) in self.nodes.iter_mut().enumerate() {
+            let standing = &mut slots.standing;
+            standing.service = standing.service.after(now, view.candidates.contains(&node), others);
+        }
+    }
+
+    /// Takes a slot of the node: with an idle link when there is one. The caller knows that there is room.
+    pub(super) fn take(&mut self, node: usize, now: MonoTime) -> Option<Option<Box<Link>>> {
+        let slots = self.nodes.get_mut(node)?;
+        slots.in_flight += 1;
+        let link = slots.idle.pop();
+        if link.is_none() {
+            slots.standing.breaker.tries(now);
+            slots.open += 1;
+        }
+        Some(link)
+    }
+
+    /// Lets a slot go, or finds the waiter that takes it over.
+    pub(super) fn release(
+        &mut self,
+        view: &View,
+        node: usize,
+        link: Option<Box<Link>>,
+    ) -> Option<(oneshot::Sender<Handed>, Option<Box<Link>>)> {
+        let slots = self.nodes.get_mut(node)?;
+        let takes = |aim: Aim| few::takers(view, aim.when_none).any(|taker| taker == node);
+        let may = |waiter: &Waiter| !waiter.tried.contains(&node) && takes(waiter.aim);
+        if slots.tier.is_some()
+            && let Some(at) = self.queue.iter().position(may)
+            && let Some(waiter) = self.queue.remove(at)
+        {
+            return Some((waiter.hand, link));
+        }
+        slots.in_flight = slots.in_flight.saturating_sub(1);
+        match link {
+            Some(link) => slots.idle.push(link),
+            None => slots.open = slots.open.saturating_sub(1),
+        }
+        None
+    }
+}

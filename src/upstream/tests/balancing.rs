@@ -1,0 +1,235 @@
+//! Where requests go: by their hash, past nodes that fail, slowly to nodes that return, anywhere when nobody is left.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::support::{Door, Rig, settle, text};
+use crate::core::balance::HashKey;
+use crate::core::failover::few::WhenNone;
+use crate::upstream::{Aim, Call, CallErrorKind, Kind};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const CHECK: &str = "[upstreams.u.health_check]\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"500ms\"\nhealthy_threshold = 2\nunhealthy_threshold = 3\n";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+fn probe(rig: &Rig) -> CancellationToken {
+    let stop = CancellationToken::new();
+    Arc::clone(&rig.upstreams).run_probes(stop.clone());
+    stop
+}
+
+fn anywhere(call: Call) -> Call {
+    let aim = Aim {
+        when_none: WhenNone::Try,
+        ..call.aim
+    };
+    Call { aim, ..call }
+}
+
+/// Who answered each of so many reads, one after the other.
+async fn answers(rig: &Rig, reads: usize) -> Vec<usize> {
+    let mut counts = vec![0; rig.upstreams.snapshot()[0].nodes.len()];
+    for i in 0..reads {
+        let mut call = rig.read("/");
+        call.aim.key = Some(HashKey::of(&i.to_le_bytes()));
+        let answered = rig.pool().call(call).await.unwrap();
+        counts[answered.node] += 1;
+        text(answered.body).await.unwrap();
+    }
+    counts
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_stays_with_its_node_and_moves_only_when_that_is_gone() {
+    let mut rig = Rig::new(3, 1, &format!("balance = \"hash\"\n{CHECK}"));
+    let _stop = probe(&rig);
+    rig.upstreams.first_round().await;
+    let mut owners = Vec::new();
+    let doors: Vec<_> = rig.nodes.iter().map(|node| node.remote()).collect();
+    for node in rig.nodes.drain(..) {
+        node.serve(OK);
+    }
+    for (round, down) in [None, Some(1)].into_iter().enumerate() {
+        if let Some(down) = down {
+            doors[down].refuse();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        for key in 0..60_u32 {
+            let mut call = rig.read("/");
+            call.aim.key = Some(HashKey::of(&key.to_le_bytes()));
+            let node = rig.pool().call(call).await.unwrap().node;
+            match round {
+                0 => owners.push(node),
+                _ if owners[key as usize] == 1 => assert_ne!(node, 1),
+                _ => assert_eq!(node, owners[key as usize], "key {key} moved although its node is there"),
+            }
+        }
+    }
+    for node in 0..3 {
+        assert!(owners.contains(&node), "node {node} has keys");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_fails_fast_attracts_no_traffic() {
+    for balance in ["least-request", "peak-ewma"] {
+        let mut rig = Rig::new(2, 1, &format!("balance = \"{balance}\"\nretry = {{ attempts = 1 }}"));
+        for (node, answer) in rig
+            .nodes
+            .drain(..)
+            .zip(["HTTP/1.1 500 no\r\ncontent-length: 2\r\n\r\nno", OK])
+        {
+            node.serve(answer);
+        }
+        let counts = answers(&rig, 500).await;
+        assert!(counts[0] > 0, "{balance}: it is tried");
+        assert!(counts[0] < 25, "{balance}: {counts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_refuses_connects_costs_one_trial_per_interval() {
+    for hangs in [false, true] {
+        let mut rig = Rig::new(2, 1, "balance = \"round-robin\"\nconnect_timeout = \"100ms\"");
+        rig.nodes[0].door(if hangs { Door::Hangs } else { Door::Refuses });
+        rig.nodes.remove(1).serve(OK);
+        let start = rig.now();
+        // 200 reads over 20 s.
+        for _ in 0..200 {
+            let answered = rig.pool().call(rig.read("/")).await.unwrap();
+            assert_eq!(answered.node, 1);
+            text(answered.body).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let seconds = usize::try_from(rig.now().since(start).as_secs()).unwrap();
+        let connects = rig.nodes[0].connects();
+        assert!(
+            (seconds / 2..=seconds + 1).contains(&connects),
+            "{connects} connects in {seconds} s"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_succeeds_brings_the_node_back() {
+    let mut rig = Rig::new(2, 1, "balance = \"round-robin\"");
+    rig.nodes[0].door(Door::Refuses);
+    rig.nodes.remove(1).serve(OK);
+    let reads = |n: usize| answers(&rig, n);
+    assert_eq!(reads(4).await, [0, 4]);
+    rig.nodes[0].door(Door::Open);
+    assert_eq!(reads(4).await, [0, 4], "not before the interval is over");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.nodes.remove(0).serve(OK);
+    assert_eq!(answers(&rig, 4).await, [2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_nobody_in_service_a_request_is_tried_or_refused_by_its_contract() {
+    let mut rig = Rig::new(2, 1, CHECK);
+    let _stop = probe(&rig);
+    let early = rig.pool().call(anywhere(rig.read("/"))).await.unwrap_err();
+    assert_eq!(early.kind, CallErrorKind::NoNode, "the first probes are awaited");
+    for node in &rig.nodes {
+        node.health(503);
+    }
+    rig.upstreams.first_round().await;
+    for node in rig.nodes.drain(..) {
+        node.serve(OK);
+    }
+    for (name, call, served) in [
+        ("a read under AP", anywhere(rig.read("/")), true),
+        ("a write under AP", anywhere(rig.write("/", "x")), true),
+        ("a strong read", rig.read("/"), false),
+        ("a strong write", rig.write("/", "x"), false),
+    ] {
+        let told = rig.pool().call(call).await;
+        match told {
+            Ok(answered) => {
+                assert!(served, "{name}");
+                assert_eq!(text(answered.body).await.unwrap(), "ok");
+            }
+            Err(error) => {
+                assert!(!served, "{name}");
+                assert_eq!(error.kind, CallErrorKind::NoNode, "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_nobody_in_service_a_node_that_cannot_be_reached_is_asked_once_per_interval() {
+    let rig = Rig::new(
+        1,
+        1,
+        &format!(
+            "retry = {{ attempts = 1 }}\n{}",
+            CHECK
+                .replace("\"1s\"", "\"100s\"")
+                .replace("unhealthy_threshold = 3", "unhealthy_threshold = 1")
+        ),
+    );
+    rig.nodes[0].door(Door::Refuses);
+    let _stop = probe(&rig);
+    rig.upstreams.first_round().await;
+    let before = rig.nodes[0].connects();
+    let mut kinds = Vec::new();
+    for _ in 0..10 {
+        kinds.push(rig.pool().call(anywhere(rig.read("/"))).await.unwrap_err().kind);
+    }
+    settle().await;
+    assert_eq!(kinds[0], CallErrorKind::ConnectFailed);
+    assert!(
+        kinds[1..].iter().all(|kind| *kind == CallErrorKind::NoNode),
+        "{kinds:?}"
+    );
+    let probes = 1; // R39: the refusal brings one forward
+    assert!(rig.nodes[0].connects() <= before + 1 + probes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_reserve_nobody_is_asked_because_the_active_node_is_out() {
+    let mut rig = Rig::new(2, 1, &format!("mode = \"active-passive\"\n{CHECK}"));
+    for node in &rig.nodes {
+        node.health(503);
+    }
+    let _stop = probe(&rig);
+    rig.upstreams.first_round().await;
+    for node in rig.nodes.drain(..) {
+        node.serve(OK);
+    }
+    for kind in [Kind::Read { primary: false }, Kind::Write { repeatable: false }] {
+        let mut call = anywhere(rig.read("/"));
+        call.kind = kind;
+        assert_eq!(rig.pool().call(call).await.unwrap_err().kind, CallErrorKind::NoNode);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_returns_is_given_its_share_slowly() {
+    let mut rig = Rig::new(2, 1, &format!("balance = \"random\"\n{CHECK}"));
+    let _stop = probe(&rig);
+    rig.upstreams.first_round().await;
+    let remotes: Vec<_> = rig.nodes.iter().map(|node| node.remote()).collect();
+    for node in rig.nodes.drain(..) {
+        node.serve(OK);
+    }
+    let counts = answers(&rig, 400).await;
+    assert!(
+        counts[0] > 120,
+        "all have their share after the first round: {counts:?}"
+    );
+    remotes[0].health(503);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(answers(&rig, 50).await[0], 0);
+    remotes[0].health(200);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let counts = answers(&rig, 400).await;
+    assert!(
+        counts[0] > 0 && counts[0] < 90,
+        "a tenth against a whole share: {counts:?}"
+    );
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let counts = answers(&rig, 400).await;
+    assert!(counts[0] > 120, "after slow_start: {counts:?}");
+}
