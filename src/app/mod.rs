@@ -7,6 +7,7 @@ mod control;
 mod past;
 mod rooms;
 mod threads;
+mod views;
 
 use crate::config::runtime::Config;
 use crate::proxy::{ExplainError, Explanation, Question};
@@ -94,6 +95,10 @@ impl App {
         let (admin, socket) = rooms.open_admin()?;
         // Dropping this ends the tasks, should this future be dropped while it waits.
         let running = Running::new(Arc::clone(&rooms), admin, Vec::new());
+        tokio::spawn(views::own(Arc::clone(&rooms)));
+        if let Some(writer) = views::writer(&rooms) {
+            tokio::spawn(views::write(Arc::clone(&rooms), writer));
+        }
         tokio::spawn(Arc::clone(&rooms).background(socket));
         rooms.ready().await;
         tokio::spawn(rooms.serve(0, sockets));
@@ -110,6 +115,8 @@ pub struct Running {
     pub admin: SocketAddr,
     rooms: Arc<Rooms>,
     threads: Vec<JoinHandle<()>>,
+    /// The journal's: it ends after the last request has.
+    last: Option<JoinHandle<()>>,
     /// What the next process needs to know has been written.
     over: bool,
 }
@@ -121,6 +128,7 @@ impl Running {
             admin,
             rooms,
             threads,
+            last: None,
             over: false,
         };
         running.bound(admin);
@@ -171,6 +179,7 @@ impl Running {
         let mut ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
         self.rooms.end_log();
         ended.extend(background.map(JoinHandle::join));
+        ended.extend(self.last.take().map(JoinHandle::join));
         if !self.over {
             self.over = true;
             past::remember(&self.rooms);

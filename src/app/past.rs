@@ -6,6 +6,7 @@
 
 use super::StartError;
 use super::rooms::Rooms;
+use super::views;
 use crate::config::runtime::{Action, Config};
 use crate::core::policy::Contract;
 use std::collections::BTreeMap;
@@ -22,7 +23,10 @@ const MARKER: &str = "clean-stop";
 pub(super) fn recall(rooms: &Rooms) -> Result<(), StartError> {
     if let Some(path) = rooms.config.server.state_dir.clone() {
         match rooms.world.disk.claim(&path) {
-            Ok(claim) => rooms.own(claim),
+            Ok(claim) => {
+                rooms.own(claim);
+                views::recall(rooms, &path)?;
+            }
             Err(error) => {
                 let why = match error.kind() {
                     io::ErrorKind::WouldBlock => "another process works with it".to_owned(),

@@ -2,9 +2,10 @@
 
 use super::StartError;
 use super::control::Controls;
+use super::views::Views;
 use crate::admin;
 use crate::config::runtime::Config;
-use crate::coord::Coord;
+use crate::coord::NotDone;
 use crate::core::reason::{NodeState, RetryReason};
 use crate::proxy;
 use crate::server::accept::{Door, accept};
@@ -24,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 /// How often the store forgets what is settled: well below any `settle_after`, rare enough to cost nothing.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long after a failure of the disk the owner of the views is told again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// A listener and one of its sockets.
 pub(super) type Sockets = Vec<(Arc<Door>, Box<dyn Listener>)>;
 
@@ -36,6 +40,7 @@ pub(super) struct Rooms {
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) store: Arc<Store>,
     pub(super) proxy: Arc<proxy::Shared>,
+    pub(super) views: Views,
     drain: Arc<Drain>,
     leave: CancellationToken,
     /// No request is left to be logged.
@@ -61,14 +66,22 @@ impl Rooms {
         let config = Arc::new(config);
         let metrics = Metrics::new(&config);
         let access_log = AccessLog::new(&config);
-        let coord = Coord::in_memory(&config, world.clock.as_ref());
-        let views = coord.views();
+        let views = Views::new(&config, &world);
+        let coord = Arc::clone(&views.coord);
         let upstreams = Upstreams::new(
             &config,
             world.clone(),
             Arc::new(Counting(Arc::clone(&metrics))),
-            views,
-            Arc::new(move |upstream, now, event| coord.step(upstream, now, event)),
+            views.coord.views(),
+            Arc::new(move |upstream, event| {
+                let coord = Arc::clone(&coord);
+                Box::pin(async move {
+                    // Nothing that happened at a node is dropped because the disk is full.
+                    while let Err(NotDone::NotDurable(_)) = coord.tell(upstream, event).await {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                })
+            }),
             config.server.threads,
         );
         let store = Store::new(&config, &world);
@@ -90,6 +103,7 @@ impl Rooms {
             upstreams,
             store,
             proxy,
+            views,
             drain,
             leave: CancellationToken::new(),
             logged: CancellationToken::new(),
@@ -122,6 +136,11 @@ impl Rooms {
     /// Says that every request has ended, so that the access log can end too.
     pub(super) fn end_log(&self) {
         self.logged.cancel();
+    }
+
+    /// Cancelled when every request has ended.
+    pub(super) fn logged(&self) -> &CancellationToken {
+        &self.logged
     }
 
     /// The listeners; empty before they are bound.

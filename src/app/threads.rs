@@ -1,9 +1,9 @@
 //! The threads of a process: one per serving core with a single-threaded runtime of its own, and one for background work. Nothing else
 //! spawns threads.
 
-use super::past;
 use super::rooms::Rooms;
 use super::{Running, StartError};
+use super::{past, views};
 use crate::server::drain::Phase;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -21,11 +21,19 @@ pub(super) fn start(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
     past::recall(rooms)?;
     // Should anything fail below, dropping this ends the threads that run already.
     let mut running = Running::new(Arc::clone(rooms), rooms.config.admin.address, Vec::new());
+    running
+        .threads
+        .push(disk_thread("tidegate-views", views::own(Arc::clone(rooms)))?);
     for core in 0..rooms.config.server.threads {
         running.threads.push(core_thread(rooms, core)?);
     }
+    let writer = views::writer(rooms).map(|writer| views::write(Arc::clone(rooms), writer));
+    let writer = writer
+        .map(|writing| disk_thread("tidegate-journal", writing))
+        .transpose()?;
     let (admin, background) = background_thread(rooms)?;
     running.threads.push(background);
+    running.last = writer;
     runtime().map_err(StartError::Thread)?.block_on(rooms.ready());
     running.bound(admin);
     Ok(running)
@@ -51,6 +59,15 @@ fn core_thread(rooms: &Arc<Rooms>, core: usize) -> Result<JoinHandle<()>, StartE
         }
     };
     let ((), thread) = spawn(format!("tidegate-core-{core}"), work)?;
+    Ok(thread)
+}
+
+/// For work that waits for the disk.
+fn disk_thread(name: &str, work: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let ((), thread) = spawn(name.to_owned(), move |ready| async move {
+        let _ = ready.send(Ok(()));
+        work.await;
+    })?;
     Ok(thread)
 }
 

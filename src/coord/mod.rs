@@ -1,79 +1,99 @@
-//! The one owner of the views (R29), in memory for now: each upstream's state machine behind a short lock, its view read by everybody
-//! without one. Later owners keep the view in a file or in etcd; readers will not notice.
+//! The one owner of the views (R29): events from probes, requests, hooks and the operator go through a queue to the one task that steps
+//! the state machines; what must outlive the process is durable before anybody sees it. Everybody reads the views without a lock.
 //!
-//! Invariant: a view changes only here, and is swapped in before the effects of the change are returned.
+//! [`journal`] keeps what must not be forgotten of mirrored writes.
+//!
+//! Invariant: a view changes only in the [`Owner`], and is swapped in before the effects of the change are carried out.
 
+mod hooks;
 pub mod journal;
+mod keep;
 mod lines;
+mod owner;
 mod settings;
 
-use crate::config::runtime::{Config, Upstream};
-use crate::core::failover::event::{Effect, Event};
-use crate::core::failover::machine::Machine;
-use crate::core::failover::view::Epoch;
-use crate::core::time::MonoTime;
-use crate::world::{Clock, ViewCell};
-use parking_lot::Mutex;
-use std::sync::Arc;
+pub use keep::RecallError;
+pub use owner::Owner;
 
-/// The owner of all upstreams' views.
+use crate::config::runtime::Config;
+use crate::core::failover::event::{Effect, Event};
+use crate::world::{ViewCell, World};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Events that may wait for the owner; beyond, whoever tells it something waits too.
+const QUEUE: usize = 1024;
+
+/// The owner's outer face: what everybody but it holds.
 pub struct Coord {
-    upstreams: Vec<Owned>,
+    views: Vec<Arc<ViewCell>>,
+    queue: mpsc::Sender<Asked>,
 }
 
-struct Owned {
-    machine: Mutex<Machine>,
-    view: Arc<ViewCell>,
+/// What the owner can have done about a change, by whoever holds the nodes' connections.
+pub trait Nodes: Send + Sync {
+    /// Carries out what a step asks for; hooks and timers are not among it. The new view is in place.
+    fn carry_out(&self, upstream: usize, effects: &[Effect]);
+    /// A view could not be made durable, and did not change.
+    fn not_durable(&self, upstream: usize);
+}
+
+/// Why an event changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// What it would have changed cannot be made durable.
+    #[error("the view cannot be made durable: {0}")]
+    NotDurable(Arc<str>),
+    /// The owner has ended.
+    #[error("the process is leaving")]
+    Leaving,
+}
+
+struct Asked {
+    upstream: usize,
+    event: Event,
+    tell: oneshot::Sender<Result<(), NotDone>>,
 }
 
 impl Coord {
-    /// An owner that remembers nothing: epochs start at the wall clock's seconds, so that they do not fall when the process restarts
-    /// (R54).
+    /// The owner of a configuration's views, and its outer face. It remembers nothing before [`Owner::recall`].
     #[must_use]
-    pub fn in_memory(config: &Config, clock: &dyn Clock) -> Arc<Self> {
-        let seconds = u64::try_from(clock.wall().as_millis() / 1000).unwrap_or(0);
-        let epoch = Epoch(seconds << 16);
-        let now = clock.mono();
-        let own = |upstream: &Arc<Upstream>| {
-            let machine = Machine::new(now, settings::settings(upstream, epoch), None);
-            Owned {
-                view: ViewCell::new(machine.view()),
-                machine: Mutex::new(machine),
-            }
-        };
-        Arc::new(Self {
-            upstreams: config.upstreams.iter().map(own).collect(),
-        })
+    pub fn new(config: &Arc<Config>, world: &World) -> (Arc<Self>, Owner) {
+        let (queue, asked) = mpsc::channel(QUEUE);
+        let machines = owner::machines(config, world.clock.as_ref(), &keep::Views::new());
+        let views = machines.iter().map(|m| ViewCell::new(m.view()));
+        let coord = Arc::new(Self {
+            views: views.collect(),
+            queue,
+        });
+        let owner = Owner::new(Arc::clone(&coord), config, world, machines, asked);
+        (coord, owner)
     }
 
     /// The cells from which views are read, in the order of the configuration.
     #[must_use]
     pub fn views(&self) -> Vec<Arc<ViewCell>> {
-        self.upstreams.iter().map(|owned| Arc::clone(&owned.view)).collect()
+        self.views.clone()
     }
 
-    /// Takes one event at an upstream: swaps in the new view, then returns what must be done.
-    #[must_use]
-    pub fn step(&self, upstream: usize, now: MonoTime, event: Event) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if let Some(owned) = self.upstreams.get(upstream) {
-            let mut machine = owned.machine.lock();
-            let observed = machine.observed();
-            machine.step(now, event, observed, &mut effects);
-            let view = machine.view();
-            if view != **owned.view.load() {
-                owned.view.store(view);
-            }
-        }
-        effects
+    /// Tells the owner what happened at an upstream. When it returns `Ok` the new view, if there is one, is durable and in place, and what
+    /// follows from it has been carried out (hooks have begun). Dropped before, the event may count or not.
+    ///
+    /// # Errors
+    /// When nothing changed.
+    pub async fn tell(&self, upstream: usize, event: Event) -> Result<(), NotDone> {
+        let (tell, done) = oneshot::channel();
+        let asked = Asked { upstream, event, tell };
+        self.queue.send(asked).await.map_err(|_| NotDone::Leaving)?;
+        done.await.unwrap_or(Err(NotDone::Leaving))
     }
 }
 
 impl std::fmt::Debug for Coord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Coord")
-            .field("upstreams", &self.upstreams.len())
-            .finish()
+            .field("upstreams", &self.views.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -65,7 +65,7 @@ impl Upstreams {
                         tracing::info!(upstream = one.config.name, "the nodes can be found again");
                     }
                     if let Some(found) = found {
-                        self.apply(upstream, one, &found, first, &mut seen);
+                        self.apply(upstream, one, &found, first, &mut seen).await;
                     }
                 }
                 Err(why) => {
@@ -147,7 +147,7 @@ impl Upstreams {
         }
     }
 
-    fn apply(&self, upstream: usize, one: &One, found: &[Member], first: bool, seen: &mut Seen) {
+    async fn apply(&self, upstream: usize, one: &One, found: &[Member], first: bool, seen: &mut Seen) {
         let plan = reconcile(&one.places(), found);
         if plan.left_out != seen.left_out {
             seen.left_out = plan.left_out;
@@ -162,8 +162,8 @@ impl Upstreams {
         }
         for change in plan.changes {
             match change {
-                Change::Leave { slot } => self.leave(upstream, one, slot),
-                Change::Join { slot, member } => self.join(upstream, one, slot, member, first),
+                Change::Leave { slot } => self.leave(upstream, one, slot).await,
+                Change::Join { slot, member } => self.join(upstream, one, slot, member, first).await,
                 Change::Adjust { slot, member } => {
                     if let Some(target) = one.nodes.get(slot) {
                         self.seat(upstream, slot, &member);
@@ -180,7 +180,7 @@ impl Upstreams {
         }
     }
 
-    fn join(&self, upstream: usize, one: &One, node: usize, member: Member, first: bool) {
+    async fn join(&self, upstream: usize, one: &One, node: usize, member: Member, first: bool) {
         let Some(target) = one.nodes.get(node) else {
             return;
         };
@@ -192,7 +192,7 @@ impl Upstreams {
             target.awaited.store(true, Ordering::SeqCst);
             self.unprobed.send_modify(|left| *left += 1);
         }
-        self.tell(upstream, Event::Joined { node });
+        self.tell(upstream, Event::Joined { node }).await;
         target.probe_now.notify_one();
         let now = self.shared.world.clock.mono();
         for core in &self.cores {
@@ -200,7 +200,7 @@ impl Upstreams {
         }
     }
 
-    fn leave(&self, upstream: usize, one: &One, node: usize) {
+    async fn leave(&self, upstream: usize, one: &One, node: usize) {
         let Some(target) = one.nodes.get(node) else {
             return;
         };
@@ -209,7 +209,7 @@ impl Upstreams {
         }
         target.leave();
         self.probed_first(one, node);
-        self.tell(upstream, Event::Left { node });
+        self.tell(upstream, Event::Left { node }).await;
         // What was handed back while the view changed lies idle by now: nobody will use it.
         for core in &self.cores {
             core.leave(upstream, node);

@@ -38,8 +38,7 @@ use crate::core::failover::few::WhenNone;
 use crate::core::failover::reign::Reign;
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::retry::Budget;
-use crate::core::time::MonoTime;
-use crate::world::{ViewCell, World};
+use crate::world::{BoxFuture, ViewCell, World};
 use http::HeaderValue;
 use parking_lot::Mutex;
 use purse::Purse;
@@ -78,9 +77,9 @@ pub struct NoEvents;
 
 impl Events for NoEvents {}
 
-/// Tells the owner of the views what happened at an upstream. The owner has swapped in the new view when this returns, and returns what
-/// must be done.
-pub type Report = Arc<dyn Fn(usize, MonoTime, Event) -> Vec<Effect> + Send + Sync>;
+/// Tells the owner of the views what happened at an upstream. When it completes, the owner has swapped in the new view and had
+/// [`Upstreams::carry_out`] what follows, or nothing changed.
+pub type Report = Arc<dyn Fn(usize, Event) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// All upstreams and all cores' connections.
 pub struct Upstreams {
@@ -209,11 +208,14 @@ impl Upstreams {
         let _ = self.unprobed.subscribe().wait_for(|left| *left == 0).await;
     }
 
-    /// Tells the owner what happened and carries out what it answers, on every core.
-    fn tell(&self, upstream: usize, event: Event) {
+    async fn tell(&self, upstream: usize, event: Event) {
+        (self.report)(upstream, event).await;
+    }
+
+    /// Carries out what a step of the owner asks for, on every core.
+    pub fn carry_out(&self, upstream: usize, effects: &[Effect]) {
         let now = self.shared.world.clock.mono();
-        let effects = (self.report)(upstream, now, event);
-        for effect in &effects {
+        for effect in effects {
             match *effect {
                 Effect::State { node, state } => {
                     self.shared.log_state(upstream, node, state);

@@ -79,7 +79,7 @@ impl Upstreams {
                 said,
                 sent,
             };
-            self.tell(upstream, event);
+            self.tell(upstream, event).await;
             self.probed_first(one, node);
             let wait = jittered(check.interval, self.shared.world.entropy.next_u64());
             let spacing = check.interval / EARLY_PART;

@@ -69,6 +69,18 @@ impl Upstream {
         }
     }
 
+    /// R32: whether a change of the primary, even one that the operator orders, can lose acked writes without anybody noticing.
+    #[must_use]
+    pub fn failover_may_lose(&self) -> bool {
+        let check = self.health_check.as_ref();
+        let positions = check.is_some_and(|check| check.position_header.is_some());
+        match self.replication {
+            Replication::Shared => false,
+            Replication::Primary => self.failover.unclean || !positions,
+            Replication::Mirrored | Replication::MultiPrimary => self.failover.unclean,
+        }
+    }
+
     /// R43: whether it can be known how far the node that answered is behind.
     #[must_use]
     pub fn tells_lag(&self) -> bool {

@@ -105,15 +105,24 @@ impl Journal {
         })
     }
 
-    /// Reads what earlier processes left in `folder`, and gives the writer to run; none in memory. Blocks: for the start, and once.
+    /// Reads what earlier processes left in `folder`, and gives the writer to run; none in memory. Of `strangers`, as (upstream, node),
+    /// nobody knows what they have missed. Blocks: for the start, and once.
     ///
     /// # Errors
     /// When the file cannot be read or written, or is damaged in a place that was durable.
-    pub fn open(self: &Arc<Self>, disk: &Arc<dyn Disk>, folder: &Path) -> Result<Option<Writer>, OpenError> {
+    pub fn open(
+        self: &Arc<Self>,
+        disk: &Arc<dyn Disk>,
+        folder: &Path,
+        strangers: &[(String, String)],
+    ) -> Result<Option<Writer>, OpenError> {
         let Kept::File(queue) = &self.kept else {
             return Ok(None);
         };
-        let state = file::read(disk.as_ref(), folder)?;
+        let mut state = file::read(disk.as_ref(), folder)?;
+        for (upstream, node) in strangers.iter().cloned() {
+            state.apply(Record::Overflown { upstream, node });
+        }
         self.next.store(state.next_id(), Ordering::Relaxed);
         queue.overflown.lock().extend(state.overflown());
         let _first = self.recalled.set(Arc::new(state.recalled()));

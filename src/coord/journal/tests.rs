@@ -17,7 +17,7 @@ fn log_path() -> std::path::PathBuf {
 
 fn open(disk: &FakeDisk) -> (Arc<Journal>, Writer) {
     let journal = Journal::on_disk();
-    let writer = journal.open(&disk.as_disk(), Path::new(FOLDER)).unwrap().unwrap();
+    let writer = journal.open(&disk.as_disk(), Path::new(FOLDER), &[]).unwrap().unwrap();
     (journal, writer)
 }
 
@@ -197,7 +197,7 @@ fn damage_to_what_was_durable_is_told_and_not_guessed_around() {
         let mut bad = bytes.clone();
         bad[at] ^= 1;
         disk.put(&log_path(), &bad);
-        let opened = Journal::on_disk().open(&disk.as_disk(), Path::new(FOLDER));
+        let opened = Journal::on_disk().open(&disk.as_disk(), Path::new(FOLDER), &[]);
         match opened {
             Ok(_) => assert!(at >= last, "byte {at}: durable records are gone and nobody is told"),
             Err(OpenError::Foreign { .. }) => assert!(at < starts[0], "byte {at}"),

@@ -1,3 +1,242 @@
-//! What the rooms' own tests share.
+//! The owner over a disk that fails, and what the rooms' own tests share.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub(super) mod disk;
+
+use super::hooks::Hook;
+use super::{Coord, Nodes, NotDone, Owner, RecallError};
+use crate::config::load::from_text;
+use crate::config::runtime::{Config, Standby};
+use crate::core::failover::event::{Effect, Event, Said};
+use crate::core::failover::health::Outcome;
+use crate::core::failover::settings::Record;
+use crate::core::failover::view::{Epoch, Primary};
+use crate::core::time::MonoTime;
+use crate::world::{BoxFuture, Command, Exit, Process, Ran, World};
+use disk::{FakeDisk, Faults};
+use parking_lot::Mutex;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const FOLDER: &str = "/state";
+const VIEWS: &str = "/state/views";
+
+fn config(nodes: &[&str]) -> Arc<Config> {
+    let nodes: Vec<_> = nodes
+        .iter()
+        .map(|n| format!("{{ url = \"http://127.0.0.1:1\", name = \"{n}\" }}"))
+        .collect();
+    let text = format!(
+        "[upstreams.orders]\nmode = \"active-passive\"\nnodes = [{}]\n\
+         health_check = {{ path = \"/\", unhealthy_threshold = 1, healthy_threshold = 1 }}\n\
+         [[routes]]\nupstream = \"orders\"\n",
+        nodes.join(",")
+    );
+    let loaded = from_text(&text, "test.toml", Path::new(""), &World::real());
+    Arc::new(loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors)))
+}
+
+#[derive(Default)]
+struct Seen {
+    effects: Mutex<Vec<Effect>>,
+    not_durable: Mutex<usize>,
+}
+
+impl Nodes for Seen {
+    fn carry_out(&self, _: usize, effects: &[Effect]) {
+        self.effects.lock().extend(effects);
+    }
+
+    fn not_durable(&self, _: usize) {
+        *self.not_durable.lock() += 1;
+    }
+}
+
+struct Running {
+    coord: Arc<Coord>,
+    seen: Arc<Seen>,
+    stop: CancellationToken,
+}
+
+fn recalled(disk: &FakeDisk, nodes: &[&str]) -> (Arc<Coord>, Owner) {
+    let (coord, mut owner) = Coord::new(&config(nodes), &World::real());
+    owner.recall(&disk.as_disk(), Path::new(FOLDER)).unwrap();
+    (coord, owner)
+}
+
+fn run(disk: &FakeDisk, nodes: &[&str]) -> Running {
+    let (coord, owner) = recalled(disk, nodes);
+    let seen = Arc::<Seen>::default();
+    let stop = CancellationToken::new();
+    tokio::spawn(owner.run(Arc::<Seen>::clone(&seen), stop.clone()));
+    Running { coord, seen, stop }
+}
+
+impl Running {
+    async fn probed(&self, node: usize, outcome: Outcome) -> Result<(), NotDone> {
+        let event = Event::Probed {
+            node,
+            outcome,
+            said: Said::default(),
+            sent: MonoTime::default(),
+        };
+        self.coord.tell(0, event).await
+    }
+
+    fn view(&self) -> (Epoch, Primary) {
+        let views = self.coord.views();
+        let view = views[0].load();
+        (view.epoch, view.primary)
+    }
+}
+
+#[tokio::test]
+async fn r29_a_step_that_cannot_be_made_durable_did_not_happen() {
+    let disk = FakeDisk::default();
+    let one = run(&disk, &["a", "b"]);
+    one.probed(0, Outcome::Passed).await.unwrap();
+    one.probed(1, Outcome::Passed).await.unwrap();
+    let before = one.view();
+    assert_eq!(before.1, Primary::Node(0));
+    disk.set_faults(Faults {
+        replace: true,
+        ..Faults::default()
+    });
+    one.seen.effects.lock().clear();
+    let refused = one.probed(0, Outcome::Unreachable).await;
+    assert!(matches!(refused, Err(NotDone::NotDurable(_))), "{refused:?}");
+    assert_eq!(one.view(), before, "the view is not ahead of the disk");
+    assert_eq!(*one.seen.effects.lock(), [], "nothing follows from what did not happen");
+    assert_eq!(*one.seen.not_durable.lock(), 1);
+    // What changes nothing durable goes on.
+    one.probed(1, Outcome::Passed).await.unwrap();
+    disk.set_faults(Faults::default());
+    one.probed(0, Outcome::Unreachable).await.unwrap();
+    assert_eq!(one.view(), (before.0.next(), Primary::Node(1)));
+    let moved = one
+        .seen
+        .effects
+        .lock()
+        .iter()
+        .any(|e| matches!(e, Effect::Failover { from: 0, to: 1, .. }));
+    assert!(moved);
+    one.stop.cancel();
+}
+
+#[tokio::test]
+async fn r29_the_next_process_goes_on_from_what_was_kept() {
+    let disk = FakeDisk::default();
+    let one = run(&disk, &["a", "b"]);
+    for (node, outcome) in [(0, Outcome::Passed), (1, Outcome::Passed), (0, Outcome::Unreachable)] {
+        one.probed(node, outcome).await.unwrap();
+    }
+    let (epoch, _) = one.view();
+    one.stop.cancel();
+    let (coord, owner) = recalled(&disk, &["a", "b"]);
+    assert_eq!(coord.views()[0].load().epoch, epoch);
+    assert_eq!(owner.strangers(), []);
+    let (_, owner) = recalled(&disk, &["b", "c"]);
+    assert_eq!(owner.strangers(), [("orders".to_owned(), "c".to_owned())]);
+    drop(owner);
+    assert_eq!(one.probed(0, Outcome::Passed).await, Err(NotDone::Leaving));
+}
+
+#[test]
+fn views_that_are_damaged_are_not_guessed() {
+    let disk = FakeDisk::default();
+    for text in ["", "{}", "0000000000000000 {\"version\":1,\"upstreams\":{}}\n"] {
+        disk.put(Path::new(VIEWS), text.as_bytes());
+        let (_, mut owner) = Coord::new(&config(&["a"]), &World::real());
+        let refused = owner.recall(&disk.as_disk(), Path::new(FOLDER));
+        assert!(matches!(refused, Err(RecallError::Damaged { .. })), "{text}");
+    }
+}
+
+#[test]
+fn records_go_by_name_when_the_order_of_the_file_changes() {
+    let record = Record {
+        epoch: Epoch(9),
+        primary: Some(1),
+        deposed: Some(2),
+        in_sync: vec![false, true, true],
+        term: None,
+    };
+    let before = config(&["a", "b", "gone"]);
+    let remembered = super::keep::Remembered::of(&before.upstreams[0], &record);
+    let after = config(&["b", "new", "a"]);
+    assert_eq!(
+        remembered.record(&after.upstreams[0]),
+        Record {
+            epoch: Epoch(9),
+            primary: Some(0),
+            deposed: None,
+            // A new node holds nothing yet.
+            in_sync: vec![true, false, false],
+            term: None,
+        }
+    );
+}
+
+struct Scripted(Mutex<Vec<Command>>, Option<Exit>);
+
+impl Process for Scripted {
+    fn run(&self, command: Command) -> BoxFuture<'_, io::Result<Ran>> {
+        self.0.lock().push(command);
+        let ran = self.1.map(|exit| Ran {
+            exit,
+            output: b"done\n".to_vec(),
+            truncated: false,
+        });
+        Box::pin(async move { ran.ok_or_else(|| io::ErrorKind::NotFound.into()) })
+    }
+}
+
+#[tokio::test]
+async fn hooks_are_run_with_their_words_filled_in_and_answer_with_their_end() {
+    let mut upstream = (*config(&["a", "b"]).upstreams[0]).clone();
+    upstream.failover.fence = ["fence", "{node}", "--epoch={epoch}"].map(str::to_owned).to_vec();
+    upstream.failover.hook_timeout = Duration::from_secs(3);
+    upstream.nodes[1].standby = Some(Standby::Cold {
+        start: vec!["start".to_owned(), "{node}".to_owned()],
+        start_timeout: Duration::from_secs(30),
+    });
+    let epoch = Epoch(7);
+    let fence = Effect::Fence { node: 0, epoch };
+    let promote = Effect::Promote { node: 1, epoch };
+    let start = Effect::Start { node: 1 };
+    for (exit, ok) in [
+        (Some(Exit::Code(0)), true),
+        (Some(Exit::Code(1)), false),
+        (Some(Exit::Signal(9)), false),
+        (Some(Exit::TimedOut), false),
+        (None, false),
+    ] {
+        let process = Arc::new(Scripted(Mutex::default(), exit));
+        let run = async |effect| {
+            let hook = Hook::of(&upstream, effect).unwrap();
+            hook.run(Arc::<Scripted>::clone(&process)).await
+        };
+        assert_eq!(run(fence).await, Some(Event::Fenced { node: 0, epoch, ok }), "{exit:?}");
+        assert_eq!(run(start).await, Some(Event::Started { node: 1, ok }), "{exit:?}");
+        // Not configured: nobody is asked.
+        assert_eq!(
+            run(promote).await,
+            Some(Event::Promoted {
+                node: 1,
+                epoch,
+                ok: true
+            })
+        );
+        let expected = [(vec!["fence", "a", "--epoch=7"], 3), (vec!["start", "b"], 30)];
+        let asked: Vec<_> = process.0.lock().drain(..).collect();
+        let asked = asked
+            .iter()
+            .map(|c| (c.argv.iter().map(String::as_str).collect(), c.time_limit.as_secs()));
+        assert_eq!(asked.collect::<Vec<(Vec<_>, _)>>(), expected);
+    }
+    assert!(Hook::of(&upstream, Effect::Start { node: 0 }).is_none());
+    assert!(Hook::of(&upstream, Effect::CloseAll { node: 0 }).is_none());
+}

@@ -46,6 +46,10 @@ struct UpstreamLabels {
     nodes: Vec<NodeGauge>,
     /// Rare: not striped.
     failover_seconds: Histogram,
+    /// Changes of the view that were dropped because they could not be made durable.
+    not_durable: AtomicU64,
+    /// Whether a failover may lose acked writes, by the configuration (R32).
+    lossy: bool,
 }
 
 #[derive(Debug)]
@@ -143,6 +147,8 @@ impl Metrics {
                     })
                     .collect(),
                 failover_seconds: Histogram::new(),
+                not_durable: AtomicU64::new(0),
+                lossy: upstream.failover_may_lose(),
             })
             .collect();
         let stripes = (0..=config.server.threads)
@@ -252,6 +258,13 @@ impl Metrics {
     pub fn failover(&self, upstream: usize, took: Duration) {
         if let Some(upstream) = self.upstreams.get(upstream) {
             upstream.failover_seconds.observe(micros(took), &LATENCY_BOUNDS_US);
+        }
+    }
+
+    /// A view could not be made durable, and did not change.
+    pub fn view_not_durable(&self, upstream: usize) {
+        if let Some(upstream) = self.upstreams.get(upstream) {
+            upstream.not_durable.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -12,6 +12,7 @@ pub(super) fn render(metrics: &Metrics, gauges: &Gauges) -> String {
     requests(metrics, &mut text);
     routes(metrics, gauges, &mut text);
     upstreams(metrics, &mut text);
+    views(metrics, &mut text);
     process(gauges, &mut text);
     text.0
 }
@@ -207,6 +208,25 @@ fn upstreams(metrics: &Metrics, text: &mut Text) {
             &LATENCY_BOUNDS_US,
             1e6,
         );
+    }
+}
+
+/// What may be lost when the primary changes, and what keeps it from changing.
+fn views(metrics: &Metrics, text: &mut Text) {
+    let lossy = "tidegate_lossy_failover_possible";
+    text.family(lossy, "gauge", "1 where a failover can lose acked writes.");
+    for upstream in &metrics.upstreams {
+        text.sample(lossy, &[("upstream", &upstream.name)], &u64::from(upstream.lossy));
+    }
+    let not_durable = "tidegate_view_not_durable_total";
+    text.family(
+        not_durable,
+        "counter",
+        "Changes of the view that were dropped because they could not be made durable.",
+    );
+    for upstream in &metrics.upstreams {
+        let count = upstream.not_durable.load(Ordering::Relaxed);
+        text.sample(not_durable, &[("upstream", &upstream.name)], &count);
     }
 }
 

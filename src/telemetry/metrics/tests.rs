@@ -242,6 +242,8 @@ fn everything_else_shows_up_under_its_name() {
         ),
         ("tidegate_failovers_total{upstream=\"or\\\"ders\"}", "1"),
         ("tidegate_failover_seconds_sum{upstream=\"or\\\"ders\"}", "1.5"),
+        ("tidegate_lossy_failover_possible{upstream=\"or\\\"ders\"}", "0"),
+        ("tidegate_view_not_durable_total{upstream=\"or\\\"ders\"}", "0"),
         ("tidegate_unsettled{route=\"orders\"}", "4"),
         ("tidegate_cache_bytes", "7"),
         ("tidegate_cache_entries", "3"),

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use crate::config::load::from_text;
-use crate::coord::Coord;
+use crate::coord::{Coord, Nodes};
 use crate::core::discovery::{Kind, Record};
+use crate::core::failover::event::Effect;
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::time::{MonoTime, Span, WallTime};
 use crate::upstream::{
@@ -27,6 +28,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// What a node does with a connect.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -408,8 +410,8 @@ impl Rig {
         let listed = urls.map_or_else(String::new, |urls| format!("nodes = [{}]\n", urls.join(", ")));
         let text = format!("[upstreams.u]\n{listed}{keys}\n[[routes]]\nupstream = \"u\"\nconsistency = \"off\"\n");
         let loaded = from_text(&text, "test.toml", Path::new(""), &world);
-        let config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors));
-        let coord = Coord::in_memory(&config, world.clock.as_ref());
+        let config = Arc::new(loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors)));
+        let (coord, owner) = Coord::new(&config, &world);
         let told = Arc::new(Told::default());
         let views = coord.views();
         let upstreams = Upstreams::new(
@@ -417,9 +419,13 @@ impl Rig {
             world.clone(),
             Arc::<Told>::clone(&told),
             views,
-            Arc::new(move |upstream, now, event| coord.step(upstream, now, event)),
+            Arc::new(move |upstream, event| {
+                let coord = Arc::clone(&coord);
+                Box::pin(async move { coord.tell(upstream, event).await.unwrap() })
+            }),
             cores,
         );
+        tokio::spawn(owner.run(Arc::new(Hands(Arc::clone(&upstreams))), CancellationToken::new()));
         Self {
             upstreams,
             nodes,
@@ -509,4 +515,14 @@ pub(super) async fn ended<T>(task: &mut (impl Future<Output = T> + Unpin)) -> Op
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+struct Hands(Arc<Upstreams>);
+
+impl Nodes for Hands {
+    fn carry_out(&self, upstream: usize, effects: &[Effect]) {
+        self.0.carry_out(upstream, effects);
+    }
+
+    fn not_durable(&self, _: usize) {}
 }

@@ -1,0 +1,179 @@
+//! Where the views outlive the process: one register, written whole, of which this process is the only writer. In memory, in a file
+//! under `state_dir`, later in a coordination service by compare-and-swap.
+
+use super::lines;
+use crate::config::runtime::Upstream;
+use crate::core::failover::settings::{Claim, Record};
+use crate::core::failover::view::Epoch;
+use crate::world::{BoxFuture, Disk};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The file's name under `state_dir`.
+const NAME: &str = "views";
+
+/// Of the format.
+const VERSION: u32 = 1;
+
+/// What must be remembered of the upstreams, by name.
+pub(super) type Views = BTreeMap<String, Remembered>;
+
+/// One upstream's record, nodes by name: the order of the file may change, and places with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    epoch: u64,
+    primary: Option<String>,
+    deposed: Option<String>,
+    /// The nodes there were; one that is not here is new.
+    nodes: Vec<String>,
+    in_sync: Vec<String>,
+    term: Option<Term>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Term {
+    term: u64,
+    node: Option<String>,
+}
+
+/// The whole register.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Register {
+    version: u32,
+    upstreams: Views,
+}
+
+/// Keeps the views. A service that several proxies share will be another of these.
+pub(super) trait Keeper: Send {
+    /// Makes them durable in place of what was kept before. Once it returns `Ok`, no crash brings back anything older; after a failure
+    /// either may be there.
+    fn keep<'a>(&'a mut self, views: &'a Views) -> BoxFuture<'a, io::Result<()>>;
+}
+
+/// Forgets with the process.
+pub(super) struct InMemory;
+
+impl Keeper for InMemory {
+    fn keep<'a>(&'a mut self, _: &'a Views) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// One line in a file, replaced with fsync. Blocks while the disk does.
+pub(super) struct InFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+}
+
+/// Why the views of earlier processes cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecallError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// It is not what was written.
+    #[error(
+        "{path}: damaged, or of another version: who is the primary and which nodes are in sync is not known any more. Remove the file when the first node holds every write"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl InFile {
+    /// The keeper, and what earlier processes left in `folder`.
+    pub(super) fn open(disk: Arc<dyn Disk>, folder: &Path) -> Result<(Self, Views), RecallError> {
+        let path = folder.join(NAME);
+        let views = match disk.read(&path) {
+            Ok(bytes) => {
+                let line = bytes.strip_suffix(b"\n");
+                let register = line.and_then(lines::value::<Register>);
+                match register {
+                    Some(register) if register.version == VERSION => register.upstreams,
+                    Some(_) | None => return Err(RecallError::Damaged { path }),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Views::new(),
+            Err(source) => return Err(RecallError::Io { path, source }),
+        };
+        Ok((Self { disk, path }, views))
+    }
+}
+
+impl Keeper for InFile {
+    fn keep<'a>(&'a mut self, views: &'a Views) -> BoxFuture<'a, io::Result<()>> {
+        let written = lines::line(&Register {
+            version: VERSION,
+            upstreams: views.clone(),
+        });
+        Box::pin(async move { self.disk.replace(&self.path, &written?) })
+    }
+}
+
+impl Remembered {
+    /// A record, with names.
+    pub(super) fn of(upstream: &Upstream, record: &Record) -> Self {
+        let name = |node: usize| upstream.nodes.get(node).map(|n| n.name.clone());
+        let in_sync = record.in_sync.iter().enumerate().filter(|(_, in_sync)| **in_sync);
+        Self {
+            epoch: record.epoch.0,
+            primary: record.primary.and_then(name),
+            deposed: record.deposed.and_then(name),
+            nodes: upstream.nodes.iter().map(|n| n.name.clone()).collect(),
+            in_sync: in_sync.filter_map(|(node, _)| name(node)).collect(),
+            term: record.term.map(|claim| Term {
+                term: claim.term,
+                node: claim.node.and_then(name),
+            }),
+        }
+    }
+
+    /// The record for the nodes there are now. A node that is new is not in sync: it holds nothing yet.
+    pub(super) fn record(&self, upstream: &Upstream) -> Record {
+        let place = |name: &String| upstream.nodes.iter().position(|n| n.name == *name);
+        if upstream.discover.is_some() {
+            // Places are taken anew by whoever is found, and one store holds everything.
+            return Record {
+                epoch: Epoch(self.epoch),
+                primary: None,
+                deposed: None,
+                in_sync: vec![true; upstream.slots()],
+                term: None,
+            };
+        }
+        let gone = self.nodes.iter().filter(|name| place(name).is_none());
+        for node in gone {
+            tracing::error!(
+                upstream = upstream.name,
+                node,
+                primary = self.primary.as_ref() == Some(node),
+                "a node of the remembered view is not configured any more: it is ignored"
+            );
+        }
+        Record {
+            epoch: Epoch(self.epoch),
+            primary: self.primary.as_ref().and_then(place),
+            deposed: self.deposed.as_ref().and_then(place),
+            in_sync: upstream.nodes.iter().map(|n| self.in_sync.contains(&n.name)).collect(),
+            term: self.term.as_ref().map(|claim| Claim {
+                term: claim.term,
+                node: claim.node.as_ref().and_then(place),
+            }),
+        }
+    }
+
+    /// The nodes there are now and were not.
+    pub(super) fn strangers<'a>(&'a self, upstream: &'a Upstream) -> impl Iterator<Item = &'a str> {
+        let names = upstream.nodes.iter().map(|n| n.name.as_str());
+        names.filter(|name| !self.nodes.iter().any(|known| known == name))
+    }
+}
