@@ -2,7 +2,7 @@
 //! under `state_dir`, later in a coordination service by compare-and-swap.
 
 use super::lines;
-use crate::config::runtime::Upstream;
+use crate::config::runtime::{Replication, Upstream};
 use crate::core::failover::settings::{Claim, Record};
 use crate::core::failover::view::Epoch;
 use crate::world::{BoxFuture, Disk};
@@ -132,12 +132,12 @@ impl Remembered {
             in_sync: in_sync.filter_map(|(node, _)| name(node)).collect(),
             term: record.term.map(|claim| Term {
                 term: claim.term,
-                node: claim.node.and_then(name),
+                node: name(claim.node),
             }),
         }
     }
 
-    /// The record for the nodes there are now. A node that is new is not in sync: it holds nothing yet.
+    /// The record for the nodes there are now.
     pub(super) fn record(&self, upstream: &Upstream) -> Record {
         let place = |name: &String| upstream.nodes.iter().position(|n| n.name == *name);
         if upstream.discover.is_some() {
@@ -163,12 +163,19 @@ impl Remembered {
             epoch: Epoch(self.epoch),
             primary: self.primary.as_ref().and_then(place),
             deposed: self.deposed.as_ref().and_then(place),
-            in_sync: upstream.nodes.iter().map(|n| self.in_sync.contains(&n.name)).collect(),
+            in_sync: upstream.nodes.iter().map(|n| self.holds(upstream, &n.name)).collect(),
             term: self.term.as_ref().map(|claim| Claim {
                 term: claim.term,
-                node: claim.node.as_ref().and_then(place),
+                // Gone: still nobody else may claim that term (R51).
+                node: claim.node.as_ref().and_then(place).unwrap_or(usize::MAX),
             }),
         }
+    }
+
+    /// A node that is new holds nothing yet where the proxy copies; elsewhere it sees to that itself.
+    fn holds(&self, upstream: &Upstream, node: &String) -> bool {
+        let is_new = !self.nodes.contains(node);
+        self.in_sync.contains(node) || (is_new && upstream.replication != Replication::Mirrored)
     }
 
     /// The nodes there are now and were not.

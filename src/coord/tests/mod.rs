@@ -6,7 +6,7 @@ pub(super) mod disk;
 use super::hooks::Hook;
 use super::{Coord, Nodes, NotDone, Owner, RecallError};
 use crate::config::load::from_text;
-use crate::config::runtime::{Config, Standby};
+use crate::config::runtime::{Config, Replication, Standby};
 use crate::core::failover::event::{Effect, Event, Said};
 use crate::core::failover::health::Outcome;
 use crate::core::failover::settings::Record;
@@ -166,18 +166,19 @@ fn records_go_by_name_when_the_order_of_the_file_changes() {
     };
     let before = config(&["a", "b", "gone"]);
     let remembered = super::keep::Remembered::of(&before.upstreams[0], &record);
-    let after = config(&["b", "new", "a"]);
-    assert_eq!(
-        remembered.record(&after.upstreams[0]),
-        Record {
+    for replication in [Replication::Shared, Replication::Primary, Replication::Mirrored] {
+        let mut after = (*config(&["b", "new", "a"]).upstreams[0]).clone();
+        after.replication = replication;
+        let expected = Record {
             epoch: Epoch(9),
             primary: Some(0),
             deposed: None,
-            // A new node holds nothing yet.
-            in_sync: vec![true, false, false],
+            // A new node holds nothing of what the proxy copied.
+            in_sync: vec![true, replication != Replication::Mirrored, false],
             term: None,
-        }
-    );
+        };
+        assert_eq!(remembered.record(&after), expected, "{replication:?}");
+    }
 }
 
 struct Scripted(Mutex<Vec<Command>>, Option<Exit>);
