@@ -11,6 +11,7 @@ pub mod few;
 mod follow;
 pub mod health;
 pub mod machine;
+pub mod mirror;
 mod node;
 pub mod observed;
 pub mod outlier;
