@@ -9,7 +9,7 @@ pub(super) enum Did {
     /// It may have written this at any time since it began, or never.
     MayHaveWritten(u8),
     /// It wrote nothing, and this was its value.
-    DidNotWrite(u8),
+    Failed(u8),
     /// It read this.
     Read(u8),
 }
@@ -24,10 +24,7 @@ pub(super) struct Done {
 
 /// Whether some order of all operations, each between its start and its end, is one a single register (0 at first) would have shown.
 pub(super) fn by_force(history: &[Done]) -> bool {
-    let history: Vec<_> = history
-        .iter()
-        .filter(|d| !matches!(d.did, Did::DidNotWrite(_)))
-        .collect();
+    let history: Vec<_> = history.iter().filter(|d| !matches!(d.did, Did::Failed(_))).collect();
     fn go(history: &[&Done], placed: u32, value: u8) -> bool {
         let mut open = (0..history.len()).filter(|n| placed & 1 << n == 0).peekable();
         if open.peek().is_none() {
@@ -44,7 +41,7 @@ pub(super) fn by_force(history: &[Done]) -> bool {
                 Did::Wrote(new) => go(history, placed, new),
                 Did::MayHaveWritten(new) => go(history, placed, new) || go(history, placed, value),
                 Did::Read(read) => read == value && go(history, placed, value),
-                Did::DidNotWrite(_) => false,
+                Did::Failed(_) => false,
             }
         })
     }
@@ -54,7 +51,7 @@ pub(super) fn by_force(history: &[Done]) -> bool {
 fn end(done: &Done) -> u64 {
     match done.did {
         Did::MayHaveWritten(_) => u64::MAX,
-        Did::Wrote(_) | Did::DidNotWrite(_) | Did::Read(_) => done.end,
+        Did::Wrote(_) | Did::Failed(_) | Did::Read(_) => done.end,
     }
 }
 
@@ -69,14 +66,14 @@ pub(super) fn by_zones(history: &[Done]) -> bool {
     };
     for written in history.iter().chain([&first]) {
         let value = match written.did {
-            Did::Wrote(value) | Did::MayHaveWritten(value) | Did::DidNotWrite(value) => value,
+            Did::Wrote(value) | Did::MayHaveWritten(value) | Did::Failed(value) => value,
             Did::Read(_) => continue,
         };
         let reads: Vec<_> = history.iter().filter(|d| d.did == Did::Read(value)).collect();
         let ended = reads.iter().map(|d| d.end).min();
         match (written.did, ended) {
-            (Did::DidNotWrite(_), None) | (Did::MayHaveWritten(_), None) => continue,
-            (Did::DidNotWrite(_), Some(_)) => return false,
+            (Did::Failed(_), None) | (Did::MayHaveWritten(_), None) => continue,
+            (Did::Failed(_), Some(_)) => return false,
             (_, Some(ended)) if written.start > 0 && ended < written.start => return false,
             _ => {}
         }
@@ -124,7 +121,7 @@ fn both_judges_agree_on_every_history_that_chance_makes() {
         for n in 0..6_u8 {
             let (a, b) = (take(&mut chance), take(&mut chance));
             let did = match (n, chance.below(6)) {
-                (0..3, 0) => Did::DidNotWrite(n + 1),
+                (0..3, 0) => Did::Failed(n + 1),
                 (0..3, 1 | 2) => Did::MayHaveWritten(n + 1),
                 (0..3, _) => Did::Wrote(n + 1),
                 _ => Did::Read(u8::try_from(chance.below(4)).unwrap()),

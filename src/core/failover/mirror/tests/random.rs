@@ -123,7 +123,7 @@ pub(super) fn did(kind: Kind, told: Told) -> Option<Did> {
     Some(match (kind, told) {
         (Kind::Write(value), Told::Value(_)) => Did::Wrote(value),
         (Kind::Write(value), Told::Unknown) => Did::MayHaveWritten(value),
-        (Kind::Write(value), Told::Nothing) => Did::DidNotWrite(value),
+        (Kind::Write(value), Told::Nothing) => Did::Failed(value),
         (Kind::Read, Told::Value(value)) => Did::Read(value),
         (Kind::Read, Told::Nothing | Told::Unknown) => return None,
     })
