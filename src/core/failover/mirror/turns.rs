@@ -70,7 +70,7 @@ impl Turns {
             let reads = self.line.range(ticket..).take_while(|(_, turn)| **turn == Turn::Read);
             up.extend(reads.map(|(ticket, _)| *ticket));
         }
-        up.extend(now.filter(|first| self.is_up(*first)));
+        up.extend(now.filter(|first| *first > ticket && self.is_up(*first)));
         up
     }
 
