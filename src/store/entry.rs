@@ -291,6 +291,12 @@ impl listed::Entry for EntryRef {
     }
 
     fn older_than(&self, other: &Self) -> bool {
-        self.0.meta().sent < other.0.meta().sent
+        let (this, other) = (self.0.meta(), other.0.meta());
+        let none = MonoTime::default();
+        // R43: a replica that was asked later may still have answered with something older.
+        if this.valid_as_of != other.valid_as_of && this.valid_as_of != none && other.valid_as_of != none {
+            return this.valid_as_of < other.valid_as_of;
+        }
+        this.sent < other.sent
     }
 }

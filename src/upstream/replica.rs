@@ -62,16 +62,13 @@ impl One {
             Some(_) => {}
         }
         let epoch = self.view.load().epoch;
-        let known = self
-            .told(answer)
-            .map(|position| self.probes.lock().lag(epoch, Some(position)));
-        match known {
-            Some(lag) if lag != Lag::Unknown => lag,
-            Some(_) | None => self
-                .config
-                .max_lag
-                .map_or(Lag::Unknown, |lag| Lag::Declared(Span::from(lag))),
-        }
+        let known = self.told(answer).and_then(|position| {
+            let probes = self.probes.lock();
+            // Below all of them it is further behind than anybody can say: no word of the owner's is better than that.
+            probes.know(epoch).then(|| probes.lag(epoch, Some(position)))
+        });
+        let declared = || self.config.max_lag.map(|lag| Lag::Declared(Span::from(lag)));
+        known.or_else(declared).unwrap_or(Lag::Unknown)
     }
 
     /// The position an answer tells: one number, or none at all.

@@ -1,5 +1,6 @@
 //! `replication = "primary"`: the first node is written to, the others follow. What a replica may answer, and how stale that is (R43).
 
+use super::support::client::Client;
 use super::support::eventually;
 use super::support::origin::{Exchange, Origin};
 use super::support::proxy::Proxy;
@@ -23,11 +24,7 @@ fn staleness(consistency: &str) -> u64 {
 }
 
 /// Asks for paths until a replica has been asked; whatever goes to the primary is answered.
-async fn at_replica(
-    client: &mut super::support::client::Client,
-    primary: &mut Origin,
-    replica: &mut Origin,
-) -> Exchange {
+async fn at_replica(client: &mut Client, primary: &mut Origin, replica: &mut Origin) -> Exchange {
     for n in 0..4 {
         client.ask("GET", &format!("/{n}"), &[], b"").await;
         tokio::select! {
@@ -172,4 +169,77 @@ async fn r43_a_replica_is_believed_as_far_as_its_position_reaches() {
     })
     .await;
     nodes.iter().for_each(|node| node.abort());
+}
+
+#[tokio::test]
+async fn r43_a_position_below_all_that_is_known_outweighs_the_declared_lag() {
+    let (primary, replica) = (Origin::start().await, Origin::start().await);
+    let proxy = over(&primary, &replica, &format!("max_lag = \"1s\"\n{POSITIONS}"), EVENTUAL).await;
+    let (_ahead, at_primary) = tokio::sync::watch::channel(7);
+    let (_behind, at_replica) = tokio::sync::watch::channel(6);
+    let nodes = [
+        tokio::spawn(answering(primary, "primary", at_primary)),
+        tokio::spawn(answering(replica, "replica", at_replica)),
+    ];
+    eventually("the primary's position to be known", || async {
+        proxy.status().await["upstreams"][0]["nodes"][0]["position"].as_u64() == Some(7)
+    })
+    .await;
+    let mut client = proxy.client().await;
+    for n in 0..4 {
+        assert_eq!(client.get(&format!("/behind/{n}")).await.text(), "primary");
+    }
+    nodes.iter().for_each(|node| node.abort());
+}
+
+/// Two nodes of which the replica is twenty seconds behind, and who is asked next is the primary.
+async fn in_turn(keys: &str) -> (Origin, Origin, Proxy, Client) {
+    let (mut primary, mut replica) = (Origin::start().await, Origin::start().await);
+    let route = format!("{EVENTUAL}\n{keys}\n\n[server]\nthreads = 1");
+    let proxy = over(&primary, &replica, "max_lag = \"20s\"", &route).await;
+    let mut client = proxy.client().await;
+    at_replica(&mut client, &mut primary, &mut replica)
+        .await
+        .respond(200, &[], "replica")
+        .await;
+    client.answer().await;
+    (primary, replica, proxy, client)
+}
+
+#[tokio::test]
+async fn r43_a_replicas_later_answer_does_not_replace_the_primarys() {
+    let (mut primary, mut replica, proxy, mut client) = in_turn("collapse = false").await;
+    client.ask("GET", "/x", &[], b"").await;
+    let new = primary.next().await;
+    let mut other = proxy.client().await;
+    other.ask("GET", "/x", &[], b"").await;
+    let old = replica.next().await;
+    new.respond(200, &[("ETag", "\"2\"")], "new").await;
+    assert_eq!(client.answer().await.text(), "new");
+    old.respond(200, &[("ETag", "\"1\"")], "old").await;
+    assert_eq!(other.answer().await.text(), "old");
+    let hit = client.get("/x").await;
+    assert!(hit.is_hit(), "{}", hit.cache_status());
+    assert_eq!(hit.text(), "new");
+}
+
+#[tokio::test]
+async fn r12b_r43_an_answer_of_a_replica_that_is_behind_takes_nothing_out_of_service() {
+    let (mut primary, mut replica, _proxy, mut client) = in_turn("").await;
+    client.ask("GET", "/x?kept", &[], b"").await;
+    primary.next().await.respond(200, &[("ETag", "\"2\"")], "new").await;
+    assert_eq!(client.answer().await.text(), "new");
+    client.ask("GET", "/other", &[], b"").await;
+    replica.next().await.respond(200, &[], "replica").await;
+    client.answer().await;
+    let short = [("ETag", "\"2\""), ("Cache-Control", "max-age=0")];
+    client.ask("GET", "/x?short", &[], b"").await;
+    primary.next().await.respond(200, &short, "new").await;
+    assert_eq!(client.answer().await.text(), "new");
+    client.ask("GET", "/x?short", &[], b"").await;
+    let again = replica.next().await;
+    assert_eq!(again.header("if-none-match"), Some("\"2\""));
+    again.respond(200, &[("ETag", "\"1\"")], "old").await;
+    assert_eq!(client.answer().await.text(), "old");
+    assert!(client.get("/x?kept").await.is_hit(), "what is newer stays");
 }

@@ -50,6 +50,12 @@ pub fn valid_as_of(sent: MonoTime, age: Option<Age>, lag: Lag) -> Option<MonoTim
     }
 }
 
+/// R43: whether a replica's answer is known to be older than what is stored, and so tells nothing of it (R12b).
+#[must_use]
+pub fn trails(sent: MonoTime, age: Option<Age>, lag: Lag, stored: MonoTime) -> bool {
+    lag != Lag::None && valid_as_of(sent, age, lag).is_some_and(|at| at < stored)
+}
+
 /// What the probes of a primary have shown, within one epoch.
 #[derive(Clone, Debug, Default)]
 pub struct Probes {
@@ -98,6 +104,12 @@ impl Probes {
             Some((sent, _)) => Lag::HoldsUpTo(*sent),
             None => Lag::Unknown,
         }
+    }
+
+    /// Whether there is anything in this epoch to compare a position with.
+    #[must_use]
+    pub fn know(&self, epoch: Epoch) -> bool {
+        epoch == self.epoch && !self.seen.is_empty()
     }
 
     /// The position reported last.

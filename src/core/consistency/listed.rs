@@ -19,7 +19,8 @@ pub trait Entry {
     fn is_revoked(&self) -> bool;
     /// Whether both would answer the same requests: same key, same selecting fields (RFC 9111 s4.1).
     fn same_variant(&self, other: &Self) -> bool;
-    /// Whether it was asked for before `other` was: the older of two under one key goes.
+    /// Whether it is older than `other`, by when each is known to have been current, or else by when they were asked for: the older of
+    /// two under one key goes.
     fn older_than(&self, other: &Self) -> bool;
 }
 
