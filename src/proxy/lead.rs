@@ -130,7 +130,7 @@ impl Fetch {
         let mut asked_twice = false;
         let mut answered = loop {
             let mut conditions = condition_on.as_ref().map_or(Conditions::none(strong), |e| {
-                validate::conditional_headers(e.meta(), strong)
+                validate::conditional_headers(e.meta(), strong).on(&self.job.policy, e.meta())
             });
             conditions.no_cache |= insisted;
             let conditional = conditions.is_conditional();

@@ -2,6 +2,7 @@
 //! over those that do not. Every test of a rule first shows that the answer it forbids was there to be given.
 
 use super::support::client::{Answer, Client};
+use super::support::origin::Origin;
 use super::support::proxy::{Proxy, one_route};
 use super::support::register::{Node, Point, Register};
 
@@ -778,4 +779,28 @@ async fn a_raised_read_joins_no_fetch_that_was_sent_before_it_and_takes_no_weak_
         "two",
         "a weak ETag does not say that nothing has changed"
     );
+}
+
+#[tokio::test]
+async fn r47_a_modification_date_of_the_same_second_confirms_nothing_where_there_are_sessions() {
+    let modified = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (session, date, is_condition) in [
+        ("", modified, true),
+        ("session = \"read-your-writes\"", modified, false),
+        ("session = \"read-your-writes\"", "Sun, 06 Nov 1994 08:49:38 GMT", true),
+    ] {
+        let mut origin = Origin::start().await;
+        let config = one_route(&format!("consistency = \"eventual\"\nttl = \"60s\"\n{session}"));
+        let proxy = Proxy::start(&config, &[("origin", &origin.url())]).await;
+        let mut client = proxy.client().await;
+        for round in 0..2 {
+            client.ask("GET", "/", &[], b"").await;
+            let exchange = origin.next().await;
+            let asks = exchange.headers.has("if-modified-since");
+            assert_eq!(asks, round == 1 && is_condition, "{session} {date}");
+            let fields = [("Last-Modified", modified), ("Date", date)];
+            exchange.respond(200, &fields, "one").await;
+            assert_eq!(client.answer().await.text(), "one");
+        }
+    }
 }

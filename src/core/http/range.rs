@@ -11,7 +11,7 @@ use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 /// RFC 9110 s8.8.2.2: a modification date is a strong validator only when it lies this far before `Date`.
-const STRONG_DATE_MS: i64 = 1000;
+pub const STRONG_DATE_MS: i64 = 1000;
 
 mod set;
 

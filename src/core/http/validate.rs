@@ -4,8 +4,11 @@
 use crate::core::http::dates;
 use crate::core::http::etag;
 use crate::core::http::hop;
+use crate::core::http::range::STRONG_DATE_MS;
 use crate::core::http::stored::{Etag, Meta};
+use crate::core::policy::Policy;
 use crate::core::rules::Rule;
+use crate::core::time::WallTime;
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
@@ -95,6 +98,17 @@ impl Conditions {
             if_modified_since: None,
             no_cache: strong,
         }
+    }
+
+    /// R47: on a route with sessions, a date counts only where it is a strong validator (RFC 9110 s8.8.2.2). Of two states of one second
+    /// the earlier would be confirmed, and be as new as its 304 for whoever has seen the later.
+    #[must_use]
+    pub fn on(mut self, policy: &Policy, meta: &Meta) -> Self {
+        let told = |at: WallTime| meta.date.as_millis().saturating_sub(at.as_millis()) >= STRONG_DATE_MS;
+        if policy.has_sessions() && !meta.last_modified.is_some_and(told) {
+            self.if_modified_since = None;
+        }
+        self
     }
 
     /// Whether an answer may be a 304. A 304 to an unconditional request is an error of the origin (R5b).
