@@ -1,5 +1,6 @@
 //! A bounded load on a running deployment, recorded: clients that read and write a few keys, each a session, at one or several proxies.
-//! Every key is written once before, so that what an earlier run left is nobody's answer, and read once after, past every cache.
+//! Every key is written once before, so that what an earlier run left is nobody's answer, and read once after at every
+//! proxy, past every cache.
 
 use super::client::{Client, Ended, Place, is_of_another, value};
 use super::history::{Kind, Operation, Outcome};
@@ -145,25 +146,35 @@ async fn begin(shared: &Shared, driven: &mut Driven) -> Result<(), NotDriven> {
     Ok(())
 }
 
-/// Reads every key once, past every cache.
+/// Reads every key once at every proxy, past every cache.
 async fn end(shared: &Shared, driven: &mut Driven) {
     let mut session = Session::new(shared, shared.load.clients + 1);
     for number in 0..shared.load.keys {
-        for tries in 1..=TRIES {
-            let (mut one, _) = session.read(shared, 0, number, true).await;
-            one.last = one.operation.outcome == Outcome::Ok;
-            let read = one.last;
-            driven.history.push(one);
-            if read {
-                break;
-            }
-            if tries == TRIES {
-                driven.unread.push(key(number));
-            } else {
-                tokio::time::sleep(PAUSE).await;
-            }
+        let mut read = true;
+        for proxy in 0..shared.load.proxies.len() {
+            read &= ends_with(&mut session, shared, driven, (proxy, number)).await;
+        }
+        if !read {
+            driven.unread.push(key(number));
         }
     }
+}
+
+/// Whether one proxy told what a key holds.
+async fn ends_with(session: &mut Session, shared: &Shared, driven: &mut Driven, (proxy, number): (usize, u32)) -> bool {
+    for tries in 1..=TRIES {
+        let (mut one, _) = session.read(shared, proxy, number, true).await;
+        one.last = one.operation.outcome == Outcome::Ok;
+        let read = one.last;
+        driven.history.push(one);
+        if read {
+            return true;
+        }
+        if tries < TRIES {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    false
 }
 
 /// One client, until the load is over.

@@ -123,10 +123,10 @@ pub fn judge(history: &[Recorded], terms: &Terms, unread: &[String]) -> Result<V
         promises.push(passed("read your writes", own));
         promises.push(passed("monotonic reads", back));
     }
-    let last = last(history);
-    if !last.is_empty() {
-        let lost = zones::lost_writes(&operations, &last);
-        promises.push(promise("no acknowledged write is lost", last.len(), lost));
+    let ends = ends(history);
+    if let Some(first) = ends.first() {
+        let lost = ends.iter().flat_map(|last| zones::lost_writes(&operations, last));
+        promises.push(promise("no acknowledged write is lost", first.len(), lost.collect()));
     }
     if level == Level::Eventual && !promises.iter().any(|p| p.name == "within the bound" && p.judged > 0) {
         short.push("no read names its bound, and none was given (--max-staleness)".to_owned());
@@ -193,17 +193,24 @@ fn reads_nothing(violation: &Violation) -> bool {
         .all(|o| o.kind == Kind::Read && o.value == NOTHING)
 }
 
-/// What the store ends with.
-fn last(history: &[Recorded]) -> BTreeMap<String, Option<String>> {
-    let reads = history
+/// What the store ends with. Where proxies tell different ends of a key, each has to do; the first has every key.
+fn ends(history: &[Recorded]) -> Vec<BTreeMap<String, Option<String>>> {
+    let mut ends: Vec<BTreeMap<String, Option<String>>> = Vec::new();
+    for one in history
         .iter()
-        .filter(|one| one.last && one.operation.outcome == Outcome::Ok);
-    reads
-        .map(|one| {
-            let value = Some(one.operation.value.clone()).filter(|value| value != NOTHING);
-            (one.operation.key.clone(), value)
-        })
-        .collect()
+        .filter(|one| one.last && one.operation.outcome == Outcome::Ok)
+    {
+        let key = &one.operation.key;
+        let value = Some(one.operation.value.clone()).filter(|value| value != NOTHING);
+        if ends.iter().any(|end| end.get(key) == Some(&value)) {
+            continue;
+        }
+        match ends.iter_mut().find(|end| !end.contains_key(key)) {
+            Some(end) => drop(end.insert(key.clone(), value)),
+            None => ends.push(BTreeMap::from([(key.clone(), value)])),
+        }
+    }
+    ends
 }
 
 fn count(operations: &[Operation]) -> Counts {

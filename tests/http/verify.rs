@@ -143,6 +143,9 @@ async fn two_eventual_proxies_keep_the_bound_and_nothing_more() {
         "{}",
         ended.stdout
     );
+    let history = std::fs::read_to_string(&file).unwrap();
+    let last = history.lines().filter(|line| line.contains("\"last\":true"));
+    assert_eq!(last.count(), 2 * 2, "both keys at both proxies");
     let judged = async |more: &[&str]| run_to_end(&[&["verify", "--history", &file][..], more].concat()).await;
     assert_eq!(judged(&[]).await.code, Some(0), "the same history says the same");
     for (more, part) in [

@@ -116,6 +116,11 @@ fn a_planted_violation_of_each_promise_is_found() {
             vec![last(read(2, NOTHING, (30, 31), ""))],
             &["no acknowledged write is lost"],
         ),
+        (
+            "a write that one of two proxies has lost",
+            vec![last(read(2, "a", (30, 31), "")), last(read(2, "b", (32, 33), ""))],
+            &["no acknowledged write is lost"],
+        ),
         ("a weak stale read", vec![read(2, "a", (99, 100), "")], &[]),
     ];
     for (name, reads, expected) in cases {
