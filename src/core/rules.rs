@@ -66,7 +66,8 @@ pub enum Rule {
     R22,
     /// What is served was in service after its request came.
     R23,
-    /// The old primary is fenced before another is promoted, and a fence that fails stops that.
+    /// The old primary is fenced before another is promoted, and a fence that fails stops that; an answer counts only while nobody else
+    /// has taken over since its request was sent.
     R29,
     /// Terms only grow: a stale claim is not followed.
     R30,
@@ -96,6 +97,8 @@ pub enum Rule {
     R52,
     /// A change of hands is a new epoch; what was fetched in an older one is confirmed, or not used.
     R53,
+    /// Nodes are told the epoch of a write where Tidegate promotes, and what refuses by a later one was not applied.
+    R54,
 }
 
 impl Rule {
@@ -144,6 +147,7 @@ impl Rule {
         Self::R51,
         Self::R52,
         Self::R53,
+        Self::R54,
     ];
 
     /// Its name, as CONSISTENCY.md writes it.

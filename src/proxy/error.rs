@@ -118,6 +118,27 @@ impl Fault {
         )
     }
 
+    /// Another node took over while a write was under way (R29).
+    pub(super) const fn deposed() -> Self {
+        Self::failure(
+            StatusCode::GATEWAY_TIMEOUT,
+            Problem::Unknown,
+            "another node took over before the answer came: the write may have been applied there, or be lost",
+            "destination_unavailable",
+        )
+    }
+
+    /// A node has seen a later epoch than ours, and did not apply the write (R54).
+    pub(super) const fn fenced() -> Self {
+        Self::failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Problem::NotApplied,
+            "the node follows a later epoch and refused the write: nothing has changed",
+            "destination_unavailable",
+        )
+        .retry_after(1)
+    }
+
     /// A 304 answered a request that asked for no validation (R5b).
     pub(super) const fn senseless_304() -> Self {
         Self::failure(
@@ -152,6 +173,9 @@ impl Fault {
     pub(super) fn of_call(error: &CallError, strong: bool, write: bool, upload: Option<UploadFault>) -> Self {
         if let Some(fault) = upload.filter(|_| matches!(error.kind, CallErrorKind::BodyFailed)) {
             return Self::of_upload(fault);
+        }
+        if matches!(error.kind, CallErrorKind::NoPrimary) && !(write && error.sent == Sent::Maybe) {
+            return Self::plain(&error.kind);
         }
         if strong && write {
             return match error.sent {
@@ -226,6 +250,13 @@ impl Fault {
             |detail, proxy_error| Self::failure(StatusCode::BAD_GATEWAY, Problem::BadGateway, detail, proxy_error);
         match kind {
             CallErrorKind::NoNode => unreachable("no node of the upstream is in service", "destination_unavailable"),
+            CallErrorKind::NoPrimary => Self::failure(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Problem::NoPrimary,
+                "the upstream has no primary now: the request was not sent",
+                "destination_unavailable",
+            )
+            .retry_after(1),
             CallErrorKind::ConnectFailed => unreachable("the node refused the connection", "connection_refused"),
             CallErrorKind::ConnectTimedOut => unreachable("the connect took too long", "connection_timeout"),
             CallErrorKind::QueueFull => Self::overloaded(),

@@ -133,4 +133,5 @@ pub(super) fn from_node(headers: &mut HeaderMap) {
     hop::strip(headers);
     // What only we may say of an answer.
     headers.remove(&TIDEGATE_CONSISTENCY);
+    headers.remove(super::outbound::TIDEGATE_EPOCH);
 }

@@ -14,6 +14,9 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The epoch of a write (R54), between us and the nodes.
+pub(super) const TIDEGATE_EPOCH: &str = "tidegate-epoch";
+
 /// How many fields are added at most, beside the route's own.
 const OURS: usize = 7;
 
@@ -27,6 +30,7 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     let headers = &mut out.headers;
     headers.reserve(OURS);
     hop::strip(headers);
+    headers.remove(TIDEGATE_EPOCH); // R54: ours alone to say
     let host = HeaderValue::from_str(&job.authority).ok();
     if let Some(host) = &host {
         headers.insert(HOST, host.clone());

@@ -28,7 +28,15 @@ use tokio::sync::oneshot;
 const LATE_UPLOAD: Duration = Duration::from_secs(1);
 
 /// What the client's side of a write is told.
-pub(super) type Told1 = Result<Reply, CallError>;
+pub(super) type Told1 = Result<Reply, NoReply>;
+
+/// Why a client is not given the node's answer.
+pub(super) enum NoReply {
+    /// There was none.
+    Failed(CallError),
+    /// It counts no more, or was meant for us.
+    Refused(Fault),
+}
 
 /// A node's answer to a write that has ended at the gate.
 pub(super) struct Reply {
@@ -48,7 +56,8 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
     let declared = job.visit.as_ref().map_or_else(Vec::new, |_| affected.clone());
     affected.push((job.resource, job.path.clone()));
     let work = carry(Arc::clone(&core), Arc::clone(&job), body, affected, tell);
-    let strong = job.policy.is_strong();
+    // Where the nodes do not share one store, writes are as strong on every route.
+    let strong = job.policy.is_strong() || !core.shared.upstreams.reign(job.resource.upstream).shared;
     let (response, outcome) = match core.detach(work, told).await {
         Some(Ok(Reply { parts, body, open, .. })) if strong && open.is_some() && sounds_definite(parts.status) => {
             drop(body); // closes the connection: the settling time begins
@@ -56,7 +65,10 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
             headers::refuse(&job.connection, Fault::unknown())
         }
         Some(Ok(reply)) => (answer(&core, &job, reply, &declared), Outcome::Pass),
-        Some(Err(e)) => headers::refuse(&job.connection, Fault::of_call(&e, strong, true, watch.fault())),
+        Some(Err(NoReply::Failed(e))) => {
+            headers::refuse(&job.connection, Fault::of_call(&e, strong, true, watch.fault()))
+        }
+        Some(Err(NoReply::Refused(fault))) => headers::refuse(&job.connection, fault),
         None => headers::refuse(&job.connection, Fault::internal()),
     };
     core.account(job.asked(), Some(job.route.id), outcome, response)
@@ -84,7 +96,7 @@ async fn carry(
         Ok(held) => held,
         Err(e) => {
             core.shared.metrics.write(job.route.id, WriteOutcome::NotApplied);
-            let _ = tell.send(Err(e));
+            let _ = tell.send(Err(NoReply::Failed(e)));
             return;
         }
     };
@@ -112,11 +124,18 @@ async fn carry(
             };
             guard.end(end);
             core.shared.metrics.write(job.route.id, outcome);
-            Err(e)
+            Err(NoReply::Failed(e))
         }
         Ok(mut answered) => {
             let upload = answered.body.finish_upload();
             let complete = tokio::time::timeout(LATE_UPLOAD, upload).await.unwrap_or(false);
+            if let Some((end, outcome, fault)) = overruled(&core, &job, &answered) {
+                drop(answered); // closes the connection, unless the answer is complete
+                guard.end(end(core.now()));
+                core.shared.metrics.write(job.route.id, outcome);
+                let _ = tell.send(Err(NoReply::Refused(fault)));
+                return;
+            }
             let outcome = judge(answered.parts.status, complete, answered.after_maybe_applied);
             core.shared.metrics.write(job.route.id, outcome);
             if !Rule::R10.holds() {
@@ -157,6 +176,25 @@ async fn carry(
     };
     // A client that has left drops the answer; what it holds open closes with it.
     let _ = tell.send(told);
+}
+
+/// How a write ends, by the time at which its connection was closed.
+type EndAt = fn(MonoTime) -> WriteEnd;
+
+/// An answer that does not count: a node refused the write by a later epoch than it was sent in (R54), so that it was not applied, or
+/// another node has taken over since it was sent, and may not have it (R29).
+fn overruled(core: &Core, job: &Job, answered: &Answered) -> Option<(EndAt, WriteOutcome, Fault)> {
+    if answered.fenced.is_some() && !answered.after_maybe_applied {
+        return Some((|_| WriteEnd::NotSent, WriteOutcome::NotApplied, Fault::fenced()));
+    }
+    // R29: the last look before the ack.
+    (!core.shared.upstreams.stands(job.resource.upstream, answered)).then(|| {
+        (
+            WriteEnd::UnknownClosed as EndAt,
+            WriteOutcome::Unknown,
+            Fault::deposed(),
+        )
+    })
 }
 
 /// Whether the write may be sent again although it may have been applied (R20).

@@ -3,36 +3,37 @@
 //! Dropping the future of [`Pool::call`] closes the connection in use; what the node made of the request is unknown then. A caller that
 //! must not lose a write runs the call in a task of its own (R21).
 
+mod head;
 mod hedge;
 mod outgoing;
+mod strict;
 
-use super::body::{NodeBody, OutBody};
+use super::body::OutBody;
 use super::call::{Aim, Answered, Call, Kind, OnInterim};
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
 use super::link::{Broken, Link};
 use super::pool::{Refused, Tried};
+use super::primary::TIDEGATE_EPOCH;
 use super::seat::Place;
 use super::standing::{End, Learnt};
-use super::{One, Pool, Shared};
-use crate::core::consistency::bound::Lag;
+use super::{One, Pool, Shared, held};
 use crate::core::failover::few;
 use crate::core::failover::view::Epoch;
-use crate::core::http::hop::{self, BadFraming, Framing};
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
 use hedge::Asked;
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{Request, Response, StatusCode};
-use http_body::Body;
+use http::header::HOST;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use outgoing::{copy, request};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use strict::Strict;
 
 /// What one attempt came to.
 enum Outcome {
@@ -71,6 +72,10 @@ struct Progress<'a> {
     tried: Tried,
     /// Nodes that may not answer at all: they count as tried from the start.
     elsewhere: Tried,
+    /// Only the primary may answer; none: any node.
+    strict: Option<Strict>,
+    /// Its place among those who wait for another view.
+    place: Option<held::Place<'a>>,
     /// Who wants to know which node was asked last.
     asked: Option<Arc<Asked>>,
     made: u32,
@@ -91,7 +96,7 @@ impl Pool {
         };
         one.retries.request(self.core.number, shared.world.clock.mono());
         let primary_only = !matches!(call.kind, Kind::Read { primary: false });
-        let elsewhere = if primary_only { one.replicas() } else { Tried::new() };
+        let strict = primary_only.then(|| Strict::of(one, &call.parts.uri));
         let mut progress = Progress {
             one,
             upstream: call.upstream,
@@ -105,8 +110,10 @@ impl Pool {
             before_send: call.before_send,
             on_interim: call.on_interim,
             request: Some(request(call.parts, call.body)),
-            tried: elsewhere.clone(),
-            elsewhere,
+            tried: Tried::new(),
+            elsewhere: Tried::new(),
+            strict,
+            place: None,
             asked: None,
             made: 0,
             sent: Sent::Nothing,
@@ -128,6 +135,10 @@ impl Pool {
                     if let Some(kept) = kept {
                         return Ok(*kept);
                     }
+                    if self.holds(progress, kind).await {
+                        last = None;
+                        continue;
+                    }
                     // A repeat that finds no connection: the failure it was to make good is the answer.
                     let (kind, node) = last.map_or((kind, None), |failed| (failed.kind, Some(failed.node)));
                     return Err(self.error(kind, progress.sent, node));
@@ -145,6 +156,7 @@ impl Pool {
                         // The node's own answer, if there was one, says more than ours could.
                         false => match kept {
                             Some(kept) => return Ok(*kept),
+                            None if self.holds(progress, failed.kind).await => last = None,
                             None => return Err(self.error(failed.kind, progress.sent, Some(failed.node))),
                         },
                     }
@@ -183,7 +195,14 @@ impl Pool {
                         after_maybe_applied,
                         progress.write,
                     );
-                    return answered.map_err(|kind| self.error(kind, Sent::Maybe, Some(node)));
+                    let answered = answered.map_err(|kind| self.error(kind, Sent::Maybe, Some(node)))?;
+                    if progress.write || progress.strict.is_none() || progress.one.stands(&answered) {
+                        return Ok(answered); // of a write its caller asks, once the body has been sent
+                    }
+                    drop(answered);
+                    if !progress.asks_again() {
+                        return Err(self.error(CallErrorKind::NoPrimary, Sent::Maybe, Some(node)));
+                    }
                 }
             }
         }
@@ -207,6 +226,7 @@ impl Pool {
             return Err(CallErrorKind::DeadlineExceeded);
         }
         let left = if keeps_answer { Duration::ZERO } else { left };
+        progress.look()?;
         let lease = self
             .core
             .acquire(progress.upstream, &progress.tried, progress.aim, now, left)
@@ -260,11 +280,17 @@ impl Pool {
             if let Some(told) = progress.on_interim.clone() {
                 hyper::ext::on_informational(&mut request, move |head| told(head.status(), head.headers()));
             }
+            progress.place = None; // it waits no more
             if let Some(before_send) = progress.before_send.take() {
                 before_send();
             }
             // R53: read before anything is sent, so that it is never later than what was asked.
             let epoch = progress.one.view.epoch();
+            if progress.write && progress.one.owns_promotion() {
+                request
+                    .headers_mut()
+                    .insert(TIDEGATE_EPOCH.clone(), HeaderValue::from(epoch.0)); // R54
+            }
             let sent_at = shared.world.clock.mono();
             let deadline = progress.deadline.duration_since(sent_at);
             match link
@@ -297,6 +323,7 @@ impl Pool {
                     let failure = match kind {
                         CallErrorKind::Reset => Failure::Broke { kept_alive },
                         CallErrorKind::NoNode
+                        | CallErrorKind::NoPrimary
                         | CallErrorKind::QueueFull
                         | CallErrorKind::ConnectFailed
                         | CallErrorKind::ConnectTimedOut
@@ -384,57 +411,6 @@ impl Pool {
         }
         Err(kind)
     }
-
-    /// Judges a response head: what may not be passed on closes the connection.
-    fn answered(
-        &self,
-        upstream: usize,
-        response: Response<Incoming>,
-        lease: Lease,
-        sending: Sending,
-        after_maybe_applied: bool,
-        write: bool,
-    ) -> Result<Answered, CallErrorKind> {
-        let received = self.core.shared.world.clock.mono();
-        let node = lease.node();
-        let (mut parts, incoming) = response.into_parts();
-        let framing = match hop::framing(&parts.headers) {
-            Ok(framing) => Some(framing),
-            // RFC 9112 s6.3: read as chunked, and nothing after it is believed.
-            Err(BadFraming::Both) => {
-                parts.headers.remove(CONTENT_LENGTH);
-                None
-            }
-            Err(BadFraming::UnknownCoding | BadFraming::BadLength) => return Err(CallErrorKind::Garbage),
-        };
-        // We never ask for an upgrade, so nobody may switch.
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(CallErrorKind::Garbage);
-        }
-        let shared = &self.core.shared;
-        let one = shared.upstreams.get(upstream);
-        let lag = one.map_or(Lag::Unknown, |one| one.lag(node, &parts.headers));
-        let took = received.duration_since(sending.at);
-        self.core.shared.events.answered(upstream, node, took);
-        let close_delimited = framing == Some(Framing::Unsaid) && !incoming.is_end_stream();
-        // An answer that came before the whole request was sent: the node may not read the rest.
-        let early = !lease.link().is_some_and(Link::uploaded);
-        // R11: a write that ended unknown takes its connection with it.
-        let unknown = write && (parts.status.is_server_error() || parts.status == StatusCode::ACCEPTED);
-        let reusable = !early && !unknown && framing.is_some();
-        Ok(Answered {
-            parts,
-            body: NodeBody::new(incoming, lease, reusable),
-            node,
-            lag,
-            sent: sending.at,
-            epoch: sending.epoch,
-            shared: one.is_some_and(One::is_shared),
-            received,
-            close_delimited,
-            after_maybe_applied,
-        })
-    }
 }
 
 /// One in so many parts of the time that is left is for passing on an answer that was kept.
@@ -453,7 +429,8 @@ impl Progress<'_> {
     fn may_need_again(&self, reused: bool) -> bool {
         let more = self.made < self.one.config.retry.attempts;
         // A kept-alive connection may die before a byte of the request was written, whatever the request is.
-        reused || (more && (matches!(self.nature, Nature::Repeatable) || !Rule::R20.holds()))
+        let strict_read = !self.write && self.strict.is_some() && !self.one.is_shared();
+        reused || strict_read || (more && (matches!(self.nature, Nature::Repeatable) || !Rule::R20.holds()))
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Answered {
     pub received: MonoTime,
     /// The body ends with the connection: a truncation cannot be told from its end (R16b).
     pub close_delimited: bool,
+    /// A write that the node refused because it has seen this later epoch: it was not applied (R54).
+    pub fenced: Option<Epoch>,
     /// An earlier attempt wrote bytes and may have been applied: a refusal of this one proves nothing (R20).
     pub after_maybe_applied: bool,
 }

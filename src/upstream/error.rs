@@ -13,6 +13,9 @@ pub enum CallErrorKind {
     /// No node is in service.
     #[error("no node in service")]
     NoNode,
+    /// Only the primary may answer, and there is none.
+    #[error("no primary")]
+    NoPrimary,
     /// Every connection is in use and the queue is full.
     #[error("the queue for a connection is full")]
     QueueFull,

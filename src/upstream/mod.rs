@@ -13,9 +13,11 @@ mod body;
 mod call;
 mod discover;
 mod error;
+mod held;
 mod lease;
 mod link;
 mod pool;
+mod primary;
 mod probe;
 mod purse;
 mod replica;
@@ -35,7 +37,9 @@ use crate::core::balance::Rule;
 use crate::core::consistency::bound::Probes;
 use crate::core::failover::event::{Alarm, Effect, Event};
 use crate::core::failover::few::WhenNone;
+use crate::core::failover::health::Outcome;
 use crate::core::failover::reign::Reign;
+use crate::core::failover::view::Primary;
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::retry::Budget;
 use crate::world::{BoxFuture, ViewCell, World};
@@ -105,6 +109,8 @@ struct One {
     nodes: Vec<Target>,
     /// What the probes of the primary have shown (R43).
     probes: Mutex<Probes>,
+    /// Who waits for another primary.
+    held: held::Held,
     /// What pays for retries.
     retries: Purse,
     /// What pays for reads sent twice; none: nothing is.
@@ -202,6 +208,15 @@ impl Upstreams {
             })
     }
 
+    /// R29: whether an answer still counts: nobody else has taken over since its request was sent.
+    #[must_use]
+    pub fn stands(&self, upstream: usize, answered: &Answered) -> bool {
+        self.shared
+            .upstreams
+            .get(upstream)
+            .is_none_or(|one| one.stands(answered))
+    }
+
     /// Waits until every node's first probe has ended; at once where nothing is probed. Needs [`Upstreams::run_probes`].
     pub async fn first_round(&self) {
         // The sender lives in self, so waiting cannot fail.
@@ -209,7 +224,20 @@ impl Upstreams {
     }
 
     async fn tell(&self, upstream: usize, event: Event) {
+        let passed = match event {
+            Event::Probed {
+                node,
+                outcome: Outcome::Passed,
+                ..
+            } => Some(node),
+            _ => None,
+        };
         (self.report)(upstream, event).await;
+        if let Some(one) = self.shared.upstreams.get(upstream)
+            && passed.is_some_and(|node| one.primary(&one.view.load()) == Primary::Node(node))
+        {
+            one.held.wake(); // the primary, which may have refused a connect a moment ago, answers
+        }
     }
 
     /// Carries out what a step of the owner asks for, on every core.
@@ -237,6 +265,10 @@ impl Upstreams {
             for core in &self.cores {
                 core.view_changed(upstream, now);
             }
+        }
+        // Whatever the effects: the view may be another one without any.
+        if let Some(one) = self.shared.upstreams.get(upstream) {
+            one.held.view(&one.view.load());
         }
     }
 
@@ -305,6 +337,7 @@ impl One {
             view,
             nodes,
             probes: Mutex::default(),
+            held: held::Held::default(),
             retries: Purse::new(&Budget::new(config.retry.budget_percent), cores),
             hedges: config
                 .hedge
@@ -343,10 +376,10 @@ impl One {
             },
             replication: self.config.replication.word(),
             epoch: view.epoch.0,
-            primary: view
-                .active()
-                .or(self.config.primary())
-                .and_then(|node| self.node_name(node)),
+            primary: match self.primary(&view) {
+                Primary::Node(node) => self.node_name(node),
+                Primary::Any | Primary::Homes | Primary::Pending | Primary::None(_) => None,
+            },
             nodes: nodes.collect(),
         }
     }

@@ -2,36 +2,39 @@
 //! behind it the node that answered may have been (R43). Over one shared store none of it matters.
 
 use super::One;
-use super::pool::Tried;
 use crate::core::consistency::bound::{Lag, Position};
 use crate::core::failover::event::{Role, Said};
+use crate::core::failover::view::Primary;
 use crate::core::time::{MonoTime, Span};
 use http::{HeaderMap, HeaderName};
 
 impl One {
-    /// The nodes that may answer no strong read and no write.
-    pub(super) fn replicas(&self) -> Tried {
-        match self.config.primary() {
-            None => Tried::new(),
-            Some(primary) => (0..self.nodes.len()).filter(|node| *node != primary).collect(),
+    /// The one node that the others follow; none over a shared store, where no node is behind another.
+    fn node_in_office(&self) -> Option<usize> {
+        if self.is_shared() {
+            return None;
+        }
+        match self.primary(&self.view.load()) {
+            Primary::Node(node) => Some(node),
+            Primary::Any | Primary::Homes | Primary::Pending | Primary::None(_) => None,
         }
     }
 
     /// What a node is, where one is unlike the others.
     pub(super) fn role(&self, node: usize) -> Option<&'static str> {
-        let primary = self.config.primary()?;
+        let primary = self.node_in_office()?;
         Some(if node == primary { "primary" } else { "replica" })
     }
 
     /// The position the primary's probes reported last.
     pub(super) fn position(&self, node: usize) -> Option<u64> {
         let reported = || self.probes.lock().last().map(|position| position.0);
-        (self.config.primary() == Some(node)).then(reported).flatten()
+        (self.node_in_office() == Some(node)).then(reported).flatten()
     }
 
     /// A probe of a node that was sent at `sent` reported a position.
     pub(super) fn probed(&self, node: usize, sent: MonoTime, position: Position) {
-        if self.config.primary() == Some(node) {
+        if self.node_in_office() == Some(node) {
             let epoch = self.view.load().epoch;
             self.probes.lock().note(epoch, sent, position);
         }
@@ -56,8 +59,9 @@ impl One {
 
     /// R43: how far behind the primary a node's answer may be: by its position, else by the owner's word.
     pub(super) fn lag(&self, node: usize, answer: &HeaderMap) -> Lag {
-        match self.config.primary() {
-            None => return Lag::None,
+        match self.node_in_office() {
+            None if self.is_shared() => return Lag::None,
+            None => {}
             Some(primary) if primary == node => return Lag::None,
             Some(_) => {}
         }

@@ -101,6 +101,7 @@ impl End {
             CallErrorKind::Reset
             | CallErrorKind::DeadlineExceeded
             | CallErrorKind::NoNode
+            | CallErrorKind::NoPrimary
             | CallErrorKind::QueueFull
             | CallErrorKind::BodyFailed => None,
         }

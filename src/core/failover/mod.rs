@@ -10,6 +10,7 @@ pub mod event;
 pub mod few;
 mod follow;
 pub mod health;
+pub mod homes;
 pub mod machine;
 pub mod mirror;
 mod node;

@@ -85,6 +85,8 @@ impl Pool {
             request: Some(spare),
             tried: Tried::new(),
             elsewhere: progress.elsewhere.clone(),
+            strict: progress.strict.clone(),
+            place: None,
             asked: None,
             made: one.config.retry.attempts,
             sent: Sent::Nothing,
@@ -97,6 +99,9 @@ impl Pool {
             return first.await;
         };
         let now = self.core.shared.world.clock.mono();
+        if second.look().is_err() {
+            return first.await;
+        }
         second.tried = barred(&one.view.load().candidates, &second.elsewhere, slow);
         let lease = self
             .core

@@ -8,5 +8,6 @@ mod connections;
 mod discover;
 mod health;
 mod hedge;
+mod primary;
 mod sockets;
 mod support;

@@ -3,15 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use crate::config::load::from_text;
+use crate::config::runtime::Upstream;
 use crate::coord::{Coord, Nodes};
 use crate::core::discovery::{Kind, Record};
 use crate::core::failover::event::Effect;
+use crate::core::failover::observed::Observing;
+use crate::core::failover::view::{Epoch, Primary, View};
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::time::{MonoTime, Span, WallTime};
 use crate::upstream::{
     Answered, BodyError, Call, CallError, Events, Kind as CallKind, NodeBody, OutBody, Pool, Upstreams,
 };
-use crate::world::{Answer, BindOptions, BoxFuture, Clock, Listener, Net, Stream, World};
+use crate::world::{Answer, BindOptions, BoxFuture, Clock, Listener, Net, Stream, ViewCell, World};
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::BodyExt;
@@ -340,21 +343,27 @@ pub(super) struct Rig {
     pub(super) world: World,
     pub(super) told: Arc<Told>,
     net: Arc<TestNet>,
+    pub(super) views: Vec<Arc<ViewCell>>,
 }
 
 impl Rig {
     /// `keys` are the upstream's keys and subtables in TOML, after `nodes`.
     pub(super) fn new(nodes: usize, cores: usize, keys: &str) -> Self {
-        Self::build(nodes, cores, "", keys)
+        Self::build(nodes, cores, ("", keys), |_| {})
+    }
+
+    /// An upstream of which the test knows more than its keys can say; it swaps the views by hand.
+    pub(super) fn changed(nodes: usize, change: impl FnOnce(&mut Upstream)) -> Self {
+        Self::build(nodes, 1, ("", ""), change)
     }
 
     /// One node with keys of its own.
     pub(super) fn with_node_keys(node_keys: &str, cores: usize, keys: &str) -> Self {
-        Self::build(1, cores, &format!(", {node_keys}"), keys)
+        Self::build(1, cores, (&format!(", {node_keys}"), keys), |_| {})
     }
 
     #[allow(clippy::disallowed_methods)]
-    fn build(nodes: usize, cores: usize, node_keys: &str, keys: &str) -> Self {
+    fn build(nodes: usize, cores: usize, (node_keys, keys): (&str, &str), change: impl FnOnce(&mut Upstream)) -> Self {
         let net = Arc::new(TestNet::default());
         let mut world = World::real();
         world.clock = Arc::new(TestClock(tokio::time::Instant::now()));
@@ -378,12 +387,12 @@ impl Rig {
             scripted.push(Node { host, peers: receiver });
         }
         let listed = (node_keys != FOUND).then_some(urls.as_slice());
-        Self::assemble(listed, cores, keys, scripted, world, net)
+        Self::assemble(listed, cores, keys, (scripted, world, net), change)
     }
 
     /// Nodes that are there, and not in the configuration: `keys` say where to look.
     pub(super) fn discovered(nodes: usize, keys: &str) -> Self {
-        Self::build(nodes, 2, FOUND, keys)
+        Self::build(nodes, 2, (FOUND, keys), |_| {})
     }
 
     /// What the name servers say from now on.
@@ -396,21 +405,22 @@ impl Rig {
     pub(super) fn real(port: u16, cores: usize, keys: &str) -> Self {
         let urls = [format!("{{ url = \"http://127.0.0.1:{port}\" }}")];
         let net = Arc::new(TestNet::default());
-        Self::assemble(Some(&urls), cores, keys, Vec::new(), World::real(), net)
+        Self::assemble(Some(&urls), cores, keys, (Vec::new(), World::real(), net), |_| {})
     }
 
     fn assemble(
         urls: Option<&[String]>,
         cores: usize,
         keys: &str,
-        nodes: Vec<Node>,
-        world: World,
-        net: Arc<TestNet>,
+        (nodes, world, net): (Vec<Node>, World, Arc<TestNet>),
+        change: impl FnOnce(&mut Upstream),
     ) -> Self {
         let listed = urls.map_or_else(String::new, |urls| format!("nodes = [{}]\n", urls.join(", ")));
         let text = format!("[upstreams.u]\n{listed}{keys}\n[[routes]]\nupstream = \"u\"\nconsistency = \"off\"\n");
         let loaded = from_text(&text, "test.toml", Path::new(""), &world);
-        let config = Arc::new(loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors)));
+        let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors));
+        change(Arc::make_mut(&mut config.upstreams[0]));
+        let config = Arc::new(config);
         let (coord, owner) = Coord::new(&config, &world);
         let told = Arc::new(Told::default());
         let views = coord.views();
@@ -418,7 +428,7 @@ impl Rig {
             &config,
             world.clone(),
             Arc::<Told>::clone(&told),
-            views,
+            views.clone(),
             Arc::new(move |upstream, event| {
                 let coord = Arc::clone(&coord);
                 Box::pin(async move { coord.tell(upstream, event).await.unwrap() })
@@ -432,7 +442,23 @@ impl Rig {
             world,
             told,
             net,
+            views,
         }
+    }
+
+    /// The owner swaps in another view, and tells those who wait.
+    pub(super) fn view(&self, epoch: u64, primary: Primary) {
+        let count = self.nodes.len();
+        self.views[0].store(View {
+            epoch: Epoch(epoch),
+            primary,
+            candidates: (0..count).collect(),
+            states: vec![NodeState::Active; count],
+            in_sync: vec![true; count],
+            since: vec![None; count],
+            observed: Arc::new(Observing::from(self.now())),
+        });
+        self.upstreams.shared.upstreams[0].held.wake();
     }
 
     pub(super) fn pool(&self) -> Pool {

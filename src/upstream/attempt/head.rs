@@ -1,0 +1,73 @@
+//! A node's response head as it is passed on: what is not HTTP is refused, and what is known of the attempt is kept beside it.
+
+use super::Sending;
+use crate::core::consistency::bound::Lag;
+use crate::core::http::hop::{self, BadFraming, Framing};
+use crate::upstream::body::NodeBody;
+use crate::upstream::call::Answered;
+use crate::upstream::error::CallErrorKind;
+use crate::upstream::lease::Lease;
+use crate::upstream::link::Link;
+use crate::upstream::{One, Pool};
+use http::header::CONTENT_LENGTH;
+use http::{Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+
+impl Pool {
+    /// Judges a response head: what may not be passed on closes the connection.
+    pub(super) fn answered(
+        &self,
+        upstream: usize,
+        response: Response<Incoming>,
+        lease: Lease,
+        sending: Sending,
+        after_maybe_applied: bool,
+        write: bool,
+    ) -> Result<Answered, CallErrorKind> {
+        let received = self.core.shared.world.clock.mono();
+        let node = lease.node();
+        let (mut parts, incoming) = response.into_parts();
+        let framing = match hop::framing(&parts.headers) {
+            Ok(framing) => Some(framing),
+            // RFC 9112 s6.3: read as chunked, and nothing after it is believed.
+            Err(BadFraming::Both) => {
+                parts.headers.remove(CONTENT_LENGTH);
+                None
+            }
+            Err(BadFraming::UnknownCoding | BadFraming::BadLength) => return Err(CallErrorKind::Garbage),
+        };
+        // We never ask for an upgrade, so nobody may switch.
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(CallErrorKind::Garbage);
+        }
+        let shared = &self.core.shared;
+        let one = shared.upstreams.get(upstream);
+        let lag = one.map_or(Lag::Unknown, |one| one.lag(node, &parts.headers));
+        let took = received.duration_since(sending.at);
+        self.core.shared.events.answered(upstream, node, took);
+        let close_delimited = framing == Some(Framing::Unsaid) && !incoming.is_end_stream();
+        // An answer that came before the whole request was sent: the node may not read the rest.
+        let early = !lease.link().is_some_and(Link::uploaded);
+        // R11: a write that ended unknown takes its connection with it.
+        let unknown = write && (parts.status.is_server_error() || parts.status == StatusCode::ACCEPTED);
+        let reusable = !early && !unknown && framing.is_some();
+        let fenced = one.and_then(|one| one.fence_refusal(write, sending.epoch, &parts));
+        if fenced.is_some() {
+            shared.probe_now(upstream, node);
+        }
+        Ok(Answered {
+            fenced,
+            parts,
+            body: NodeBody::new(incoming, lease, reusable),
+            node,
+            lag,
+            sent: sending.at,
+            epoch: sending.epoch,
+            shared: one.is_some_and(One::is_shared),
+            received,
+            close_delimited,
+            after_maybe_applied,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! A call that only the primary may answer, between its attempts: where it may go by the view as it is now, whether it waits for another
+//! view, and whether its answer still counts.
+//!
+//! What had been sent is never held: a write is held only while nothing of it has left (R20). A read may be asked again, so it is held
+//! and asked again whatever became of it.
+
+use super::Progress;
+use crate::config::runtime::{GateBy, Replication};
+use crate::core::failover::view::{Epoch, Primary};
+use crate::core::retry::Sent;
+use crate::core::time::{MonoTime, Span};
+use crate::upstream::error::CallErrorKind;
+use crate::upstream::primary::Toward;
+use crate::upstream::{One, Pool};
+use http::Uri;
+
+/// How often a read is asked again because its answer came from a primary that was one no more.
+const ROUNDS: u32 = 3;
+
+/// One in so many parts of the time that is left is for telling the client that there is no primary.
+const TIME_TO_TELL: u64 = 16;
+
+/// What a call knows that only the primary may answer.
+#[derive(Clone, Debug)]
+pub(super) struct Strict {
+    /// The resource, by which it has a home.
+    path: Box<str>,
+    query: Option<Box<str>>,
+    /// The view it last went by.
+    seen: (Epoch, Primary),
+    /// Until when it is held; none: it has not been yet.
+    until: Option<MonoTime>,
+    rounds: u32,
+}
+
+impl Strict {
+    pub(super) fn of(one: &One, target: &Uri) -> Self {
+        let view = one.view.load();
+        let by_query = one.config.gate == GateBy::Url;
+        let homes = one.config.replication == Replication::MultiPrimary;
+        Self {
+            path: if homes { target.path().into() } else { Box::default() },
+            query: target.query().filter(|_| homes && by_query).map(Box::from),
+            seen: (view.epoch, view.primary),
+            until: None,
+            rounds: 0,
+        }
+    }
+}
+
+impl Progress<'_> {
+    /// Looks at the view: where the call may go now.
+    pub(super) fn look(&mut self) -> Result<(), CallErrorKind> {
+        let Some(strict) = &mut self.strict else {
+            return Ok(());
+        };
+        let view = self.one.view.load();
+        let seen = (view.epoch, view.primary);
+        let query = strict.query.as_deref();
+        match self.one.toward(&view, &strict.path, query) {
+            Toward::Nobody => {
+                strict.seen = seen;
+                Err(CallErrorKind::NoPrimary)
+            }
+            Toward::AllBut(elsewhere) => {
+                // Of another view: whoever was tried before may be the primary now.
+                if strict.seen != seen || self.elsewhere != elsewhere {
+                    self.tried.clone_from(&elsewhere);
+                    self.elsewhere = elsewhere;
+                }
+                strict.seen = seen;
+                Ok(())
+            }
+        }
+    }
+
+    /// A read whose answer counts no more is asked again, where it can be sent again.
+    pub(super) fn asks_again(&mut self) -> bool {
+        let can = self.request.is_some();
+        self.strict.as_mut().is_some_and(|strict| {
+            strict.rounds += 1;
+            can && strict.rounds < ROUNDS
+        })
+    }
+}
+
+impl Pool {
+    /// Waits for another view where one may come by itself, up to `hold`; whether there is a point in trying again.
+    pub(super) async fn holds(&self, progress: &mut Progress<'_>, kind: CallErrorKind) -> bool {
+        let one = progress.one;
+        let may_wait = match kind {
+            CallErrorKind::NoNode
+            | CallErrorKind::NoPrimary
+            | CallErrorKind::ConnectFailed
+            | CallErrorKind::ConnectTimedOut => true,
+            // Of a connection that broke nobody knows why: what is asked once more by the rules of repeats is enough.
+            CallErrorKind::Reset
+            | CallErrorKind::QueueFull
+            | CallErrorKind::HeadTimedOut
+            | CallErrorKind::Garbage
+            | CallErrorKind::BodyFailed
+            | CallErrorKind::DeadlineExceeded => false,
+        };
+        let unsent = !progress.write || progress.sent == Sent::Nothing;
+        if !may_wait || !unsent || progress.request.is_none() || !one.may_change_hands() {
+            return false;
+        }
+        let Some(strict) = &mut progress.strict else {
+            return false;
+        };
+        let now = self.core.shared.world.clock.mono();
+        let deadline = progress.deadline;
+        let until = *strict.until.get_or_insert_with(|| {
+            let left = deadline.since(now);
+            let told = deadline.before(Span::from_millis(left.as_millis() / TIME_TO_TELL));
+            now.after(Span::from(one.config.failover.hold)).min(told)
+        });
+        let left = until.duration_since(now);
+        let seen = strict.seen;
+        if left.is_zero() {
+            return false;
+        }
+        if progress.place.is_none() {
+            progress.place = one.held.enter(one.config.failover.max_held);
+        }
+        let Some(place) = &progress.place else {
+            return false;
+        };
+        // The place is taken first: a view that comes between the two looks wakes it.
+        let view = one.view.load();
+        let changed = (view.epoch, view.primary) != seen;
+        drop(view);
+        let again = changed || tokio::time::timeout(left, place.news()).await.is_ok();
+        if again {
+            progress.tried.clone_from(&progress.elsewhere);
+        }
+        again
+    }
+}

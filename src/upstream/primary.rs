@@ -1,0 +1,120 @@
+//! Who may answer writes and strong reads, by the view (CONSISTENCY.md section 4), and whether an answer of that node still counts when it
+//! comes (R29, R54).
+
+use super::One;
+use super::call::Answered;
+use super::pool::Tried;
+use crate::config::runtime::{Mode, Promotion, Replication};
+use crate::core::failover::homes;
+use crate::core::failover::view::{Epoch, Primary, View};
+use crate::core::rules::Rule;
+use http::HeaderName;
+use http::StatusCode;
+use http::response::Parts;
+
+/// The epoch a write is sent in, and the one that refuses it (R54). Between us and the nodes: clients neither send nor see it.
+pub(super) static TIDEGATE_EPOCH: HeaderName = HeaderName::from_static("tidegate-epoch");
+
+/// Where a request may go that only the primary may answer.
+pub(super) enum Toward {
+    /// To a node in service that is none of these.
+    AllBut(Tried),
+    /// There is no primary.
+    Nobody,
+}
+
+impl One {
+    /// Who answers writes and strong reads.
+    pub(super) fn primary(&self, view: &View) -> Primary {
+        match (view.primary, self.config.primary()) {
+            // Over anything but a shared store there is always one.
+            (Primary::Any, Some(first)) => Primary::Node(first),
+            (primary, _) => primary,
+        }
+    }
+
+    /// Where a request for a resource may go now.
+    pub(super) fn toward(&self, view: &View, path: &str, query: Option<&str>) -> Toward {
+        match self.primary(view) {
+            Primary::Any => Toward::AllBut(Tried::new()),
+            Primary::Node(node) => Toward::AllBut(self.all_but(node)),
+            Primary::Homes => self
+                .home(view, path, query)
+                .map_or(Toward::Nobody, |node| Toward::AllBut(self.all_but(node))),
+            Primary::Pending | Primary::None(_) => Toward::Nobody,
+        }
+    }
+
+    /// The home of a resource, while it is in service; with `unclean` another node stands in for it.
+    fn home(&self, view: &View, path: &str, query: Option<&str>) -> Option<usize> {
+        let resource: &[&str] = match query {
+            Some(query) => &[path, query],
+            None => &[path],
+        };
+        let names = || self.config.nodes.iter().map(|node| node.name.as_str());
+        let serves = |node| view.candidates.contains(&node);
+        let home = homes::home(names(), resource, |_| true)?;
+        if serves(home) {
+            return Some(home);
+        }
+        self.config
+            .failover
+            .unclean
+            .then(|| homes::home(names(), resource, serves))
+            .flatten()
+    }
+
+    fn all_but(&self, node: usize) -> Tried {
+        (0..self.nodes.len()).filter(|other| *other != node).collect()
+    }
+
+    /// Whether another node may take over by itself: then it is worth waiting for.
+    pub(super) fn may_change_hands(&self) -> bool {
+        let config = &self.config;
+        let by_health = match config.replication {
+            Replication::Shared => config.mode == Mode::ActivePassive,
+            Replication::Primary | Replication::Mirrored => config.failover.promotion != Promotion::Manual,
+            Replication::MultiPrimary => false,
+        };
+        by_health
+            && config.health_check.is_some()
+            && config.nodes.len() > 1
+            && !matches!(self.view.load().primary, Primary::None(_))
+    }
+
+    /// R29: whether the node that answered is the one that would be asked now, with no change of hands in between. Over a shared
+    /// store it is of no matter who answered: what one node has applied all of them have, and what is stored of an older epoch is
+    /// confirmed before it is used (R53).
+    pub(super) fn stands(&self, answered: &Answered) -> bool {
+        if answered.shared || !Rule::R29.holds() {
+            return true;
+        }
+        let view = self.view.load();
+        view.epoch == answered.epoch
+            && match self.primary(&view) {
+                Primary::Any | Primary::Homes => true, // a home never moves
+                Primary::Node(node) => node == answered.node,
+                Primary::Pending | Primary::None(_) => false,
+            }
+    }
+
+    /// R54: whether nodes are told the epoch of a write: where Tidegate owns promotion.
+    pub(super) fn owns_promotion(&self) -> bool {
+        let replicates = match self.config.replication {
+            Replication::Primary | Replication::Mirrored => true,
+            Replication::Shared | Replication::MultiPrimary => false,
+        };
+        replicates && self.config.failover.promotion == Promotion::Automatic && Rule::R54.holds()
+    }
+
+    /// R54: the epoch in which a write was refused by a node that has seen a later one than it was sent in. Any other 412 is the client's.
+    pub(super) fn fence_refusal(&self, write: bool, sent_in: Epoch, answer: &Parts) -> Option<Epoch> {
+        if !write || answer.status != StatusCode::PRECONDITION_FAILED || !self.owns_promotion() {
+            return None;
+        }
+        let mut lines = answer.headers.get_all(&TIDEGATE_EPOCH).iter();
+        let (line, second) = (lines.next()?, lines.next());
+        let epoch = Epoch(line.to_str().ok()?.parse().ok()?);
+        (second.is_none() && epoch > sent_in).then_some(epoch)
+    }
+}
