@@ -6,6 +6,7 @@ use crate::config::runtime::{HealthCheck, Probe, Promotion, Replication, Upstrea
 use crate::core::failover::homes;
 use crate::core::failover::view::{Epoch, NoPrimary, Primary};
 use crate::core::retry::Sent;
+use crate::core::rules::switch_off_as_told;
 use crate::upstream::{Call, CallErrorKind, Kind, OutBody};
 use http::Method;
 use std::time::Duration;
@@ -127,6 +128,7 @@ async fn a_primary_that_refuses_the_connect_is_waited_for_and_what_was_sent_is_n
 
 #[tokio::test(start_paused = true)]
 async fn r29_a_strong_read_that_a_deposed_primary_answered_is_asked_again() {
+    switch_off_as_told();
     let mut rig = pair();
     let call = rig.start(strong(&rig, "/"));
     let mut old = rig.nodes[0].accept().await;
@@ -143,6 +145,7 @@ async fn r29_a_strong_read_that_a_deposed_primary_answered_is_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn r29_the_answer_to_a_write_stands_until_another_view_comes_except_over_one_store() {
+    switch_off_as_told();
     for (replication, stands) in [(Replication::Primary, false), (Replication::Shared, true)] {
         let mut rig = Rig::changed(2, replicated(replication));
         rig.view(1, Primary::Node(0));
@@ -161,6 +164,7 @@ async fn r29_the_answer_to_a_write_stands_until_another_view_comes_except_over_o
 
 #[tokio::test(start_paused = true)]
 async fn r54_a_write_carries_its_epoch_and_a_412_of_a_later_one_is_a_fence() {
+    switch_off_as_told();
     let cases = [
         ("Tidegate-Epoch: 8\r\n", Some(Epoch(8))),
         ("Tidegate-Epoch: 7\r\n", None),
