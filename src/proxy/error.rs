@@ -175,7 +175,8 @@ impl Fault {
             return Self::of_upload(fault);
         }
         if matches!(error.kind, CallErrorKind::NoPrimary) && !(write && error.sent == Sent::Maybe) {
-            return Self::plain(&error.kind);
+            // To a route that is not strong, over one store, all nodes are the same: none is in service.
+            return Self::plain(if strong { &error.kind } else { &CallErrorKind::NoNode });
         }
         if strong && write {
             return match error.sent {

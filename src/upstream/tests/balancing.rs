@@ -198,10 +198,13 @@ async fn in_reserve_nobody_is_asked_because_the_active_node_is_out() {
     for node in rig.nodes.drain(..) {
         node.serve(OK);
     }
-    for kind in [Kind::Read { primary: false }, Kind::Write { repeatable: false }] {
+    for (kind, error) in [
+        (Kind::Read { primary: false }, CallErrorKind::NoNode),
+        (Kind::Write { repeatable: false }, CallErrorKind::NoPrimary),
+    ] {
         let mut call = anywhere(rig.read("/"));
         call.kind = kind;
-        assert_eq!(rig.pool().call(call).await.unwrap_err().kind, CallErrorKind::NoNode);
+        assert_eq!(rig.pool().call(call).await.unwrap_err().kind, error);
     }
 }
 

@@ -202,7 +202,7 @@ async fn r54_a_write_carries_its_epoch_and_a_412_of_a_later_one_is_a_fence() {
 #[tokio::test(start_paused = true)]
 async fn a_resource_lives_at_its_home_alone_unless_unclean() {
     for unclean in [false, true] {
-        let mut rig = Rig::changed(2, |upstream| {
+        let mut rig = Rig::changed(2, move |upstream| {
             replicated(Replication::MultiPrimary)(upstream);
             upstream.failover.unclean = unclean;
         });

@@ -346,24 +346,27 @@ pub(super) struct Rig {
     pub(super) views: Vec<Arc<ViewCell>>,
 }
 
+/// What the keys of a test's upstream cannot say.
+type Change = Box<dyn FnOnce(&mut Upstream)>;
+
 impl Rig {
     /// `keys` are the upstream's keys and subtables in TOML, after `nodes`.
     pub(super) fn new(nodes: usize, cores: usize, keys: &str) -> Self {
-        Self::build(nodes, cores, ("", keys), |_| {})
+        Self::build(nodes, cores, ("", keys), None)
     }
 
     /// An upstream of which the test knows more than its keys can say; it swaps the views by hand.
-    pub(super) fn changed(nodes: usize, change: impl FnOnce(&mut Upstream)) -> Self {
-        Self::build(nodes, 1, ("", ""), change)
+    pub(super) fn changed(nodes: usize, change: impl FnOnce(&mut Upstream) + 'static) -> Self {
+        Self::build(nodes, 1, ("", ""), Some(Box::new(change)))
     }
 
     /// One node with keys of its own.
     pub(super) fn with_node_keys(node_keys: &str, cores: usize, keys: &str) -> Self {
-        Self::build(1, cores, (&format!(", {node_keys}"), keys), |_| {})
+        Self::build(1, cores, (&format!(", {node_keys}"), keys), None)
     }
 
     #[allow(clippy::disallowed_methods)]
-    fn build(nodes: usize, cores: usize, (node_keys, keys): (&str, &str), change: impl FnOnce(&mut Upstream)) -> Self {
+    fn build(nodes: usize, cores: usize, (node_keys, keys): (&str, &str), change: Option<Change>) -> Self {
         let net = Arc::new(TestNet::default());
         let mut world = World::real();
         world.clock = Arc::new(TestClock(tokio::time::Instant::now()));
@@ -392,7 +395,7 @@ impl Rig {
 
     /// Nodes that are there, and not in the configuration: `keys` say where to look.
     pub(super) fn discovered(nodes: usize, keys: &str) -> Self {
-        Self::build(nodes, 2, (FOUND, keys), |_| {})
+        Self::build(nodes, 2, (FOUND, keys), None)
     }
 
     /// What the name servers say from now on.
@@ -405,7 +408,7 @@ impl Rig {
     pub(super) fn real(port: u16, cores: usize, keys: &str) -> Self {
         let urls = [format!("{{ url = \"http://127.0.0.1:{port}\" }}")];
         let net = Arc::new(TestNet::default());
-        Self::assemble(Some(&urls), cores, keys, (Vec::new(), World::real(), net), |_| {})
+        Self::assemble(Some(&urls), cores, keys, (Vec::new(), World::real(), net), None)
     }
 
     fn assemble(
@@ -413,13 +416,16 @@ impl Rig {
         cores: usize,
         keys: &str,
         (nodes, world, net): (Vec<Node>, World, Arc<TestNet>),
-        change: impl FnOnce(&mut Upstream),
+        change: Option<Change>,
     ) -> Self {
         let listed = urls.map_or_else(String::new, |urls| format!("nodes = [{}]\n", urls.join(", ")));
         let text = format!("[upstreams.u]\n{listed}{keys}\n[[routes]]\nupstream = \"u\"\nconsistency = \"off\"\n");
         let loaded = from_text(&text, "test.toml", Path::new(""), &world);
         let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.errors));
-        change(Arc::make_mut(&mut config.upstreams[0]));
+        let by_hand = change.is_some();
+        if let Some(change) = change {
+            change(Arc::make_mut(&mut config.upstreams[0]));
+        }
         let config = Arc::new(config);
         let (coord, owner) = Coord::new(&config, &world);
         let told = Arc::new(Told::default());
@@ -435,7 +441,9 @@ impl Rig {
             }),
             cores,
         );
-        tokio::spawn(owner.run(Arc::new(Hands(Arc::clone(&upstreams))), CancellationToken::new()));
+        if !by_hand {
+            tokio::spawn(owner.run(Arc::new(Hands(Arc::clone(&upstreams))), CancellationToken::new()));
+        }
         Self {
             upstreams,
             nodes,
