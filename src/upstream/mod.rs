@@ -22,6 +22,7 @@ mod probe;
 mod purse;
 mod replica;
 mod seat;
+mod shown;
 mod signal;
 mod standing;
 

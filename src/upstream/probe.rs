@@ -72,6 +72,7 @@ impl Upstreams {
             }
             if let Some(position) = said.position {
                 one.probed(node, sent, position);
+                one.note_reported(node, sent, position);
             }
             let event = Event::Probed {
                 node,

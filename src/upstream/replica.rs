@@ -76,7 +76,7 @@ impl One {
     }
 
     /// The position an answer tells: one number, or none at all.
-    fn told(&self, answer: &HeaderMap) -> Option<Position> {
+    pub(super) fn told(&self, answer: &HeaderMap) -> Option<Position> {
         let name = self.config.health_check.as_ref()?.position_header.as_ref()?;
         one_line(answer, name).and_then(number).map(Position)
     }

@@ -44,6 +44,9 @@ impl Pool {
         let shared = &self.core.shared;
         let one = shared.upstreams.get(upstream);
         let lag = one.map_or(Lag::Unknown, |one| one.lag(node, &parts.headers));
+        if let Some(one) = one {
+            one.note_shown(received, sending.epoch, one.told(&parts.headers));
+        }
         let took = received.duration_since(sending.at);
         self.core.shared.events.answered(upstream, node, took);
         let close_delimited = framing == Some(Framing::Unsaid) && !incoming.is_end_stream();

@@ -9,5 +9,6 @@ mod discover;
 mod health;
 mod hedge;
 mod primary;
+mod shown;
 mod sockets;
 mod support;
