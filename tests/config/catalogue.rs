@@ -140,7 +140,6 @@ fn whole_tables_of_later_capabilities_are_refused_once() {
     for text in [
         "[fleet]\nrole = \"anchor\"\nanchors = []\n",
         "[second_levels.pool]\nnodes = []\n",
-        "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\n[upstreams.o.failover]\nhold = \"5s\"\nunclean = true\n",
         "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\noutlier = { consecutive_errors = 5 }\n",
         "[listeners.main]\ntls = { certificate = \"c\" }\n",
         "[listeners.main]\nprotocols = [\"http/1.1\", \"h2\"]\n",

@@ -3,7 +3,9 @@
 use crate::support::{good, load, messages};
 use std::time::Duration;
 use tidegate::config::print;
-use tidegate::config::runtime::{Action, Balance, Bind, GateBy, HostHeader, LogFormat, Mode};
+use tidegate::config::runtime::{
+    Action, Balance, Bind, Failover, GateBy, HostHeader, LogFormat, Mode, Promotion, Standby,
+};
 use tidegate::core::policy::{Contract, OnUnreachable, OriginTtl, Writers};
 
 const SMALLEST: &str =
@@ -109,6 +111,58 @@ fn a_health_check_has_the_defaults_of_the_interface() {
         ),
         (2, 3, false)
     );
+}
+
+#[test]
+fn failover_has_the_defaults_of_the_interface() {
+    let config = good(SMALLEST);
+    assert_eq!(config.upstreams[0].failover, Failover::default());
+    let cold = "[upstreams.orders]\nmode = \"active-passive\"\nnodes = [{ url = \"http://a\" }, { url = \"http://b\" }, \
+        { url = \"http://c\", standby = \"warm\" }, { url = \"http://d\", standby = \"cold\", start = [\"up\", \"{node}\"] }]\n\
+        health_check = { path = \"/\" }\n[[routes]]\nupstream = \"orders\"\n";
+    let config = good(cold);
+    let standby: Vec<_> = config.upstreams[0].nodes.iter().map(|n| n.standby.clone()).collect();
+    let started = Standby::Cold {
+        start: vec!["up".into(), "{node}".into()],
+        start_timeout: seconds(30),
+    };
+    assert_eq!(standby, [None, Some(Standby::Hot), Some(Standby::Warm), Some(started)]);
+}
+
+#[test]
+fn r30_who_promotes_follows_from_what_the_nodes_say() {
+    use Promotion::{Automatic, Follow, Manual};
+    let roles = "role_header = \"R\"";
+    let positions = "position_header = \"P\"";
+    let both = "role_header = \"R\", position_header = \"P\"";
+    for (replication, said, written, expected) in [
+        ("primary", "tcp = false", "", Manual),
+        ("primary", roles, "", Follow),
+        ("primary", positions, "", Automatic),
+        ("primary", both, "", Follow),
+        ("primary", both, "promotion = \"automatic\"", Automatic),
+        ("primary", both, "promotion = \"manual\"", Manual),
+        (
+            "primary",
+            "tcp = false",
+            "promotion = \"automatic\"\nunclean = true",
+            Automatic,
+        ),
+        ("shared", "tcp = false", "", Manual),
+        ("multi-primary", "tcp = false", "", Manual),
+    ] {
+        let loaded = load(&format!(
+            "[upstreams.orders]\nreplication = \"{replication}\"\nnodes = [{{ url = \"http://a\" }}, {{ url = \"http://b\" }}]\n\
+             health_check = {{ path = \"/\", {said} }}\n[upstreams.orders.failover]\n{written}\n[[routes]]\nupstream = \"orders\"\n"
+        ));
+        assert!(loaded.errors.is_empty(), "{}", messages(&loaded));
+        let printed = print::effective(&loaded);
+        let config = loaded.config.unwrap();
+        let case = format!("{replication}, {said}, {written}");
+        assert_eq!(config.upstreams[0].failover.promotion, expected, "{case}");
+        let word = format!("promotion = \"{}\"", format!("{expected:?}").to_lowercase());
+        assert_eq!(printed.contains(&word), replication == "primary", "{case}\n{printed}");
+    }
 }
 
 #[test]

@@ -12,9 +12,9 @@ pub(super) const UPSTREAM: &[Key] = &[
     ),
     key(
         "replication",
-        choice(&["shared", "primary"], &["mirrored", "multi-primary"]),
+        choice(&["shared", "primary", "multi-primary"], &["mirrored"]),
         "'shared'",
-        "How the nodes share their data: one store, or the first node is written to and the others follow.",
+        "How the nodes share their data: one store; one node is written to and the others follow; or every node takes writes and passes them on.",
     ),
     key(
         "balance",
@@ -105,7 +105,12 @@ pub(super) const UPSTREAM: &[Key] = &[
     bare("health_check", Kind::Table(&[HEALTH_CHECK]), "Heartbeats."),
     later("outlier", Kind::Table(&[&[]]), "Passive health."),
     key("retry", Kind::Table(&[RETRY]), "{}", "Second attempts."),
-    later("failover", Kind::Table(&[&[]]), "Promotion."),
+    key(
+        "failover",
+        Kind::Table(&[FAILOVER]),
+        "{}",
+        "Who takes over from a node that fails, and what requests do meanwhile.",
+    ),
 ];
 
 const NODE: &[Key] = &[
@@ -129,11 +134,19 @@ const NODE: &[Key] = &[
     ),
     bare(
         "standby",
-        choice(&["hot"], &["warm", "cold"]),
-        "Active-passive: how it waits in reserve.",
+        choice(&["hot", "warm", "cold"], &[]),
+        "Active-passive: how it waits in reserve: probed and connected (the default), probed, or not running until it is needed.",
     ),
-    later("start", TEXTS, "Starts a cold node."),
-    later("start_timeout", Kind::Timeout, "How long a start may take."),
+    bare(
+        "start",
+        TEXTS,
+        "The command that starts a cold node: argv, no shell; {node} is its name.",
+    ),
+    bare(
+        "start_timeout",
+        Kind::Timeout,
+        "How long the start may take, until its probes pass; default: 30s.",
+    ),
 ];
 
 const HEALTH_CHECK: &[Key] = &[
@@ -155,8 +168,16 @@ const HEALTH_CHECK: &[Key] = &[
         "Consecutive failures that make it unhealthy.",
     ),
     key("expect", TEXTS, "['200-299']", "Statuses that count as healthy."),
-    off("role_header", Kind::Text, "''", "Says `primary` or `replica`."),
-    off("term_header", Kind::Text, "''", "Says the term of that role."),
+    bare(
+        "role_header",
+        Kind::OptionalText,
+        "Says on probes what the node is: `primary` or `replica`.",
+    ),
+    bare(
+        "term_header",
+        Kind::OptionalText,
+        "Says on probes the term of that role: a number that grows with every election.",
+    ),
     bare(
         "position_header",
         Kind::OptionalText,
@@ -240,4 +261,56 @@ const HEDGE: &[Key] = &[
         "How long a read may be without an answer before a second copy goes.",
     ),
     key("max", Kind::Percent, "'5%'", "Second copies per hundred reads."),
+];
+
+const FAILOVER: &[Key] = &[
+    bare(
+        "promotion",
+        choice(&["follow", "automatic", "manual"], &[]),
+        "Who makes a node the primary: the nodes themselves (the default with role_header), Tidegate (with position_header), or you.",
+    ),
+    key(
+        "failback",
+        choice(&["manual", "automatic"], &[]),
+        "'manual'",
+        "Whether a node that came back takes over again by itself.",
+    ),
+    key(
+        "stable_for",
+        Kind::Duration,
+        "'60s'",
+        "How long it must have been healthy for that.",
+    ),
+    key(
+        "slow_start",
+        Kind::Duration,
+        "'30s'",
+        "Over how long the share of a node that came into service grows.",
+    ),
+    key(
+        "hold",
+        Kind::Duration,
+        "'5s'",
+        "How long writes and strong reads wait for another primary before 503; above interval x unhealthy_threshold.",
+    ),
+    key("max_held", COUNT_OR_NONE, "1024", "The most requests that wait so."),
+    key(
+        "unclean",
+        Kind::Flag,
+        "false",
+        "Promotes although acknowledged writes may be lost.",
+    ),
+    key(
+        "fence",
+        TEXTS,
+        "[]",
+        "The command that keeps a deposed primary from acting; if it fails nobody is promoted. Argv, no shell; {node} and {epoch} are filled in.",
+    ),
+    key(
+        "on_promote",
+        TEXTS,
+        "[]",
+        "The command that makes a node the primary. Argv, no shell; {node} and {epoch} are filled in.",
+    ),
+    key("hook_timeout", Kind::Timeout, "'10s'", "How long either may take."),
 ];

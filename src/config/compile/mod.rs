@@ -55,6 +55,7 @@ pub(super) fn compile(mut root: Table, sink: &mut Sink) -> Config {
     warn::unused(&root, policies.as_ref(), raw_routes.as_ref(), sink);
     warn::shadowed(&compiled.routes, &compiled.places, sink);
     warn::shared_nodes(&compiled, &root, sink);
+    warn::forgotten(&compiled, &root, server.state_dir.is_some(), sink);
     session::warn(&session, &compiled, sink);
 
     if let Some(node) = raw_routes {
@@ -103,6 +104,13 @@ fn fill(root: &mut Table) {
         .and_then(|listeners| listeners.table_mut("main"))
     {
         main.fill_first("address", Value::Text(":8080".into()));
+    }
+    if let Some(upstreams) = root.table_mut("upstreams") {
+        for (_, node) in &mut upstreams.entries {
+            if let Value::Table(upstream) = &mut node.value {
+                upstream::fill(upstream);
+            }
+        }
     }
     // One thread per core, of those this process may use.
     let cores = std::thread::available_parallelism().map_or(1, |n| u64::try_from(n.get()).unwrap_or(1));

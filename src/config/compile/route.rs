@@ -6,7 +6,7 @@ use super::{fields, plain_name, span};
 use crate::config::catalogue::POLICY;
 use crate::config::diagnostic::{Place, Sink, did_you_mean};
 use crate::config::effective::{Node, Table, Value};
-use crate::config::runtime::{Action, GateBy, Invalidates, Match, RedirectTo, Rewrite, Route, Upstream};
+use crate::config::runtime::{Action, GateBy, Invalidates, Match, RedirectTo, Replication, Rewrite, Route, Upstream};
 use crate::core::policy::{Contract, Policy};
 use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
@@ -140,6 +140,20 @@ impl Compiled {
                 &table.place_of("key"),
                 format!(
                     "leaves out parts of the query, and upstream \"{}\" has gate = \"url\": a write with one query would not reach what is stored under it by another",
+                    upstream.name
+                ),
+            );
+        }
+        if let Action::Proxy { upstream, policy, .. } = &action
+            && upstream.replication == Replication::Mirrored
+            && matches!(policy.contract, Contract::Strong(..))
+            && !policy.is_exclusive()
+        {
+            // CONSISTENCY.md section 4.
+            sink.error(
+                &table.place_of("writers"),
+                format!(
+                    "upstream \"{}\" has replication = \"mirrored\", which needs writers = \"exclusive\": a write that goes past this process reaches one node only",
                     upstream.name
                 ),
             );

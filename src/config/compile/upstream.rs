@@ -2,6 +2,7 @@
 
 mod balance;
 mod discover;
+mod failover;
 mod health;
 mod hedge;
 mod nodes;
@@ -9,11 +10,12 @@ mod replication;
 mod retry;
 
 pub(in crate::config) use discover::listed;
+pub(super) use failover::fill;
 
 use super::{plain_name, span};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::Table;
-use crate::config::runtime::{Failover, GateBy, HostHeader, Mirror, Mode, Upstream};
+use crate::config::runtime::{GateBy, HostHeader, Mirror, Mode, Upstream};
 use http::HeaderValue;
 
 /// Compiles one upstream. `settle_after` comes with the routes.
@@ -57,12 +59,13 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         }
     }
     let replication = replication::replication(table, mode, sink);
+    let failover = failover::failover(table, replication, mode, sink);
     Upstream {
         id,
         name: name.to_owned(),
         mode,
         replication,
-        failover: Failover::default(),
+        failover,
         mirror: Mirror::default(),
         max_lag: table.duration("max_lag"),
         balance: balance::compile(table, sink),

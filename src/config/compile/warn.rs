@@ -4,7 +4,7 @@ use super::policy::{self, Sources};
 use super::route::Compiled;
 use crate::config::diagnostic::{Place, Sink};
 use crate::config::effective::{Node, Table, Value};
-use crate::config::runtime::{Action, Match, Route};
+use crate::config::runtime::{Action, Match, Mode, Promotion, Replication, Route, Upstream};
 use http::Method;
 use std::sync::Arc;
 
@@ -120,6 +120,27 @@ pub(super) fn shared_nodes(compiled: &Compiled, root: &Table, sink: &mut Sink) {
                     sink.warn(&table.place_of("nodes"), message);
                 }
             }
+        }
+    }
+}
+
+/// R35: who is the primary, and what is under way, dies with the process.
+pub(super) fn forgotten(compiled: &Compiled, root: &Table, kept: bool, sink: &mut Sink) {
+    let what = |upstream: &Upstream| match (upstream.replication, upstream.failover.promotion) {
+        (Replication::Mirrored, _) => Some("the in-sync set and the writes under way are"),
+        (Replication::Primary, Promotion::Automatic) => Some("the primary and its epoch are"),
+        (Replication::Primary, Promotion::Manual) if upstream.mode == Mode::ActivePassive => {
+            Some("the primary and its epoch are")
+        }
+        (Replication::Primary | Replication::Shared | Replication::MultiPrimary, _) => None,
+    };
+    let tables = root.tables("upstreams").map(|(_, table)| table);
+    for (upstream, table) in compiled.upstreams.iter().zip(tables) {
+        if let (Some(what), false) = (what(upstream), kept) {
+            sink.warn(
+                &table.place_of("replication"),
+                format!("without server.state_dir {what} forgotten when the process ends"),
+            );
         }
     }
 }

@@ -32,17 +32,22 @@ pub(super) fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
     if tcp && table.is_set("expect") {
         sink.warn(&table.place_of("expect"), "has no effect: a TCP connect has no status");
     }
-    let position_header = table.text("position_header").and_then(|name| {
+    let mut field = |key: &str| {
+        let name = table.text(key)?;
         if tcp {
-            sink.error(
-                &table.place_of("position_header"),
-                "a TCP connect has no answer to read it from",
-            );
+            sink.error(&table.place_of(key), "a TCP connect has no answer to read it from");
         }
         let read = header_name(name);
-        read.map_err(|message| sink.error(&table.place_of("position_header"), message))
-            .ok()
-    });
+        read.map_err(|message| sink.error(&table.place_of(key), message)).ok()
+    };
+    let (role_header, term_header) = (field("role_header"), field("term_header"));
+    let position_header = field("position_header");
+    if term_header.is_some() && !table.is_set("role_header") {
+        sink.warn(
+            &table.place_of("term_header"),
+            "has no effect without role_header: it is the term of a role",
+        );
+    }
     let (interval, timeout) = (span(table, "interval"), span(table, "timeout"));
     if timeout > interval && (table.is_set("timeout") || table.is_set("interval")) {
         sink.warn(
@@ -77,8 +82,8 @@ pub(super) fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
         healthy_threshold: table.count_u32("healthy_threshold"),
         unhealthy_threshold: table.count_u32("unhealthy_threshold"),
         initially_healthy: table.text("initial") == Some("healthy"),
-        role_header: None,
-        term_header: None,
+        role_header,
+        term_header,
         position_header,
     }
 }

@@ -4,6 +4,10 @@ use super::super::plain_name;
 use crate::config::diagnostic::Sink;
 use crate::config::effective::{Node as Given, Table, Value};
 use crate::config::runtime::{Mode, Node, Standby};
+use std::time::Duration;
+
+/// How long the start of a cold node may take where nobody said.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn nodes(table: &Table, mode: Mode, sink: &mut Sink) -> Vec<Node> {
     match table.get("nodes").map(|node| &node.value) {
@@ -38,13 +42,14 @@ pub(super) fn nodes(table: &Table, mode: Mode, sink: &mut Sink) -> Vec<Node> {
 }
 
 fn node(table: &Table, first: bool, mode: Mode, sink: &mut Sink) -> Option<Node> {
-    let standby = table.text("standby").is_some();
-    if standby && mode == Mode::ActiveActive {
+    let marked = table.text("standby").is_some();
+    let standby = standby(table, sink);
+    if marked && mode == Mode::ActiveActive {
         sink.error(
             &table.place_of("standby"),
             "only with mode = \"active-passive\": here every node takes traffic",
         );
-    } else if standby && first {
+    } else if marked && first {
         sink.error(
             &table.place_of("standby"),
             "the first node takes the traffic: put the nodes in reserve after it",
@@ -83,8 +88,42 @@ fn node(table: &Table, first: bool, mode: Mode, sink: &mut Sink) -> Option<Node>
         port,
         weight: table.count_u32("weight"),
         max_in_flight: table.count("max_in_flight"),
-        standby: reserve.then_some(Standby::Hot),
+        standby: reserve.then_some(standby),
     })
+}
+
+/// How a node waits, should it have to.
+fn standby(table: &Table, sink: &mut Sink) -> Standby {
+    let cold = table.text("standby") == Some("cold");
+    for key in ["start", "start_timeout"] {
+        if !cold && table.is_set(key) {
+            sink.error(
+                &table.place_of(key),
+                "only with standby = \"cold\": other nodes are running",
+            );
+        }
+    }
+    let start = super::failover::command(table, "start", sink);
+    match table.text("standby") {
+        Some("warm") => Standby::Warm,
+        Some("cold") => {
+            // A list that is no list is reported already.
+            let given = table
+                .get("start")
+                .is_some_and(|node| !matches!(&node.value, Value::List(l) if l.is_empty()));
+            if !given {
+                sink.error(
+                    &table.place_of("start"),
+                    "missing: what starts a cold node, as in start = [\"systemctl\", \"start\", \"orders\"]",
+                );
+            }
+            Standby::Cold {
+                start,
+                start_timeout: table.duration("start_timeout").unwrap_or(START_TIMEOUT),
+            }
+        }
+        _ => Standby::Hot,
+    }
 }
 
 /// Host (without brackets) and port of `http://host:port`.
