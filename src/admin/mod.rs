@@ -8,12 +8,14 @@ mod guard;
 mod outside;
 mod problem;
 mod purge;
+mod reload;
 mod serve;
 mod status;
 
 pub use guard::Access;
 pub use outside::{Begin, NotBegun};
 pub use purge::{NotPurged, Purge, PurgeKind, Purged};
+pub use reload::{NotReloaded, Reloaded, Reloading};
 pub use serve::serve;
 pub use status::{
     BegunStatus, BuildStatus, CacheStatus, MeterScale, MeterStatus, NodeStatus, RouteStatus, Status, UnsettledStatus,
@@ -68,6 +70,8 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// When nothing is open under the id.
     fn commit(&self, id: &str) -> Result<(), NotBegun>;
+    /// Reads the configuration again, as SIGHUP does.
+    fn reload(&self) -> Reloading;
     /// Begins to leave, as SIGTERM does.
     fn drain(&self);
 }
@@ -93,6 +97,7 @@ fn router(control: Arc<dyn Control>, access: Access) -> Router {
         .route("/settle", post(purge::settle))
         .route("/begin", post(outside::begin))
         .route("/commit", post(outside::commit))
+        .route("/reload", post(reload::reload))
         .route("/drain", post(drain))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path on the admin port"))
         .method_not_allowed_fallback(async || {

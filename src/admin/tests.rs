@@ -115,6 +115,10 @@ impl Control for Fake {
         }
     }
 
+    fn reload(&self) -> super::Reloading {
+        Box::pin(async { Err(super::NotReloaded(vec!["f.toml:1:1: error: routes: wrong".to_owned()])) })
+    }
+
     fn drain(&self) {
         self.done.lock().push("drain".to_owned());
     }

@@ -3,7 +3,7 @@
 use super::rooms::Rooms;
 use crate::admin::{
     Begin, BegunStatus, BuildStatus, CacheStatus, Control, MeterScale, MeterStatus, NodeStatus, NotBegun, NotPurged,
-    Purge, PurgeKind, Purged, RouteStatus, Status, UnsettledStatus, UpstreamStatus,
+    NotReloaded, Purge, PurgeKind, Purged, Reloaded, Reloading, RouteStatus, Status, UnsettledStatus, UpstreamStatus,
 };
 use crate::config::print::redacted_json;
 use crate::config::runtime::Action;
@@ -30,9 +30,10 @@ impl Control for Controls {
         if !rooms.is_probed() {
             reasons.push("the first probes are under way".to_owned());
         }
-        for upstream in &rooms.config.server.ready_requires {
-            if !rooms.upstreams.in_service(*upstream) {
-                let name = rooms.config.upstreams.get(*upstream).map_or("?", |u| u.name.as_str());
+        let era = rooms.era();
+        for upstream in &era.config.server.ready_requires {
+            if !era.upstreams.in_service(*upstream) {
+                let name = era.config.upstreams.get(*upstream).map_or("?", |u| u.name.as_str());
                 reasons.push(format!("upstream {name} has no healthy node"));
             }
         }
@@ -42,14 +43,10 @@ impl Control for Controls {
     fn status(&self) -> Status {
         let rooms = &self.0;
         let usage = rooms.store.usage();
+        let era = rooms.era();
         Status {
-            routes: rooms
-                .config
-                .routes
-                .iter()
-                .map(|route| self.route_status(route))
-                .collect(),
-            upstreams: rooms.upstreams.snapshot().into_iter().map(upstream_status).collect(),
+            routes: era.config.routes.iter().map(|route| self.route_status(route)).collect(),
+            upstreams: era.upstreams.snapshot().into_iter().map(upstream_status).collect(),
             cache: CacheStatus {
                 entries: usage.entries,
                 bytes: usage.bytes,
@@ -60,11 +57,11 @@ impl Control for Controls {
                 .into_iter()
                 .map(|u| self.unsettled_status(u))
                 .collect(),
-            begun: rooms.proxy.outside().into_iter().map(begun_status).collect(),
+            begun: era.proxy.outside().into_iter().map(begun_status).collect(),
             build: BuildStatus {
                 version: env!("CARGO_PKG_VERSION"),
             },
-            config_hash: rooms.config.hash.clone(),
+            config_hash: era.config.hash.clone(),
             draining: rooms.drain().is_draining(),
         }
     }
@@ -77,18 +74,19 @@ impl Control for Controls {
             open: door.open_connections() as u64,
             refused: door.refused_connections(),
         });
-        rooms.metrics.render(&Gauges {
+        rooms.era().metrics.render(&Gauges {
             cache_bytes: usage.bytes,
             cache_entries: usage.entries,
             cache_evictions: usage.evictions,
             access_log_dropped: rooms.access_log.as_ref().map_or(0, |log| log.dropped()),
             unsettled: self.unsettled_by_route(),
+            reload_failed: rooms.reloads.failed(),
             listeners: listeners.collect(),
         })
     }
 
     fn config(&self) -> serde_json::Value {
-        redacted_json(&self.0.config.effective)
+        redacted_json(&self.0.config().effective)
     }
 
     fn purge(&self, kind: PurgeKind, what: &Purge) -> Result<Purged, NotPurged> {
@@ -105,6 +103,7 @@ impl Control for Controls {
             Purge::Route(name) => PurgeTarget::Route(name.clone()),
         };
         let purged = rooms
+            .era()
             .proxy
             .purge(how, &target)
             .map_err(|why| NotPurged(why.to_string()))?;
@@ -116,13 +115,18 @@ impl Control for Controls {
     }
 
     fn settle(&self, url: &str) -> Result<u64, NotPurged> {
-        let settled = self.0.proxy.settle(url).map_err(|why| NotPurged(why.to_string()))?;
+        let settled = self
+            .0
+            .era()
+            .proxy
+            .settle(url)
+            .map_err(|why| NotPurged(why.to_string()))?;
         tracing::info!(url, settled, "settled by the operator's word");
         Ok(settled)
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
-        self.0.proxy.explain(question, true)
+        self.0.era().proxy.explain(question, true)
     }
 
     fn begin(&self, what: &Begin, ttl: Duration) -> Result<String, NotBegun> {
@@ -132,6 +136,7 @@ impl Control for Controls {
             Begin::Tag(name) => Outside::Tag(name.clone()),
         };
         let id = rooms
+            .era()
             .proxy
             .begin_outside(&outside, ttl)
             .map_err(|why| not_begun(&why))?;
@@ -139,13 +144,23 @@ impl Control for Controls {
         let rooms = Arc::clone(rooms);
         tokio::spawn(async move {
             tokio::time::sleep(ttl).await;
-            rooms.proxy.expire_outside();
+            rooms.era().proxy.expire_outside();
         });
         Ok(id)
     }
 
     fn commit(&self, id: &str) -> Result<(), NotBegun> {
-        self.0.proxy.commit_outside(id).map_err(|why| not_begun(&why))
+        self.0.era().proxy.commit_outside(id).map_err(|why| not_begun(&why))
+    }
+
+    fn reload(&self) -> Reloading {
+        let reloading = Arc::clone(&self.0).ask_reload();
+        Box::pin(async move {
+            match reloading.await {
+                Ok(super::Reloaded { changed, config_hash }) => Ok(Reloaded { changed, config_hash }),
+                Err(super::NotReloaded(why)) => Err(NotReloaded(why)),
+            }
+        })
     }
 
     fn drain(&self) {
@@ -159,12 +174,13 @@ impl Controls {
         let rooms = &self.0;
         let unsettled = rooms.store.unsettled();
         let count = |upstream: usize| unsettled.iter().filter(|u| u.upstream == upstream).count() as u64;
-        let routes = rooms.config.routes.iter();
-        routes
-            .map(|route| match &route.action {
-                Action::Proxy { upstream, .. } => count(upstream.id),
-                Action::Redirect { .. } | Action::Respond { .. } => 0,
-            })
+        let config = rooms.config();
+        let of = |id| match &config.route(id)?.action {
+            Action::Proxy { upstream, .. } => Some(count(upstream.id)),
+            Action::Redirect { .. } | Action::Respond { .. } => None,
+        };
+        (0..config.numbers.routes.len())
+            .map(|id| of(id).unwrap_or_default())
             .collect()
     }
 
@@ -177,6 +193,7 @@ impl Controls {
             },
             meter: self
                 .0
+                .era()
                 .proxy
                 .metered(route.id)
                 .filter(|_| matches!(&route.action, Action::Proxy { policy, .. } if policy.caching().is_some()))
@@ -185,7 +202,8 @@ impl Controls {
     }
 
     fn unsettled_status(&self, unsettled: crate::store::UnsettledResource) -> UnsettledStatus {
-        let upstream = self.0.config.upstreams.get(unsettled.upstream);
+        let config = self.0.config();
+        let upstream = config.upstreams.get(unsettled.upstream);
         UnsettledStatus {
             upstream: upstream.map_or_else(String::new, |u| u.name.clone()),
             path: unsettled.path,
@@ -198,7 +216,7 @@ fn not_begun(why: &OutsideError) -> NotBegun {
     let text = why.to_string();
     match why {
         OutsideError::NotAUrl(_) | OutsideError::Nothing(_) | OutsideError::Ttl => NotBegun::Senseless(text),
-        OutsideError::TooMany => NotBegun::Full(text),
+        OutsideError::TooMany | OutsideError::Superseded => NotBegun::Full(text),
         OutsideError::NotOpen => NotBegun::NotOpen(text),
     }
 }

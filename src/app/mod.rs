@@ -4,10 +4,14 @@
 //! [`threads`], the one place that spawns any; [`App::serve_here`] runs everything as tasks on the runtime it is called on.
 
 mod control;
+mod era;
 mod past;
+mod reload;
 mod rooms;
 mod threads;
 mod views;
+
+pub use reload::{NotReloaded, Reloaded};
 
 use crate::config::runtime::Config;
 use crate::proxy::{ExplainError, Explanation, Question};
@@ -15,6 +19,7 @@ use crate::server::accept::BindError;
 use crate::server::drain::{Drain, Phase};
 use crate::world::World;
 use rooms::Rooms;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -67,12 +72,19 @@ impl App {
         })
     }
 
+    /// Names the file it was read from, so that a reload can read it again.
+    #[must_use]
+    pub fn read_from(self, file: std::path::PathBuf) -> Self {
+        self.rooms.reloads.read_from(file);
+        self
+    }
+
     /// Which rule would decide about a request, and why, before anything is stored.
     ///
     /// # Errors
     /// When the question makes no sense.
     pub fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
-        self.rooms.proxy.explain(question, false)
+        self.rooms.era().proxy.explain(question, false)
     }
 
     /// Binds, probes, and serves on threads of its own: one per `server.threads`, and one for background work. Returns when the proxy is
@@ -159,6 +171,14 @@ impl Running {
     /// second call changes nothing.
     pub fn drain(&self) {
         self.rooms.leave();
+    }
+
+    /// Reads the file again: all of it runs then, or nothing has changed (R31). Can be awaited on any runtime, or none.
+    ///
+    /// # Errors
+    /// Why nothing has changed, as `check` prints it.
+    pub fn reload(&self) -> impl Future<Output = Result<Reloaded, NotReloaded>> + Send + use<> {
+        Arc::clone(&self.rooms).ask_reload()
     }
 
     /// Completes when the proxy has left.

@@ -21,7 +21,8 @@ const MARKER: &str = "clean-stop";
 /// # Errors
 /// When another process works with the same `state_dir`: its marker would vouch for writes of ours.
 pub(super) fn recall(rooms: &Rooms) -> Result<(), StartError> {
-    if let Some(path) = rooms.config.server.state_dir.clone() {
+    let config = rooms.config();
+    if let Some(path) = config.server.state_dir.clone() {
         match rooms.world.disk.claim(&path) {
             Ok(claim) => {
                 rooms.own(claim);
@@ -36,10 +37,10 @@ pub(super) fn recall(rooms: &Rooms) -> Result<(), StartError> {
             }
         }
     }
-    assume(&rooms.config);
+    assume(&config);
     let vouched = take_marker(rooms);
     let trusted = vouched.is_some_and(|times| {
-        settling_times(&rooms.config)
+        settling_times(&config)
             .iter()
             .all(|(name, ms)| times.get(name) >= Some(ms))
     });
@@ -51,7 +52,8 @@ pub(super) fn recall(rooms: &Rooms) -> Result<(), StartError> {
 
 /// Leaves the marker, if there is nothing the next process would have to fear.
 pub(super) fn remember(rooms: &Rooms) {
-    let Some(path) = marker(&rooms.config) else { return };
+    let config = rooms.config();
+    let Some(path) = marker(&config) else { return };
     if !rooms.owns() {
         return; // it never got so far
     }
@@ -61,7 +63,7 @@ pub(super) fn remember(rooms: &Rooms) {
         );
         return;
     }
-    let text = serde_json::json!(settling_times(&rooms.config)).to_string();
+    let text = serde_json::json!(settling_times(&config)).to_string();
     if let Err(error) = rooms.world.disk.replace(&path, &text) {
         tracing::warn!(path = %path.display(), %error, "cannot write the clean-stop marker");
     }
@@ -73,7 +75,7 @@ fn marker(config: &Config) -> Option<PathBuf> {
 
 /// The marker's settling times; none when there is no marker, or when it could not be removed for good.
 fn take_marker(rooms: &Rooms) -> Option<BTreeMap<String, u128>> {
-    let path = marker(&rooms.config)?;
+    let path = marker(&rooms.config())?;
     let text = match rooms.world.disk.read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
@@ -98,8 +100,8 @@ fn settling_times(config: &Config) -> BTreeMap<String, u128> {
         .collect()
 }
 
-/// What each strong route relies on, once per start.
-fn assume(config: &Config) {
+/// What each strong route relies on, once per start and reload.
+pub(super) fn assume(config: &Config) {
     for route in &config.routes {
         let Action::Proxy { upstream, policy, .. } = &route.action else {
             continue;

@@ -2,11 +2,11 @@
 
 use super::StartError;
 use super::control::Controls;
+use super::era::{Counting, Era, report};
+use super::reload::Reloads;
 use super::views::Views;
 use crate::admin;
 use crate::config::runtime::Config;
-use crate::coord::NotDone;
-use crate::core::reason::{NodeState, RetryReason};
 use crate::proxy;
 use crate::server::accept::{Door, accept};
 use crate::server::connection;
@@ -14,8 +14,10 @@ use crate::server::drain::{Drain, Phase};
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Events, Upstreams};
+use crate::upstream::Upstreams;
 use crate::world::{BindOptions, Listener, World};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,22 +27,20 @@ use tokio_util::sync::CancellationToken;
 /// How often the store forgets what is settled: well below any `settle_after`, rare enough to cost nothing.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long after a failure of the disk the owner of the views is told again.
-const AGAIN: Duration = Duration::from_secs(1);
-
 /// A listener and one of its sockets.
 pub(super) type Sockets = Vec<(Arc<Door>, Box<dyn Listener>)>;
 
 /// Everything one process consists of.
 pub(super) struct Rooms {
-    pub(super) config: Arc<Config>,
     pub(super) world: World,
-    pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: Option<Arc<AccessLog>>,
-    pub(super) upstreams: Arc<Upstreams>,
     pub(super) store: Arc<Store>,
-    pub(super) proxy: Arc<proxy::Shared>,
     pub(super) views: Views,
+    pub(super) reloads: Reloads,
+    /// What the running configuration works with.
+    era: ArcSwap<Era>,
+    /// One per core that serves.
+    proxies: Mutex<Vec<proxy::Proxy>>,
     drain: Arc<Drain>,
     leave: CancellationToken,
     /// No request is left to be logged.
@@ -67,21 +67,12 @@ impl Rooms {
         let metrics = Metrics::new(&config);
         let access_log = AccessLog::new(&config);
         let views = Views::new(&config, &world);
-        let coord = Arc::clone(&views.coord);
         let upstreams = Upstreams::new(
             &config,
             world.clone(),
             Arc::new(Counting(Arc::clone(&metrics))),
             views.coord.views(),
-            Arc::new(move |upstream, event| {
-                let coord = Arc::clone(&coord);
-                Box::pin(async move {
-                    // Nothing that happened at a node is dropped because the disk is full.
-                    while let Err(NotDone::NotDurable(_)) = coord.tell(upstream, event).await {
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                })
-            }),
+            report(&views.coord),
             config.server.threads,
         );
         let store = Store::new(&config, &world);
@@ -95,15 +86,22 @@ impl Rooms {
             drain.connections().clone(),
             access_log.clone(),
         );
-        Arc::new(Self {
+        let era = Arc::new(Era {
             config,
-            world,
             metrics,
-            access_log,
             upstreams,
-            store,
             proxy,
+            probes: CancellationToken::new(),
+        });
+        views.add(&era.upstreams);
+        Arc::new(Self {
+            world,
+            access_log,
+            store,
             views,
+            reloads: Reloads::default(),
+            era: ArcSwap::new(era),
+            proxies: Mutex::default(),
             drain,
             leave: CancellationToken::new(),
             logged: CancellationToken::new(),
@@ -111,6 +109,25 @@ impl Rooms {
             probed: CancellationToken::new(),
             owned: OnceLock::new(),
         })
+    }
+
+    /// What the running configuration works with.
+    pub(super) fn era(&self) -> Arc<Era> {
+        self.era.load_full()
+    }
+
+    /// The running configuration.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.era.load().config)
+    }
+
+    /// Every core plans requests by this one from now on.
+    pub(super) fn swap(&self, era: &Arc<Era>) {
+        let proxies = self.proxies.lock();
+        self.era.store(Arc::clone(era));
+        for proxy in proxies.iter() {
+            proxy.switch(Arc::clone(&era.proxy));
+        }
     }
 
     pub(super) fn drain(&self) -> &Arc<Drain> {
@@ -156,7 +173,8 @@ impl Rooms {
     /// Binds every listener's first socket, on the current runtime.
     pub(super) fn open(&self) -> Result<Sockets, StartError> {
         let net = self.world.net.as_ref();
-        let listeners = self.config.listeners.iter();
+        let config = self.config();
+        let listeners = config.listeners.iter();
         let sockets: Sockets = listeners
             .map(|listener| Door::open(net, Arc::clone(listener)))
             .collect::<Result<_, _>>()?;
@@ -177,7 +195,7 @@ impl Rooms {
 
     /// Binds the admin port, on the current runtime.
     pub(super) fn open_admin(&self) -> Result<(SocketAddr, Box<dyn Listener>), StartError> {
-        let address = self.config.admin.address;
+        let address = self.config().admin.address;
         let bound = self.world.net.listen(address, BindOptions::default());
         let bound = bound.and_then(|socket| Ok((socket.local_addr()?, socket)));
         bound.map_err(|source| StartError::Admin { address, source })
@@ -192,12 +210,20 @@ impl Rooms {
         }
     }
 
+    /// The request path of a core; it is switched with all others.
+    fn proxy_of(&self, core: usize) -> proxy::Proxy {
+        let mut proxies = self.proxies.lock();
+        let proxy = proxy::Proxy::new(Arc::clone(&self.era().proxy), core);
+        proxies.push(proxy.clone());
+        proxy
+    }
+
     /// Accepts and serves on `sockets` as core number `core`, on the current runtime, until the listeners close.
     pub(super) async fn serve(self: Arc<Self>, core: usize, sockets: Sockets) {
-        let proxy = proxy::Proxy::new(Arc::clone(&self.proxy), core);
+        let proxy = self.proxy_of(core);
         let shared = connection::Shared {
             clock: Arc::clone(&self.world.clock),
-            metrics: Arc::clone(&self.metrics),
+            metrics: Arc::clone(&self.era().metrics),
             drain: Arc::clone(&self.drain),
         };
         let mut accepting = JoinSet::new();
@@ -221,10 +247,12 @@ impl Rooms {
     pub(super) async fn background(self: Arc<Self>, admin_socket: Box<dyn Listener>) {
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
-        Arc::clone(&self.upstreams).run_probes(stop.clone());
+        let first = self.era();
+        Arc::clone(&first.upstreams).run_probes(first.probes.clone());
+        let _probes = ProbesEnd(Arc::clone(&self));
         let mut tasks = JoinSet::new();
         let control = Arc::new(Controls(Arc::clone(&self)));
-        let access = admin::Access::new(&self.config.admin);
+        let access = admin::Access::new(&self.config().admin);
         tasks.spawn(admin::serve(
             admin_socket,
             control,
@@ -235,14 +263,15 @@ impl Rooms {
         tasks.spawn(async move {
             loop {
                 tokio::time::sleep(SWEEP_INTERVAL).await;
-                sweeper.proxy.expire_outside();
+                sweeper.era().proxy.expire_outside();
                 sweeper.store.sweep();
             }
         });
         let prober = Arc::clone(&self);
         tasks.spawn(async move {
-            prober.upstreams.first_round().await;
+            first.upstreams.first_round().await;
             prober.probed.cancel();
+            prober.reload_when_asked().await;
         });
         let logging = async {
             if let Some(log) = &self.access_log {
@@ -260,7 +289,8 @@ impl Rooms {
     }
 
     async fn see_off(&self) {
-        let server = &self.config.server;
+        let config = self.config();
+        let server = &config.server;
         tracing::info!(delay = ?server.drain_delay, timeout = ?server.drain_timeout, "draining");
         if self.drain.run(server.drain_delay, server.drain_timeout).await {
             tracing::info!("drained");
@@ -270,27 +300,11 @@ impl Rooms {
     }
 }
 
-/// What happens at the nodes, counted.
-struct Counting(Arc<Metrics>);
+/// Ends the probes with the background, whichever era's they are by then.
+struct ProbesEnd(Arc<Rooms>);
 
-impl Events for Counting {
-    fn answered(&self, upstream: usize, node: usize, took: Duration) {
-        self.0.upstream_answered(upstream, node, took);
-    }
-
-    fn retried(&self, upstream: usize, reason: RetryReason) {
-        self.0.retried(upstream, reason);
-    }
-
-    fn node_named(&self, upstream: usize, node: usize, name: Option<&str>) {
-        self.0.node_named(upstream, node, name);
-    }
-
-    fn node_state(&self, upstream: usize, node: usize, state: NodeState) {
-        self.0.node_state(upstream, node, state);
-    }
-
-    fn failover(&self, upstream: usize, took: Duration) {
-        self.0.failover(upstream, took);
+impl Drop for ProbesEnd {
+    fn drop(&mut self) {
+        self.0.era().probes.cancel();
     }
 }

@@ -20,11 +20,12 @@ const LAST_CALLS: Duration = Duration::from_secs(1);
 pub(super) fn start(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
     past::recall(rooms)?;
     // Should anything fail below, dropping this ends the threads that run already.
-    let mut running = Running::new(Arc::clone(rooms), rooms.config.admin.address, Vec::new());
+    let config = rooms.config();
+    let mut running = Running::new(Arc::clone(rooms), config.admin.address, Vec::new());
     running
         .threads
         .push(disk_thread("tidegate-views", views::own(Arc::clone(rooms)))?);
-    for core in 0..rooms.config.server.threads {
+    for core in 0..config.server.threads {
         running.threads.push(core_thread(rooms, core)?);
     }
     let writer = views::writer(rooms).map(|writer| views::write(Arc::clone(rooms), writer));

@@ -8,18 +8,19 @@ use crate::coord::journal::{Journal, Writer};
 use crate::coord::{Coord, Nodes, Owner};
 use crate::core::failover::event::Effect;
 use crate::server::drain::Phase;
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::world::World;
 use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio_util::sync::CancellationToken;
 
 /// Everything about the views and what is durable.
 pub(super) struct Views {
     pub(super) coord: Arc<Coord>,
     pub(super) journal: Arc<Journal>,
+    /// Of every configuration with which something may still be in flight, or will be.
+    upstreams: Mutex<Vec<Weak<Upstreams>>>,
     /// Until they run.
     owner: Mutex<Option<Owner>>,
     writer: Mutex<Option<Writer>>,
@@ -36,9 +37,17 @@ impl Views {
         Self {
             coord,
             journal,
+            upstreams: Mutex::default(),
             owner: Mutex::new(Some(owner)),
             writer: Mutex::default(),
         }
+    }
+
+    /// One more configuration whose connections follow the views.
+    pub(super) fn add(&self, upstreams: &Arc<Upstreams>) {
+        let mut all = self.upstreams.lock();
+        all.retain(|upstreams| upstreams.strong_count() > 0);
+        all.push(Arc::downgrade(upstreams));
     }
 }
 
@@ -67,7 +76,7 @@ pub(super) fn recall(rooms: &Rooms, folder: &Path) -> Result<(), StartError> {
         let effects: Vec<_> = changed
             .map(|(node, (_, state))| Effect::State { node, state })
             .collect();
-        rooms.upstreams.carry_out(upstream, &effects);
+        rooms.era().upstreams.carry_out(upstream, &effects);
     }
     let writer = views.journal.open(disk, folder, &strangers);
     *views.writer.lock() = writer.map_err(|e| failed(e.to_string()))?;
@@ -80,7 +89,7 @@ pub(super) async fn own(rooms: Arc<Rooms>) {
         return;
     };
     let stop = CancellationToken::new();
-    let hands = Arc::new(Hands(Arc::clone(&rooms.upstreams), Arc::clone(&rooms.metrics)));
+    let hands = Arc::new(Hands(Arc::clone(&rooms)));
     let over = async {
         rooms.drain().reached(Phase::Over).await;
         stop.cancel();
@@ -99,14 +108,21 @@ pub(super) async fn write(rooms: Arc<Rooms>, writer: Writer) {
 }
 
 /// What the owner has done about a change.
-struct Hands(Arc<Upstreams>, Arc<Metrics>);
+struct Hands(Arc<Rooms>);
 
 impl Nodes for Hands {
     fn carry_out(&self, upstream: usize, effects: &[Effect]) {
-        self.0.carry_out(upstream, effects);
+        let running = Arc::clone(&self.0.era().upstreams);
+        running.carry_out(upstream, effects);
+        let all = self.0.views.upstreams.lock().clone();
+        for other in all.iter().filter_map(Weak::upgrade) {
+            if !Arc::ptr_eq(&other, &running) {
+                other.follow(upstream, effects);
+            }
+        }
     }
 
     fn not_durable(&self, upstream: usize) {
-        self.1.view_not_durable(upstream);
+        self.0.era().metrics.view_not_durable(upstream);
     }
 }

@@ -125,6 +125,30 @@ pub(super) fn status(args: &StatusArgs, world: &World) -> Exit {
     ask_and_show(&args.admin, world, &Method::GET, "/status", String::new(), shown)
 }
 
+pub(super) fn reload(args: &AdminArgs, world: &World) -> Exit {
+    match answer(args, world, &Method::POST, "/reload", String::new()) {
+        Ok((StatusCode::UNPROCESSABLE_ENTITY, text)) => {
+            let problem: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+            let errors = problem.get("errors").and_then(serde_json::Value::as_array);
+            for error in errors.into_iter().flatten().filter_map(serde_json::Value::as_str) {
+                eprintln!("{error}");
+            }
+            eprintln!("tidegate: not reloaded, nothing has changed");
+            Exit::Config
+        }
+        Ok((status, text)) if status.is_success() => {
+            // A reader that has left is not our failure.
+            let _ = writeln!(std::io::stdout(), "{}", as_it_is(&text).trim_end());
+            Exit::Clean
+        }
+        Ok((status, text)) => {
+            eprintln!("tidegate: {status}: {}", as_it_is(&text).trim_end());
+            Exit::Failure
+        }
+        Err(exit) => exit,
+    }
+}
+
 pub(super) fn drain(args: &AdminArgs, world: &World) -> Exit {
     ask(args, world, &Method::POST, "/drain", String::new())
 }

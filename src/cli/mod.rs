@@ -84,6 +84,8 @@ enum Command {
     Settle(ask::SettleArgs),
     /// Print the status of a running proxy
     Status(ask::StatusArgs),
+    /// Ask a running proxy to read its configuration again: all of it runs then, or nothing has changed
+    Reload(ask::AdminArgs),
     /// Ask a running proxy to finish what is in flight and leave
     Drain(ask::AdminArgs),
     /// Ask a running proxy whether it lives, or is ready; for images without a shell
@@ -134,6 +136,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exi
         Some(Command::Purge(args)) => ask::purge(&args, world),
         Some(Command::Settle(args)) => ask::settle(&args, world),
         Some(Command::Status(args)) => ask::status(&args, world),
+        Some(Command::Reload(args)) => ask::reload(&args, world),
         Some(Command::Drain(args)) => ask::drain(&args, world),
         Some(Command::Healthcheck(args)) => ask::healthcheck(&args, world),
         Some(Command::Verify(args)) => verify::verify(&args, given, world),

@@ -33,8 +33,8 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs, given: Given<'_>, world: &World) -> Exit {
-    let config = match configuration(args, given, world) {
-        Ok(config) => config,
+    let (config, file) = match configuration(args, given, world) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
     if let Err(error) = log::install(&config.telemetry, world) {
@@ -55,7 +55,7 @@ pub(super) fn run(args: &RunArgs, given: Given<'_>, world: &World) -> Exit {
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
-    match serve(config, world) {
+    match serve(config, file, world) {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -66,7 +66,7 @@ pub(super) fn run(args: &RunArgs, given: Given<'_>, world: &World) -> Exit {
 
 /// What stands on the command line goes before the environment: a file there before flags in variables, and `--upstream` there before
 /// a file in a variable. `TIDEGATE_ADMIN` is no contradiction to a file: the other commands read it too.
-fn configuration(args: &RunArgs, given: Given<'_>, world: &World) -> Result<Config, Exit> {
+fn configuration(args: &RunArgs, given: Given<'_>, world: &World) -> Result<(Config, Option<PathBuf>), Exit> {
     let from_file = given.on_command_line("config");
     let flags = ["listen", "admin", "upstream", "consistency"];
     let contradicts = |flag: &&str| {
@@ -101,10 +101,11 @@ fn configuration(args: &RunArgs, given: Given<'_>, world: &World) -> Result<Conf
             return Err(Exit::Usage);
         }
     };
-    loaded.config.ok_or(Exit::Config)
+    let config = loaded.config.ok_or(Exit::Config)?;
+    Ok((config, file.cloned()))
 }
 
-fn serve(config: Config, world: &World) -> Result<Exit, Box<dyn std::error::Error>> {
+fn serve(config: Config, file: Option<PathBuf>, world: &World) -> Result<Exit, Box<dyn std::error::Error>> {
     // Signals count from here on, so that one during the start is not lost.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
@@ -113,7 +114,12 @@ fn serve(config: Config, world: &World) -> Result<Exit, Box<dyn std::error::Erro
     };
     // Taken before anything can be asked: the access log comes after the ready line.
     let mut out = std::io::stdout().lock();
-    let running = App::build(config, world.clone())?.start()?;
+    let app = App::build(config, world.clone())?;
+    let app = match file {
+        Some(file) => app.read_from(file),
+        None => app,
+    };
+    let running = app.start()?;
     writeln!(out, "{}", running.ready_line())?;
     out.flush()?;
     drop(out);
@@ -121,25 +127,32 @@ fn serve(config: Config, world: &World) -> Result<Exit, Box<dyn std::error::Erro
     Ok(if running.stop() { Exit::Clean } else { Exit::Failure })
 }
 
-/// The first signal drains, the second ends.
+/// SIGHUP reloads. The first other signal drains, the second ends.
 async fn until_left(running: &Running, signals: &mut Signals) {
-    tokio::select! {
-        biased;
-        () = running.ended() => return,
-        () = signals.next() => {}
+    loop {
+        tokio::select! {
+            biased;
+            () = running.ended() => return,
+            () = Signals::leave(&mut signals.terminate, &mut signals.interrupt) => break,
+            _ = signals.reload.recv() => {
+                // What becomes of it is logged.
+                tokio::spawn(running.reload());
+            }
+        }
     }
     running.drain();
     tokio::select! {
         biased;
         () = running.ended() => {}
-        () = signals.next() => tracing::warn!("a second signal: leaving at once"),
+        () = Signals::leave(&mut signals.terminate, &mut signals.interrupt) => tracing::warn!("a second signal: leaving at once"),
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    reload: Signal,
 }
 
 impl Signals {
@@ -147,13 +160,14 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn leave(terminate: &mut Signal, interrupt: &mut Signal) {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
     }
 }

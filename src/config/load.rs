@@ -4,6 +4,7 @@
 use super::catalogue;
 use super::compile::{compile, listed};
 use super::diagnostic::{Diagnostic, Sink, Source};
+use super::diff;
 use super::runtime::Config;
 use super::shape::shape;
 use super::substitute::Outside;
@@ -47,6 +48,24 @@ pub fn from_file(path: &Path, world: &World) -> Result<Loaded, Unreadable> {
     Ok(from_text(&text, &path.display().to_string(), base_dir, world))
 }
 
+/// Reads the file again for a process that runs: numbered after `running`, and with what only a restart can change among the errors.
+///
+/// # Errors
+/// [`Unreadable`] when there is no text to check.
+pub fn again(path: &Path, world: &World, running: &Config) -> Result<Loaded, Unreadable> {
+    let text = world.disk.read_to_string(path).map_err(|source| Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let base_dir = path.parent().unwrap_or(Path::new(""));
+    let outside = Outside {
+        env: world.env.as_ref(),
+        disk: world.disk.as_ref(),
+        base_dir,
+    };
+    Ok(load(&text, &path.display().to_string(), &outside, Some(running)))
+}
+
 /// Checks a text. `file_name` is what messages call it, `base_dir` is where relative paths start.
 #[must_use]
 pub fn from_text(text: &str, file_name: &str, base_dir: &Path, world: &World) -> Loaded {
@@ -58,6 +77,7 @@ pub fn from_text(text: &str, file_name: &str, base_dir: &Path, world: &World) ->
             disk: world.disk.as_ref(),
             base_dir,
         },
+        None,
     )
 }
 
@@ -73,7 +93,7 @@ pub fn zero_file(listen: &str, admin: &str, upstream: &str, consistency: &str) -
         quoted(consistency),
     );
     // Flags are taken as they are: no variables, no files.
-    load(&text, "(command line)", &Outside::nothing())
+    load(&text, "(command line)", &Outside::nothing(), None)
 }
 
 /// Reads the text of a file of nodes (`discover = { file = .. }`). Nothing in it is filled in from outside.
@@ -97,7 +117,7 @@ pub fn nodes_from_text(text: &str, file_name: &str) -> Result<Vec<Member>, Vec<D
     Ok(found)
 }
 
-fn load(text: &str, file_name: &str, outside: &Outside<'_>) -> Loaded {
+fn load(text: &str, file_name: &str, outside: &Outside<'_>, running: Option<&Config>) -> Loaded {
     let mut sink = Sink::new(Source::new(file_name, text));
     let (tree, trust) = parse(text, &mut sink);
     let shaped = shape(&tree, catalogue::ROOT, outside, &mut sink);
@@ -107,6 +127,10 @@ fn load(text: &str, file_name: &str, outside: &Outside<'_>) -> Loaded {
     }
     let mut config = compile(shaped, &mut sink);
     config.server.state_dir = config.server.state_dir.map(|dir| outside.base_dir.join(dir));
+    if let Some(running) = running.filter(|_| !sink.failed()) {
+        diff::refuse(running, &config, &mut sink);
+        config = diff::number(running, config);
+    }
     let config = (!sink.failed()).then_some(config);
     finish(sink, config)
 }

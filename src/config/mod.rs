@@ -5,6 +5,7 @@
 pub mod catalogue;
 mod compile;
 pub mod diagnostic;
+pub mod diff;
 pub mod effective;
 pub mod load;
 pub mod pattern;

@@ -26,14 +26,42 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// `[session]`.
     pub session: Session,
-    /// `[upstreams.*]`, in the order of the file; [`Upstream::id`] is the index.
+    /// `[upstreams.*]`; [`Upstream::id`] is the index: in the order of the file, and after a reload in the order in which they were
+    /// first named, with those that are gone among them ([`Upstream::retired`]).
     pub upstreams: Vec<Arc<Upstream>>,
-    /// `[[routes]]`, in the order of the file; [`Route::id`] is the index. The first match wins.
+    /// `[[routes]]`, in the order of the file. The first match wins.
     pub routes: Vec<Arc<Route>>,
+    /// What upstreams and routes are known by for the life of the process.
+    pub numbers: Numbers,
     /// A short hash of the effective configuration, shown in `/status`.
     pub hash: String,
     /// The effective configuration as data, for `print-config` and `GET /config`.
     pub effective: Arc<super::effective::Effective>,
+}
+
+/// The numbers that names have in this process; none is ever given to another name (R31).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Names of upstreams; [`Upstream::id`] is the index.
+    pub upstreams: Vec<String>,
+    /// Names of routes; [`Route::id`] is the index.
+    pub routes: Vec<String>,
+    /// The next [`Route::contract`].
+    pub contracts: usize,
+    /// How many upstreams there were at the start.
+    pub first_upstreams: usize,
+    /// How many routes.
+    pub first_routes: usize,
+    /// Counts reloads.
+    pub generation: u64,
+}
+
+impl Config {
+    /// The route of a number, if the file still names it.
+    #[must_use]
+    pub fn route(&self, id: usize) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| route.id == id)
+    }
 }
 
 /// `[server]`.
@@ -177,8 +205,11 @@ pub enum LogFormat {
 /// One `[[routes]]`.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Its place in [`Config::routes`].
+    /// Its number: the name's place in [`Numbers::routes`].
     pub id: usize,
+    /// What its entries are named under: a new number whenever a reload changes what they mean, so that nothing finds the older ones
+    /// (R31).
+    pub contract: usize,
     /// Its name in metrics and `/status`; `route-N` (from 1) unless named.
     pub name: String,
     /// Which requests it takes.

@@ -49,7 +49,7 @@ impl KeyDigest {
 /// The parts of a request that name its entry.
 #[derive(Copy, Clone, Debug)]
 pub struct KeyParts<'a> {
-    /// The route's id: entries of two routes never meet.
+    /// The route's contract: entries of two routes never meet, nor those from before a reload that changed what they mean (R31).
     pub route: usize,
     /// Whether it came over TLS.
     pub https: bool,

@@ -123,7 +123,7 @@ pub enum Writers {
 }
 
 /// What of the query names an entry.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRules {
     /// Query parameters left out of the key; a trailing `*` matches any ending.
     pub query_ignore: Vec<String>,

@@ -71,6 +71,8 @@ pub enum Rule {
     R29,
     /// Terms only grow: a stale claim is not followed.
     R30,
+    /// What was stored under a route that a reload has changed is not used.
+    R31,
     /// Nobody is promoted below what clients were shown.
     R32,
     /// A deposed primary leaves the in-sync set.
@@ -134,6 +136,7 @@ impl Rule {
         Self::R23,
         Self::R29,
         Self::R30,
+        Self::R31,
         Self::R32,
         Self::R36,
         Self::R37,

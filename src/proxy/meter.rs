@@ -48,12 +48,19 @@ pub(super) struct Meter {
     under_way: AtomicUsize,
     sightings: Mutex<Sightings>,
     /// By route.
-    tallies: Vec<Mutex<Tally>>,
+    tallies: Vec<Arc<Mutex<Tally>>>,
 }
 
 impl Meter {
     /// None when it is off.
     pub(super) fn new(config: &runtime::Config) -> Option<Self> {
+        Self::after(None, config)
+    }
+
+    /// The same after a reload: each route's books go on.
+    pub(super) fn after(before: Option<&Self>, config: &runtime::Config) -> Option<Self> {
+        let books = |id| before.and_then(|before| before.tallies.get(id)).cloned();
+        let routes = config.numbers.routes.len().max(config.routes.len());
         let runtime::Meter { sample, max_per_second } = config.telemetry.meter?;
         Some(Self {
             sample,
@@ -61,7 +68,7 @@ impl Meter {
             second: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
             sightings: Mutex::default(),
-            tallies: config.routes.iter().map(|_| Mutex::default()).collect(),
+            tallies: (0..routes).map(|id| books(id).unwrap_or_default()).collect(),
         })
     }
 
@@ -88,7 +95,7 @@ impl Meter {
 
     /// How a route's re-reads came out.
     fn tally(&self, route: usize) -> Option<&Mutex<Tally>> {
-        self.tallies.get(route)
+        self.tallies.get(route).map(Arc::as_ref)
     }
 }
 

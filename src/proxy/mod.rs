@@ -5,6 +5,7 @@
 //! synchronously, without a task, a box or a lock held; everything else is a boxed future.
 
 mod aim;
+mod begun;
 mod body;
 mod buffered;
 mod carry;
@@ -30,6 +31,7 @@ mod posted;
 mod purge;
 mod purging;
 mod query;
+mod reload;
 mod request;
 mod routes;
 mod session;
@@ -53,6 +55,7 @@ use crate::telemetry::access_log::{self, AccessLog, End, Record};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Pool, Upstreams};
 use crate::world::World;
+use arc_swap::{ArcSwap, Cache};
 use body::Carried;
 use bytes::Bytes;
 use http::request::Parts;
@@ -82,13 +85,15 @@ pub struct Shared {
     /// Digests are keyed at random per process: clients cannot aim for collisions.
     secret: KeySecret,
     /// Requests in flight, by route; counted only where the route has a limit.
-    in_flight: Vec<AtomicUsize>,
+    in_flight: Vec<Arc<AtomicUsize>>,
     /// Writes that do not come through here.
-    outside: outside::Opened,
+    outside: Arc<outside::Opened>,
     /// None when it is off.
     meter: Option<meter::Meter>,
     /// Writes and fetches whose client may have left: leaving waits for them.
     detached: TaskTracker,
+    /// Unsafe requests planned by this configuration.
+    begun: Arc<begun::Begun>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -112,7 +117,7 @@ impl Shared {
         let secret = KeySecret(world.entropy.next_u64(), world.entropy.next_u64());
         let sessions = session::Sessions::new(&config, &*world.entropy);
         let meter = meter::Meter::new(&config);
-        let in_flight = config.routes.iter().map(|_| AtomicUsize::new(0)).collect();
+        let in_flight = config.routes.iter().map(|_| Arc::default()).collect();
         Arc::new(Self {
             config,
             world,
@@ -123,9 +128,10 @@ impl Shared {
             sessions,
             secret,
             in_flight,
-            outside: outside::Opened::default(),
+            outside: Arc::default(),
             meter,
             detached,
+            begun: Arc::default(),
         })
     }
 }
@@ -133,7 +139,9 @@ impl Shared {
 /// The request path on one core: its own connections to the nodes, everything else shared.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    core: Arc<Core>,
+    /// Under the running configuration.
+    current: Arc<ArcSwap<Core>>,
+    number: usize,
 }
 
 /// What one core works with.
@@ -146,6 +154,13 @@ struct Core {
 }
 
 impl Core {
+    fn new(shared: Arc<Shared>, number: usize) -> Self {
+        let pool = shared.upstreams.pool(number);
+        let seed = shared.meter.as_ref().map(|_| shared.world.entropy.next_u64());
+        let chance = AtomicU64::new(seed.unwrap_or_default() | 1);
+        Self { shared, pool, chance }
+    }
+
     fn now(&self) -> MonoTime {
         self.shared.world.clock.mono()
     }
@@ -226,6 +241,7 @@ impl Core {
             ),
             status: None,
             outcome: None,
+            generation: self.shared.config.numbers.generation,
             route,
             fwd: None,
             why: None,
@@ -300,11 +316,9 @@ impl Proxy {
     /// The request path of core number `core`.
     #[must_use]
     pub fn new(shared: Arc<Shared>, core: usize) -> Self {
-        let pool = shared.upstreams.pool(core);
-        let seed = shared.meter.as_ref().map(|_| shared.world.entropy.next_u64());
-        let chance = AtomicU64::new(seed.unwrap_or_default() | 1);
         Self {
-            core: Arc::new(Core { shared, pool, chance }),
+            current: Arc::new(ArcSwap::from_pointee(Core::new(shared, core))),
+            number: core,
         }
     }
 
@@ -312,7 +326,7 @@ impl Proxy {
     #[must_use]
     pub fn for_connection(&self, peer: Peer) -> Connection {
         Connection {
-            core: Arc::clone(&self.core),
+            current: Cache::new(Arc::clone(&self.current)),
             connection: Arc::new(ConnectionInfo::new(peer)),
         }
     }
@@ -366,10 +380,13 @@ impl ConnectionInfo {
     }
 }
 
+/// A connection's snapshot of its core: as long as nothing is reloaded, looking at it is one load.
+type Current = Cache<Arc<ArcSwap<Core>>, Arc<Core>>;
+
 /// The service of one connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    core: Arc<Core>,
+    current: Current,
     connection: Arc<ConnectionInfo>,
 }
 
@@ -387,7 +404,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answering {
-        pipeline::handle(&self.core, &self.connection, request)
+        pipeline::handle(&mut self.current, &self.connection, request)
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! Invariant: an id opens one write once. It is drawn at random, so that no id of another process means one of ours.
 
+use super::begun::Ticket;
 use super::purge::split;
 use super::{Shared, declared};
 use crate::core::rules::Rule;
@@ -11,6 +12,7 @@ use crate::core::time::{MonoTime, Span};
 use crate::store::{WriteEnd, WriteGuard};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many may be open at once. Each pins the records it names.
@@ -43,6 +45,9 @@ pub enum OutsideError {
     /// There are enough.
     #[error("{MAX_OPEN} writes are open already")]
     TooMany,
+    /// A reload has come in between: the running configuration says what is named.
+    #[error("the configuration has just been reloaded: ask again")]
+    Superseded,
     /// Nothing is open under the id.
     #[error(
         "nothing is open under this id: it has expired and counts as unknown, was committed already, or is of another process"
@@ -64,6 +69,7 @@ struct Open {
     what: String,
     expires: MonoTime,
     guard: WriteGuard,
+    _ticket: Arc<Ticket>,
 }
 
 /// Those that are open, by id.
@@ -94,6 +100,7 @@ impl Shared {
             return Err(OutsideError::Nothing(name));
         }
         self.expire_outside(); // those hold no place
+        let ticket = self.begun.enter().ok_or(OutsideError::Superseded)?; // R31
         let mut open = self.outside.0.lock();
         if open.len() >= MAX_OPEN {
             return Err(OutsideError::TooMany);
@@ -103,6 +110,7 @@ impl Shared {
             what: name,
             expires: self.world.clock.mono().after(Span::from(ttl)),
             guard: self.store.begin_write(records),
+            _ticket: ticket,
         };
         // Two equal ids in 2^64: the older one ends unknown.
         drop(open.insert(id, begun));

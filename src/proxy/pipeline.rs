@@ -1,13 +1,16 @@
 //! The one branching function on the path. A request is refused, answered by its route alone, served from the store on the spot, or
 //! handed to the child that reads, passes or writes.
 
+use super::begun::Ticket;
 use super::body::{Body, BoxError, Upload, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::plan::{Course, Plan, Refused, Toward, admit, plan};
 use super::request::{self, Admitted, Job};
 use super::session::{self, Presented, Seen, Visit};
-use super::{Answering, Asked, ConnectionInfo, Core, InFlight, Waiting, hit, meter, miss, pass, purging, query, write};
+use super::{
+    Answering, Asked, ConnectionInfo, Core, Current, InFlight, Waiting, hit, meter, miss, pass, purging, query, write,
+};
 use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
 use crate::core::http::stored::Stored as _;
@@ -32,18 +35,31 @@ thread_local! {
 }
 
 /// Answers a request.
-pub(super) fn handle<B>(core: &Arc<Core>, connection: &Arc<ConnectionInfo>, request: Request<B>) -> Answering
+pub(super) fn handle<B>(current: &mut Current, connection: &Arc<ConnectionInfo>, request: Request<B>) -> Answering
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let mut core = current.load();
     let start = core.now();
     let (mut parts, body) = request.into_parts();
     if core.shared.sessions.is_some() {
         Presented::take(&mut parts); // R17
     }
     let step = match admit(&mut parts, connection) {
-        Ok(Admitted::Request) => answer_now(core, connection, &parts, body.is_end_stream(), start),
+        Ok(Admitted::Request) => loop {
+            let mut step = answer_now(core, connection, &parts, body.is_end_stream(), start);
+            if let Ok(Step::Go(go)) = &mut step
+                && matches!(go.next, Next::Write)
+            {
+                go.ticket = core.shared.begun.enter();
+                if go.ticket.is_none() {
+                    core = current.load(); // R31: a reload has come before it began
+                    continue;
+                }
+            }
+            break step;
+        },
         Ok(Admitted::Purge) => return purging::answer(core, connection, &parts, start),
         Err(fault) => Err((None, fault)),
     };
@@ -88,6 +104,7 @@ struct Go {
     key: Arc<[u8]>,
     start: MonoTime,
     visit: Option<Box<Visit>>,
+    ticket: Option<Arc<Ticket>>,
     next: Next,
 }
 
@@ -147,6 +164,7 @@ fn act(
             key,
             start,
             visit: toward.visit,
+            ticket: None,
             next,
         })))
     };
@@ -273,6 +291,7 @@ where
         key,
         start,
         visit,
+        ticket,
         next,
     } = go;
     let deadline = request::deadline(start, &route);
@@ -302,6 +321,7 @@ where
         deadline,
         request_id: OnceLock::new(),
         visit,
+        ticket,
         interim,
         _in_flight: guard.clone(),
     };

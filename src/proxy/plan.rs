@@ -159,7 +159,7 @@ pub(super) fn write_key<'b>(
     caching: &Caching,
 ) -> &'b [u8] {
     let key = KeyParts {
-        route: route.id,
+        route: route.contract, // R31
         https: seen.https,
         forwarded_host: seen.named.as_deref().filter(|named| *named != authority),
         host: authority,

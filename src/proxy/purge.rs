@@ -62,7 +62,7 @@ impl Shared {
             PurgeTarget::Route(name) => {
                 let called = |route: &std::sync::Arc<Route>| route.name == *name;
                 let route = self.config.routes.iter().find(|r| called(r));
-                let id = route.ok_or_else(|| PurgeError::NoSuchRoute(name.clone()))?.id;
+                let id = route.ok_or_else(|| PurgeError::NoSuchRoute(name.clone()))?.contract;
                 Ok(self
                     .store
                     .purge_everywhere(how, |entry| is_named(entry, |named| named.route == id)))
@@ -105,7 +105,13 @@ impl Shared {
     /// A purge without a query covers every query; one with a query, those that the route's key rules do not tell apart from it.
     fn query_fits(&self, query: Option<&str>, named: &Named<'_>) -> bool {
         let Some(query) = query else { return true };
-        match self.config.routes.get(named.route).map(|r| &r.action) {
+        match self
+            .config
+            .routes
+            .iter()
+            .find(|r| r.contract == named.route)
+            .map(|r| &r.action)
+        {
             Some(Action::Proxy { policy, .. }) => policy
                 .caching()
                 .is_none_or(|c| *key::query_text(Some(query), &c.key) == *named.query),

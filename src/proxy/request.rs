@@ -1,6 +1,7 @@
 //! A client's request, checked and named once: what hyper lets through and HTTP does not (RFC 9112 s3.2, s6.1, s11), its route, its
 //! resource and its key. Whoever comes later reads, and parses nothing again.
 
+use super::begun::Ticket;
 use super::error::Fault;
 use super::interim::Turn;
 use super::purging;
@@ -310,6 +311,8 @@ pub(super) struct Job {
     pub(super) interim: Option<Turn>,
     /// What its session asks and has said so far, on routes with sessions and for writes to what they read.
     pub(super) visit: Option<Box<Visit>>,
+    /// It is unsafe, and counted as begun under its configuration until it is over (R31).
+    pub(super) ticket: Option<Arc<Ticket>>,
     /// Its place among the route's `max_in_flight`: detached work keeps it when its client has left.
     pub(super) _in_flight: Option<Arc<InFlight>>,
 }

@@ -28,13 +28,14 @@ use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 static TIDEGATE_SESSION: HeaderName = HeaderName::from_static("tidegate-session");
 
 /// What a process needs for sessions.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    ring: Keyring,
+    ring: Arc<Keyring>,
     minter: Minter,
     /// The largest `max_staleness` of all session routes.
     bound: Span,
@@ -58,6 +59,11 @@ impl Visit {
 impl Sessions {
     /// None where no route has sessions.
     pub(super) fn new(config: &Config, entropy: &dyn Entropy) -> Option<Self> {
+        Self::after(None, config, config, entropy)
+    }
+
+    /// The same after a reload: tokens from before it are as good as ever, unless their key is gone.
+    pub(super) fn after(before: Option<&Self>, was: &Config, config: &Config, entropy: &dyn Entropy) -> Option<Self> {
         let bounds = config.routes.iter().filter_map(|route| match &route.action {
             Action::Proxy { policy, .. } if policy.has_sessions() => match &policy.contract {
                 Contract::Eventual(_, bounded) => Some(bounded.max_staleness),
@@ -66,6 +72,13 @@ impl Sessions {
             Action::Proxy { .. } | Action::Redirect { .. } | Action::Respond { .. } => None,
         });
         let bound = bounds.max()?;
+        if let Some(before) = before.filter(|_| was.session.keys == config.session.keys) {
+            return Some(Self {
+                ring: Arc::clone(&before.ring),
+                minter: before.minter,
+                bound,
+            });
+        }
         let keys: Vec<&[u8]> = config.session.keys.iter().map(|key| key.reveal().as_bytes()).collect();
         let ring = match keys.split_first() {
             Some((first, rest)) => Keyring::new(first, rest),
@@ -75,8 +88,8 @@ impl Sessions {
             }
         };
         Some(Self {
-            ring,
-            minter: Minter::of(entropy.next_u64()),
+            ring: Arc::new(ring),
+            minter: before.map_or_else(|| Minter::of(entropy.next_u64()), |before| before.minter),
             bound,
         })
     }

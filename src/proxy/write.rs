@@ -325,11 +325,13 @@ fn answer(core: &Core, job: &Job, reply: Reply, declared: &[(ResourceId, String)
     let version = parts.version;
     let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
     let body = if no_body { Body::empty() } else { body };
+    let ticket = job.ticket.clone();
     let body = match open {
         None => body,
         Some(open) => body.at_end(move |node| {
             drop(node); // closes the connection, if it is still there: only now does the settling time begin (R11)
             drop(open);
+            drop(ticket); // R31
         }),
     };
     let mut response = Response::from_parts(parts, body);

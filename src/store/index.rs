@@ -416,6 +416,15 @@ impl Index {
         self.unlisted(resource, gone)
     }
 
+    /// The entries in service that `wanted` names, wherever they are.
+    pub(super) fn where_entries(&self, wanted: impl Fn(&super::Entry) -> bool) -> Vec<EntryRef> {
+        let mut found = Vec::new();
+        for gate in self.records.iter() {
+            found.extend(gate.entries().iter().filter(|e| wanted(e)).cloned());
+        }
+        found
+    }
+
     fn uncount(&self, gone: &[EntryRef]) {
         if !gone.is_empty() {
             self.entries.fetch_sub(gone.len() as u64, Ordering::Relaxed);

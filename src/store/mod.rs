@@ -9,6 +9,8 @@ pub mod fill;
 pub mod flight;
 mod gears;
 mod index;
+mod reload;
+mod room;
 mod sync;
 mod through;
 mod unsettled;
@@ -32,6 +34,7 @@ use entry::SharedHead;
 use flight::Flights;
 use gears::Gears;
 use index::Index;
+use room::Room;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use unsettled::UnsettledList;
@@ -52,6 +55,8 @@ pub struct Store {
     gears: Gears,
     /// A write ended unknown where no settling time is kept: nobody can say when it will be over.
     untracked: AtomicBool,
+    /// When a write last ended unknown, in microseconds; zero: none has.
+    last_unknown: AtomicU64,
     /// Counts purges; told to who asked for one.
     epoch: AtomicU64,
     world: World,
@@ -142,6 +147,7 @@ impl Store {
             unsettled: UnsettledList::new(settle_after, max_unsettled),
             gears: Gears::new(config),
             untracked: AtomicBool::new(false),
+            last_unknown: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             world: world.clone(),
         })
@@ -340,6 +346,7 @@ impl Store {
 
     /// The connection of a write that ended with it open has closed.
     fn write_closed(&self, resources: &[(ResourceId, String)], at: MonoTime) {
+        self.note_unknown(at);
         for (resource, _) in resources {
             let settled_at = self.unsettled.settled_at(resource.upstream, at);
             let settled_at = self.unsettled.note_closed(*resource, settled_at);
@@ -353,6 +360,7 @@ impl Store {
 
     fn end_write(&self, resources: &[(ResourceId, String)], end: WriteEnd, mine: Option<&Token>) {
         let now = self.now();
+        self.note_end(now, end);
         for (resource, path) in resources {
             let unsettles = self.unsettled.can_unsettle(resource.upstream);
             let ended = match end {

@@ -81,6 +81,7 @@ fn config(max_memory: u64) -> Config {
             upstream(LOOSE, None),
         ],
         routes: Vec::new(),
+        numbers: Default::default(),
         hash: String::new(),
         effective: Arc::default(),
     }

@@ -1,6 +1,7 @@
 //! The list of resources that a write left unsettled: for `/status`, for the bound, and for the settling time of each upstream.
 //! The gate's records say how long; this names them.
 
+use super::Room;
 use crate::core::consistency::gate::Unsettled;
 use crate::core::consistency::write::Ended;
 use crate::core::rules::Rule;
@@ -11,22 +12,31 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) struct UnsettledList {
-    /// By upstream: R19's time, none when it has no strong route and never unsettles.
-    settle_after: Vec<Option<Span>>,
+    /// By upstream: R19's time in microseconds and one, zero when it has no strong route and never unsettles.
+    settle_after: Room<AtomicU64>,
     /// By upstream: in microseconds, until when all of it is unsettled because the list was full.
-    whole: Vec<AtomicU64>,
+    whole: Room<AtomicU64>,
     listed: Mutex<BTreeMap<ResourceId, String>>,
     max: usize,
 }
 
 impl UnsettledList {
     pub(super) fn new(settle_after: Vec<Option<Span>>, max: usize) -> Self {
-        let whole = settle_after.iter().map(|_| AtomicU64::new(0)).collect();
-        Self {
-            settle_after,
-            whole,
+        let list = Self {
+            settle_after: Room::new(settle_after.len()),
+            whole: Room::new(settle_after.len()),
             listed: Mutex::new(BTreeMap::new()),
             max,
+        };
+        list.take_over(settle_after);
+        list
+    }
+
+    /// The settling times of a configuration, from now on (R31).
+    pub(super) fn take_over(&self, settle_after: Vec<Option<Span>>) {
+        for (place, after) in self.settle_after.iter().zip(settle_after) {
+            let micros = after.map_or(0, |after| MonoTime::default().after(after).as_micros() + 1);
+            place.store(micros, Ordering::Release);
         }
     }
 
@@ -78,7 +88,9 @@ impl UnsettledList {
 
     /// Whether no upstream is unsettled as a whole.
     pub(super) fn is_quiet(&self, now: MonoTime) -> bool {
-        (0..self.whole.len()).all(|upstream| self.whole_upstream(now, upstream).is_none())
+        self.whole
+            .iter()
+            .all(|until| now.as_micros() >= until.load(Ordering::Acquire))
     }
 
     /// Until when all of an upstream is unsettled; none when it is not.
@@ -89,7 +101,7 @@ impl UnsettledList {
 
     pub(super) fn list(&self, now: MonoTime, gate: impl Fn(u128) -> Option<Unsettled>) -> Vec<UnsettledResource> {
         let listed: Vec<_> = self.listed.lock().iter().map(|(r, p)| (*r, p.clone())).collect();
-        let whole = (0..self.whole.len()).filter_map(|upstream| {
+        let whole = self.whole.iter().enumerate().filter_map(|(upstream, _)| {
             let until = self.whole_upstream(now, upstream)?;
             Some(UnsettledResource {
                 upstream,
@@ -127,7 +139,8 @@ impl UnsettledList {
     }
 
     fn settle_after(&self, upstream: usize) -> Option<Span> {
-        self.settle_after.get(upstream).copied().flatten()
+        let micros = self.settle_after.get(upstream)?.load(Ordering::Acquire);
+        Some(MonoTime::from_micros(micros.checked_sub(1)?).since(MonoTime::default()))
     }
 
     fn raise_whole(&self, upstream: usize, until: MonoTime) {

@@ -5,6 +5,7 @@
 
 use crate::config::runtime::{LogFormat, Telemetry};
 use crate::world::World;
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 
 /// The variable that overrides `[telemetry] log`.
@@ -35,11 +36,43 @@ pub fn install(telemetry: &Telemetry, world: &World) -> Result<(), LogError> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     // An error here only says that a subscriber is installed already.
-    let _installed = match telemetry.log_format {
-        LogFormat::Text => lines.with_ansi(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-    };
+    match telemetry.log_format {
+        LogFormat::Text => {
+            let lines = lines.with_ansi(false).with_filter_reloading();
+            let handle = lines.reload_handle();
+            if lines.try_init().is_ok() {
+                install_change(move |filter| drop(handle.reload(filter)));
+            }
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            if lines.try_init().is_ok() {
+                install_change(move |filter| drop(handle.reload(filter)));
+            }
+        }
+    }
     Ok(())
+}
+
+/// A reload: the filter is this one's from now on, unless the variable overrides it or the subscriber is not ours.
+pub fn take_over(telemetry: &Telemetry, world: &World) {
+    let overridden = world.env.var(FILTER_VARIABLE).is_some_and(|text| !text.is_empty());
+    if let Some(change) = CHANGE.get().filter(|_| !overridden)
+        && let Ok(filter) = filter(&telemetry.log)
+    {
+        change(filter);
+    }
+}
+
+type Change = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+/// Changes the filter of the process's subscriber, of which there is one.
+static CHANGE: OnceLock<Change> = OnceLock::new();
+
+fn install_change(change: impl Fn(EnvFilter) + Send + Sync + 'static) {
+    // The subscriber is installed once, and this with it.
+    let _first = CHANGE.set(Box::new(change));
 }
 
 fn filter(text: &str) -> Result<EnvFilter, LogError> {

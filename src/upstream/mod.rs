@@ -20,6 +20,7 @@ mod pool;
 mod primary;
 mod probe;
 mod purse;
+mod reload;
 mod replica;
 mod seat;
 mod shown;
@@ -99,7 +100,7 @@ pub struct Upstreams {
 pub(crate) struct Shared {
     world: World,
     events: Arc<dyn Events>,
-    upstreams: Vec<One>,
+    upstreams: Vec<Arc<One>>,
 }
 
 /// One upstream.
@@ -107,11 +108,11 @@ struct One {
     config: Arc<Upstream>,
     rule: Rule,
     view: Arc<ViewCell>,
-    nodes: Vec<Target>,
+    nodes: Arc<[Target]>,
     /// What the probes of the primary have shown (R43).
-    probes: Mutex<Probes>,
+    probes: Arc<Mutex<Probes>>,
     /// Who waits for another primary.
-    held: held::Held,
+    held: Arc<held::Held>,
     /// What pays for retries.
     retries: Purse,
     /// What pays for reads sent twice; none: nothing is.
@@ -130,32 +131,19 @@ impl Upstreams {
         report: Report,
         cores: usize,
     ) -> Arc<Self> {
-        let upstreams: Vec<One> = config
+        let upstreams: Vec<Arc<One>> = config
             .upstreams
             .iter()
             .zip(views)
-            .map(|(c, view)| One::new(c, view, cores))
+            .map(|(c, view)| Arc::new(One::new(c, view, cores)))
             .collect();
-        let unprobed = upstreams
-            .iter()
-            .map(|one| match (&one.config.discover, &one.config.health_check) {
-                // The first look, which adds what it finds.
-                (Some(_), _) => 1,
-                (None, Some(_)) => one.nodes.len(),
-                (None, None) => 0,
-            })
-            .sum();
-        for (id, one) in upstreams.iter().enumerate() {
-            let view = one.view.load();
-            for (node, state) in view.states.iter().enumerate().take(one.config.nodes.len()) {
-                events.node_state(id, node, *state);
-            }
-        }
+        let unprobed = unprobed(&upstreams);
         let shared = Arc::new(Shared {
             world,
             events,
             upstreams,
         });
+        shared.tell_states();
         let cores = cores.max(1);
         let cores = (0..cores)
             .map(|number| Arc::new(pool::Core::new(Arc::clone(&shared), number, cores)))
@@ -186,7 +174,8 @@ impl Upstreams {
     /// Every upstream, for `/status`.
     #[must_use]
     pub fn snapshot(&self) -> Vec<UpstreamSnapshot> {
-        self.shared.upstreams.iter().map(One::snapshot).collect()
+        let known = self.shared.upstreams.iter().filter(|one| !one.config.retired);
+        known.map(|one| one.snapshot()).collect()
     }
 
     /// Whether an upstream has a node in service.
@@ -243,23 +232,34 @@ impl Upstreams {
 
     /// Carries out what a step of the owner asks for, on every core.
     pub fn carry_out(&self, upstream: usize, effects: &[Effect]) {
-        let now = self.shared.world.clock.mono();
         for effect in effects {
             match *effect {
                 Effect::State { node, state } => {
                     self.shared.log_state(upstream, node, state);
                     self.shared.events.node_state(upstream, node, state);
                 }
-                Effect::CloseAll { node } => self.close(upstream, node, true),
-                Effect::CloseIdle { node } => self.close(upstream, node, false),
                 Effect::Failover { from, to, took } => {
                     self.shared.log_failover(upstream, from, to, took);
                     self.shared.events.failover(upstream, took);
                 }
                 Effect::ProbeNow { node } => self.shared.probe_now(upstream, node),
                 Effect::Alarm(alarm) => self.shared.log_alarm(upstream, alarm),
+                Effect::CloseAll { .. } | Effect::CloseIdle { .. } => {}
                 // The owner's own business: hooks and timers.
                 Effect::Fence { .. } | Effect::Promote { .. } | Effect::Start { .. } | Effect::WakeAt(_) => {}
+            }
+        }
+        self.follow(upstream, effects);
+    }
+
+    /// As much of it as concerns the connections alone: where another configuration runs, and says and counts the rest.
+    pub fn follow(&self, upstream: usize, effects: &[Effect]) {
+        let now = self.shared.world.clock.mono();
+        for effect in effects {
+            match *effect {
+                Effect::CloseAll { node } => self.close(upstream, node, true),
+                Effect::CloseIdle { node } => self.close(upstream, node, false),
+                _ => {}
             }
         }
         if !effects.is_empty() {
@@ -288,7 +288,31 @@ impl std::fmt::Debug for Upstreams {
     }
 }
 
+/// How many first probes and first looks are to come.
+fn unprobed(upstreams: &[Arc<One>]) -> usize {
+    let awaited = |one: &Arc<One>| match (&one.config.discover, &one.config.health_check) {
+        // The first look, which adds what it finds.
+        (Some(_), _) => 1,
+        // After a reload there are nodes that were probed before it.
+        (None, Some(_)) => one.nodes.iter().filter(|node| node.is_awaited()).count(),
+        (None, None) => 0,
+    };
+    upstreams.iter().map(awaited).sum()
+}
+
 impl Shared {
+    fn tell_states(&self) {
+        for (id, one) in self.upstreams.iter().enumerate() {
+            let view = one.view.load();
+            for (node, target) in one.nodes.iter().enumerate() {
+                match target.seat() {
+                    Some(_) => self.events.node_state(id, node, view.state(node)),
+                    None => self.events.node_named(id, node, None),
+                }
+            }
+        }
+    }
+
     fn names(&self, upstream: usize, node: usize) -> (&str, String) {
         let one = self.upstreams.get(upstream);
         let node = one.and_then(|one| one.node_name(node)).unwrap_or_default();
@@ -337,8 +361,8 @@ impl One {
             rule,
             view,
             nodes,
-            probes: Mutex::default(),
-            held: held::Held::default(),
+            probes: Arc::default(),
+            held: Arc::default(),
             retries: Purse::new(&Budget::new(config.retry.budget_percent), cores),
             hedges: config
                 .hedge

@@ -8,6 +8,7 @@
 //! Bounds: `max_connections` (and `max_in_flight`) connections per node and `max_pending` waiters, each divided among the cores so that
 //! all shares together are the whole; a core has at least one connection, so a limit below the number of cores is that number.
 
+mod handover;
 mod slots;
 
 use super::Shared;
@@ -38,7 +39,7 @@ pub(super) struct Core {
     pub(super) number: usize,
     /// Of how many.
     cores: usize,
-    upstreams: Vec<Mutex<Slots>>,
+    upstreams: Vec<Arc<Mutex<Slots>>>,
 }
 
 /// One core's share of one upstream.
@@ -49,6 +50,8 @@ struct Slots {
     next_ticket: u64,
     max_pending: usize,
     turn: u64,
+    /// A reload has put others in their place: what is let go is closed.
+    retired: bool,
 }
 
 #[derive(Default)]
@@ -117,26 +120,8 @@ fn share(of: usize, number: usize, cores: usize) -> usize {
 
 impl Core {
     pub(super) fn new(shared: Arc<Shared>, number: usize, cores: usize) -> Self {
-        let upstreams = shared.upstreams.iter().map(|upstream| {
-            let config = &upstream.config;
-            let mut nodes: Vec<_> = config.nodes.iter().map(|_| NodeSlots::default()).collect();
-            for (slots, target) in nodes.iter_mut().zip(&upstream.nodes) {
-                if let Some(seat) = target.seat() {
-                    slots.seat(&seat.member, config, number, cores);
-                }
-            }
-            nodes.resize_with(config.slots(), NodeSlots::default);
-            let mut slots = Slots {
-                nodes,
-                queue: VecDeque::new(),
-                next_ticket: 0,
-                max_pending: share(config.max_pending, number, cores),
-                turn: number as u64,
-            };
-            // Who is in service at the start takes its whole share.
-            slots.served(&upstream.view.load(), MonoTime::default(), Duration::ZERO);
-            Mutex::new(slots)
-        });
+        let upstreams = shared.upstreams.iter();
+        let upstreams = upstreams.map(|one| Slots::new(one, number, cores));
         let upstreams = upstreams.collect();
         Self {
             shared,
@@ -247,7 +232,8 @@ impl Core {
         // A link that was ended while in use, or whose node has left, is closed (after the lock).
         let dead = match &link {
             Some(l)
-                if l.signal().is_killed()
+                if guard.retired
+                    || l.signal().is_killed()
                     || view.state(node) == NodeState::Unhealthy
                     || guard.nodes.get(node).is_some_and(|slots| slots.tier.is_none()) =>
             {

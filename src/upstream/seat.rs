@@ -76,6 +76,10 @@ impl Target {
         self.seat().filter(|_| !self.is_leaving())
     }
 
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst)
+    }
+
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::SeqCst)
     }

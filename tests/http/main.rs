@@ -42,6 +42,7 @@ mod purge_method;
 mod ranges;
 mod readme;
 mod refusals;
+mod reload;
 mod replicas;
 mod session;
 mod strong;

@@ -16,7 +16,7 @@ use super::catalogue;
 use super::diagnostic::{Sink, did_you_mean};
 use super::effective::{Effective, Node, Table, Value};
 use super::print;
-use super::runtime::{Admin, Cache, Config, LogFormat, Meter, Network, Secret, Server, Telemetry};
+use super::runtime::{Admin, Cache, Config, LogFormat, Meter, Network, Numbers, Secret, Server, Telemetry};
 use super::shape::constant;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -78,6 +78,7 @@ pub(super) fn compile(mut root: Table, sink: &mut Sink) -> Config {
         cache,
         telemetry,
         session,
+        numbers: Numbers::first(&compiled.upstreams, &compiled.routes),
         upstreams: compiled.upstreams,
         routes: compiled.routes,
         hash: print::hash(&effective),

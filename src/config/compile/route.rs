@@ -161,6 +161,7 @@ impl Compiled {
         let max_in_flight = table.count("max_in_flight");
         self.routes.push(Arc::new(Route {
             id: self.routes.len(),
+            contract: self.routes.len(),
             name: draft.name,
             matches: draft.matches,
             action,

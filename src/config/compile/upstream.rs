@@ -63,6 +63,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
     Upstream {
         id,
         name: name.to_owned(),
+        retired: false,
         mode,
         replication,
         failover,

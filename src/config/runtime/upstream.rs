@@ -12,6 +12,8 @@ pub struct Upstream {
     pub id: usize,
     /// The table's name.
     pub name: String,
+    /// A reload has taken it out of the file: only its number is left.
+    pub retired: bool,
     /// How traffic is spread.
     pub mode: Mode,
     /// How the nodes share their data.
@@ -392,6 +394,7 @@ impl Upstream {
         Self {
             id,
             name: name.to_owned(),
+            retired: false,
             mode: Mode::ActiveActive,
             replication: Replication::Shared,
             failover: Failover::default(),

@@ -98,6 +98,7 @@ fn metrics() -> Arc<Metrics> {
         },
         upstreams: Vec::new(),
         routes: Vec::new(),
+        numbers: Default::default(),
         hash: String::new(),
         effective: std::sync::Arc::default(),
     })

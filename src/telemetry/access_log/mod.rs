@@ -63,12 +63,15 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How long the last lines may take when the process leaves and nobody reads them.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
+/// How many configurations' names are kept: requests that outlive so many reloads are logged with the names of the running one.
+const REMEMBERED: usize = 8;
+
 /// The queues of records, and their writer.
 #[derive(Debug)]
 pub struct AccessLog {
     format: LogFormat,
-    /// Has the names.
-    config: Arc<Config>,
+    /// Have the names: the last one is the running one, and records of requests from before a reload may still come.
+    configs: Mutex<Vec<Arc<Config>>>,
     bound: usize,
     /// One per serving thread, and one for the background.
     stripes: Box<[Stripe]>,
@@ -101,12 +104,21 @@ impl AccessLog {
     fn with_bound(config: &Arc<Config>, format: LogFormat, bound: usize) -> Self {
         Self {
             format,
-            config: Arc::clone(config),
+            configs: Mutex::new(vec![Arc::clone(config)]),
             bound,
             stripes: (0..=config.server.threads).map(|_| Stripe::default()).collect(),
             waiting: Notify::new(),
             unwritten: AtomicU64::new(0),
         }
+    }
+
+    /// A reload: records of requests from now on have this one's names (R31).
+    pub fn take_over(&self, config: &Arc<Config>) {
+        let mut configs = self.configs.lock();
+        if configs.len() >= REMEMBERED {
+            configs.remove(0);
+        }
+        configs.push(Arc::clone(config));
     }
 
     /// Leaves a record to be written. Never waits for the writer; drops the record when the queue is full.
@@ -184,8 +196,13 @@ impl AccessLog {
     async fn write(&self, world: &World, batch: &[Record], stop: &CancellationToken) -> std::io::Result<()> {
         let (wall, mono) = (world.clock.wall(), world.clock.mono());
         let mut text = Vec::with_capacity(batch.len() * 256);
+        let configs = self.configs.lock().clone();
         for record in batch {
-            record.write(&mut text, self.format, &self.config, |at| {
+            let of = configs
+                .iter()
+                .find(|config| config.numbers.generation == record.generation);
+            let Some(config) = of.or(configs.last()) else { continue };
+            record.write(&mut text, self.format, config, |at| {
                 wall.before(Span::from(mono.duration_since(at)))
             });
         }

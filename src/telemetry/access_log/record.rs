@@ -121,7 +121,9 @@ pub struct Record {
     pub status: Option<StatusCode>,
     /// None: there was no answer.
     pub outcome: Option<Outcome>,
-    /// Index into the configuration's routes.
+    /// Which configuration it was answered under ([`crate::config::runtime::Numbers::generation`]).
+    pub generation: u64,
+    /// The route's number in it.
     pub route: Option<usize>,
     /// Why it was forwarded.
     pub fwd: Option<FetchReason>,
@@ -187,7 +189,7 @@ impl Record {
 
     fn shown<'a>(&'a self, config: &'a Config, at: WallTime) -> Shown<'a> {
         let request = &self.request;
-        let route = self.route.and_then(|id| config.routes.get(id));
+        let route = self.route.and_then(|id| config.route(id));
         let upstream = route.and_then(|route| match &route.action {
             Action::Proxy { upstream, .. } => Some(upstream),
             Action::Redirect { .. } | Action::Respond { .. } => None,

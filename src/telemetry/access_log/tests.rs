@@ -38,6 +38,7 @@ fn request(method: &str, uri: &str, headers: &[(&str, &[u8])]) -> Request {
 
 fn record(request: Request) -> Record {
     Record {
+        generation: 0,
         request,
         status: Some(StatusCode::OK),
         outcome: Some(Outcome::Miss),
@@ -84,6 +85,7 @@ fn what_is_not_known_is_a_dash_or_null() {
     let parts = http::Request::connect("a.example:1").body(()).unwrap().into_parts().0;
     let start = MonoTime::from_micros(5_000_000);
     let empty = Record {
+        generation: 0,
         request: Request::new(start, None, [10, 0, 0, 7].into(), &parts, None),
         status: None,
         outcome: None,

@@ -3,13 +3,14 @@
 //! A request costs a handful of relaxed adds on its thread's own stripe: no lock, no hashing, no allocation, no cache line that another
 //! core writes. The sum over the stripes is exact. It does not sample, and it does not read a clock.
 
+mod reload;
 mod render;
 pub(super) mod stripe;
 
 #[cfg(test)]
 mod tests;
 
-use crate::config::runtime::Config;
+use crate::config::runtime::{Action, Config, Route, Upstream};
 use crate::core::reason::{NodeState, NotStored, Outcome, RetryReason, WriteOutcome};
 use crate::core::time::{Age, Span};
 use http::StatusCode;
@@ -21,6 +22,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 use stripe::{AGE_BOUNDS_MS, CodeTable, Histogram, LATENCY_BOUNDS_US};
 
+/// What stands for the route of requests that matched none.
+const UNMATCHED: usize = usize::MAX;
+
 /// Everything that is counted, for one configuration.
 #[derive(Debug)]
 pub struct Metrics {
@@ -28,10 +32,10 @@ pub struct Metrics {
     upstreams: Vec<UpstreamLabels>,
     stripes: Box<[Stripe]>,
     /// Pairs of result and status beyond a stripe's table, by route: only an origin that answers with dozens of different statuses gets here.
-    spilled: Mutex<BTreeMap<(usize, u32), u64>>,
+    spilled: Arc<Mutex<BTreeMap<(usize, u32), u64>>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RouteLabels {
     name: String,
     /// Whether it proxies: `respond` and `redirect` routes never fill or write.
@@ -40,14 +44,14 @@ struct RouteLabels {
     metered: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct UpstreamLabels {
     name: String,
-    nodes: Vec<NodeGauge>,
+    nodes: Vec<Arc<NodeGauge>>,
     /// Rare: not striped.
-    failover_seconds: Histogram,
+    failover_seconds: Arc<Histogram>,
     /// Changes of the view that were dropped because they could not be made durable.
-    not_durable: AtomicU64,
+    not_durable: Arc<AtomicU64>,
     /// Whether a failover may lose acked writes, by the configuration (R32).
     lossy: bool,
 }
@@ -64,7 +68,7 @@ struct NodeGauge {
 #[derive(Debug)]
 struct Stripe {
     /// By route, then one for requests that matched none.
-    routes: Box<[RouteStripe]>,
+    routes: Box<[Arc<RouteStripe>]>,
     upstreams: Box<[UpstreamStripe]>,
 }
 
@@ -83,8 +87,8 @@ struct RouteStripe {
 #[derive(Debug)]
 #[repr(align(128))]
 struct UpstreamStripe {
-    retries: [AtomicU64; RetryReason::ALL.len()],
-    nodes: Box<[NodeStripe]>,
+    retries: Arc<[AtomicU64; RetryReason::ALL.len()]>,
+    nodes: Box<[Arc<NodeStripe>]>,
 }
 
 #[derive(Debug)]
@@ -106,6 +110,8 @@ pub struct Gauges {
     pub access_log_dropped: u64,
     /// Resources whose writes have not settled, by route; missing ones count as zero.
     pub unsettled: Vec<u64>,
+    /// Whether the last load of the configuration failed: what ran before runs on.
+    pub reload_failed: bool,
     /// Connections by listener.
     pub listeners: Vec<ListenerGauge>,
 }
@@ -128,32 +134,12 @@ impl Metrics {
         let routes: Vec<_> = config
             .routes
             .iter()
-            .map(|route| RouteLabels {
-                name: route.name.clone(),
-                proxies: matches!(route.action, crate::config::runtime::Action::Proxy { .. }),
-                metered: config.telemetry.meter.is_some()
-                    && matches!(&route.action, crate::config::runtime::Action::Proxy { policy, .. } if policy.caching().is_some()),
-            })
+            .map(|route| RouteLabels::new(config, route))
             .collect();
-        let upstreams: Vec<_> = config
-            .upstreams
-            .iter()
-            .map(|upstream| UpstreamLabels {
-                name: upstream.name.clone(),
-                nodes: (0..upstream.slots())
-                    .map(|node| NodeGauge {
-                        name: Mutex::new(upstream.nodes.get(node).map(|node| node.name.clone())),
-                        state: AtomicU8::new(0),
-                    })
-                    .collect(),
-                failover_seconds: Histogram::new(),
-                not_durable: AtomicU64::new(0),
-                lossy: upstream.failover_may_lose(),
-            })
-            .collect();
+        let upstreams: Vec<_> = config.upstreams.iter().map(|u| UpstreamLabels::new(u)).collect();
         let stripes = (0..=config.server.threads)
             .map(|_| Stripe {
-                routes: (0..=routes.len()).map(|_| RouteStripe::new()).collect(),
+                routes: (0..=routes.len()).map(|_| Arc::new(RouteStripe::new())).collect(),
                 upstreams: upstreams
                     .iter()
                     .map(|upstream| UpstreamStripe::new(upstream.nodes.len()))
@@ -164,16 +150,18 @@ impl Metrics {
             routes,
             upstreams,
             stripes,
-            spilled: Mutex::new(BTreeMap::new()),
+            spilled: Arc::default(),
         })
     }
 
     /// One answered request: `tidegate_requests_total` and `tidegate_request_seconds`. `route` is none when nothing matched, or when what came was not HTTP.
     pub fn request(&self, route: Option<usize>, outcome: Outcome, status: StatusCode, took: Duration) {
-        let route = route.unwrap_or(self.routes.len());
-        let Some(stripe) = self.route(route) else { return };
+        let Some(stripe) = self.route(route.unwrap_or(self.routes.len())) else {
+            return;
+        };
         let key = code_key(outcome, status);
         if !stripe.codes.add(key) {
+            let route = route.unwrap_or(UNMATCHED);
             *self.spilled.lock().entry((route, key)).or_default() += 1;
         }
         stripe.seconds.observe(micros(took), &LATENCY_BOUNDS_US);
@@ -224,7 +212,7 @@ impl Metrics {
     /// An attempt is repeated.
     pub fn retried(&self, upstream: usize, reason: RetryReason) {
         if let Some(stripe) = self.upstream(upstream) {
-            bump(&stripe.retries, position(&RetryReason::ALL, &reason));
+            bump(&*stripe.retries, position(&RetryReason::ALL, &reason));
         }
     }
 
@@ -279,7 +267,9 @@ impl Metrics {
     }
 
     fn route(&self, route: usize) -> Option<&RouteStripe> {
-        self.stripe().and_then(|stripe| stripe.routes.get(route))
+        self.stripe()
+            .and_then(|stripe| stripe.routes.get(route))
+            .map(Arc::as_ref)
     }
 
     fn upstream(&self, upstream: usize) -> Option<&UpstreamStripe> {
@@ -304,12 +294,51 @@ impl RouteStripe {
 impl UpstreamStripe {
     fn new(nodes: usize) -> Self {
         Self {
-            retries: array::from_fn(|_| AtomicU64::new(0)),
-            nodes: (0..nodes)
-                .map(|_| NodeStripe {
-                    seconds: Histogram::new(),
-                })
+            retries: Arc::new(array::from_fn(|_| AtomicU64::new(0))),
+            nodes: (0..nodes).map(|_| Arc::new(NodeStripe::new())).collect(),
+        }
+    }
+}
+
+impl NodeStripe {
+    fn new() -> Self {
+        Self {
+            seconds: Histogram::new(),
+        }
+    }
+}
+
+impl RouteLabels {
+    fn new(config: &Config, route: &Route) -> Self {
+        let caches = |action: &Action| matches!(action, Action::Proxy { policy, .. } if policy.caching().is_some());
+        Self {
+            name: route.name.clone(),
+            proxies: matches!(route.action, Action::Proxy { .. }),
+            metered: config.telemetry.meter.is_some() && caches(&route.action),
+        }
+    }
+}
+
+impl UpstreamLabels {
+    fn new(upstream: &Upstream) -> Self {
+        let name = |node: usize| upstream.nodes.get(node).map(|node| node.name.as_str());
+        Self {
+            name: upstream.name.clone(),
+            nodes: (0..upstream.slots())
+                .map(|node| Arc::new(NodeGauge::new(name(node))))
                 .collect(),
+            failover_seconds: Arc::new(Histogram::new()),
+            not_durable: Arc::default(),
+            lossy: upstream.failover_may_lose(),
+        }
+    }
+}
+
+impl NodeGauge {
+    fn new(name: Option<&str>) -> Self {
+        Self {
+            name: Mutex::new(name.map(str::to_owned)),
+            state: AtomicU8::new(0),
         }
     }
 }

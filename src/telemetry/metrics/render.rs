@@ -1,7 +1,7 @@
 //! The Prometheus text format (0.0.4), written out: some ninety lines that would otherwise be glue around an encoder.
 
 use super::stripe::{AGE_BOUNDS_MS, BOUNDS, Histogram, LATENCY_BOUNDS_US, Summed};
-use super::{Gauges, Metrics, RouteStripe, code_of};
+use super::{Gauges, Metrics, RouteStripe, UNMATCHED, code_of};
 use crate::core::reason::{NodeState, NotStored, RetryReason, WriteOutcome};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -28,7 +28,8 @@ fn requests(metrics: &Metrics, text: &mut Text) {
         for (key, count) in stripes_of(metrics, id).flat_map(|stripe| stripe.codes.entries()) {
             *counts.entry(key).or_default() += count;
         }
-        for ((_, key), count) in metrics.spilled.lock().range((id, 0)..=(id, u32::MAX)) {
+        let spilled = if id < metrics.routes.len() { id } else { UNMATCHED };
+        for ((_, key), count) in metrics.spilled.lock().range((spilled, 0)..=(spilled, u32::MAX)) {
             *counts.entry(*key).or_default() += count;
         }
         for (key, count) in counts {
@@ -189,7 +190,7 @@ fn upstreams(metrics: &Metrics, text: &mut Text) {
     let failovers: Vec<_> = metrics
         .upstreams
         .iter()
-        .map(|u| (u.name.as_str(), summed([&u.failover_seconds])))
+        .map(|u| (u.name.as_str(), summed([&*u.failover_seconds])))
         .collect();
     text.family("tidegate_failovers_total", "counter", "Times another node took over.");
     for (name, total) in &failovers {
@@ -261,7 +262,7 @@ fn process(gauges: &Gauges, text: &mut Text) {
             "tidegate_config_reload_success",
             "gauge",
             "Whether the last load of the configuration succeeded.",
-            1,
+            u64::from(!gauges.reload_failed),
         ),
     ] {
         text.family(name, kind, help);
@@ -297,6 +298,7 @@ fn stripes_of(metrics: &Metrics, route: usize) -> impl Iterator<Item = &RouteStr
         .stripes
         .iter()
         .filter_map(move |stripe| stripe.routes.get(route))
+        .map(std::sync::Arc::as_ref)
 }
 
 fn summed<'a>(stripes: impl IntoIterator<Item = &'a Histogram>) -> Summed {

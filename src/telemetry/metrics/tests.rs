@@ -29,6 +29,7 @@ fn config(threads: usize) -> Config {
         Arc::new(Route {
             invalidates: Vec::new(),
             id,
+            contract: id,
             name: name.to_owned(),
             matches: Match::default(),
             action,
@@ -87,6 +88,7 @@ fn config(threads: usize) -> Config {
                 },
             ),
         ],
+        numbers: Default::default(),
         hash: String::new(),
         effective: std::sync::Arc::default(),
     }
@@ -205,6 +207,7 @@ fn everything_else_shows_up_under_its_name() {
     metrics.node_state(0, 1, NodeState::Active);
     metrics.failover(0, Duration::from_millis(1500));
     let text = metrics.render(&Gauges {
+        reload_failed: false,
         cache_bytes: 7,
         cache_entries: 3,
         cache_evictions: 2,

@@ -3,12 +3,12 @@
 use super::Sending;
 use crate::core::consistency::bound::Lag;
 use crate::core::http::hop::{self, BadFraming, Framing};
+use crate::upstream::Pool;
 use crate::upstream::body::NodeBody;
 use crate::upstream::call::Answered;
 use crate::upstream::error::CallErrorKind;
 use crate::upstream::lease::Lease;
 use crate::upstream::link::Link;
-use crate::upstream::{One, Pool};
 use http::header::CONTENT_LENGTH;
 use http::{Response, StatusCode};
 use http_body::Body;
@@ -67,7 +67,7 @@ impl Pool {
             lag,
             sent: sending.at,
             epoch: sending.epoch,
-            shared: one.is_some_and(One::is_shared),
+            shared: one.is_some_and(|one| one.is_shared()),
             received,
             close_delimited,
             after_maybe_applied,

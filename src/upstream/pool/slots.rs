@@ -1,5 +1,6 @@
 //! One core's slots of one upstream: where a request may go, and who gets what is let go. Called under the lock; nothing here waits.
 
+use super::super::One;
 use super::super::call::Aim;
 use super::super::link::Link;
 use super::{Handed, NodeSlots, Slots, Tried, Waiter, share};
@@ -9,7 +10,10 @@ use crate::core::discovery::Member;
 use crate::core::failover::few;
 use crate::core::failover::view::View;
 use crate::core::time::MonoTime;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -37,6 +41,29 @@ pub(super) enum Choice {
 }
 
 impl Slots {
+    /// One core's share of an upstream, without a connection yet.
+    pub(super) fn new(one: &One, number: usize, cores: usize) -> Arc<Mutex<Self>> {
+        let config = &one.config;
+        let mut nodes: Vec<_> = config.nodes.iter().map(|_| NodeSlots::default()).collect();
+        for (slots, target) in nodes.iter_mut().zip(&*one.nodes) {
+            if let Some(seat) = target.seat() {
+                slots.seat(&seat.member, config, number, cores);
+            }
+        }
+        nodes.resize_with(config.slots(), NodeSlots::default);
+        let mut slots = Self {
+            nodes,
+            queue: VecDeque::new(),
+            next_ticket: 0,
+            max_pending: share(config.max_pending, number, cores),
+            turn: number as u64,
+            retired: false,
+        };
+        // Who is in service at the start takes its whole share.
+        slots.served(&one.view.load(), MonoTime::default(), Duration::ZERO);
+        Arc::new(Mutex::new(slots))
+    }
+
     pub(super) fn choose(
         &mut self,
         view: &View,

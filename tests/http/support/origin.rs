@@ -100,10 +100,15 @@ impl Origin {
 
     /// The machine dies: nobody listens any more, every connection is reset.
     pub async fn down(&mut self) {
+        self.deaf().await;
+        self.cut_connections();
+    }
+
+    /// Nobody listens any more; what is open stays.
+    pub async fn deaf(&mut self) {
         let accepting = self.accepting.take().expect("the node is up");
         accepting.abort();
         let _ = accepting.await;
-        self.cut_connections();
     }
 
     /// Resets every open connection; the listener stays.

@@ -33,17 +33,31 @@ impl Proxy {
 
     /// The same in this world.
     pub async fn start_in(world: World, config: &str, values: &[(&str, &str)]) -> Self {
+        Self::start_as(world, complete(config, values), None).await
+    }
+
+    /// The same from a file, which is written first and can be reloaded.
+    pub async fn start_from_file(file: &Path, config: &str) -> Self {
+        let text = complete(config, &[]);
+        std::fs::write(file, &text).expect("a file to write to");
+        Self::start_as(World::real(), text, Some(file.to_owned())).await
+    }
+
+    async fn start_as(world: World, text: String, file: Option<std::path::PathBuf>) -> Self {
         // tests/mutations runs a test with a rule off and wants to see it fail.
         if let Ok(rules) = std::env::var("TIDEGATE_TEST_RULES_OFF") {
             tidegate::core::rules::switch_off(&rules).expect("rules with switches");
         }
-        let text = complete(config, values);
         let running = aside("the proxy to start", move || {
             let loaded = tidegate::config::load::from_text(&text, "test.toml", Path::new("."), &world);
             let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
             assert!(errors.is_empty(), "{}\nin\n{text}", errors.join("\n"));
             let config = loaded.config.expect("a configuration without errors");
             let app = App::build(config, world).unwrap_or_else(|e| panic!("build: {e}"));
+            let app = match file {
+                Some(file) => app.read_from(file),
+                None => app,
+            };
             app.start().unwrap_or_else(|e| panic!("start: {e}"))
         })
         .await;
@@ -179,7 +193,7 @@ pub fn metric_in(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     sum
 }
 
-fn complete(config: &str, values: &[(&str, &str)]) -> String {
+pub fn complete(config: &str, values: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (table, keys) in [
         ("[server]", "threads = 2"),
