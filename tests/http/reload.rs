@@ -338,8 +338,9 @@ async fn r31_the_active_node_and_the_epoch_outlive_a_reload_and_what_is_in_fligh
     let text = |keys: &str| {
         format!(
             "[upstreams.o]\nmode = \"active-passive\"\nnodes = [{{ url = \"{}\" }}, {{ url = \"{}\" }}]\n{keys}\n\
+             response_timeout = \"10m\"\n\
              health_check = {{ path = \"/healthz\", interval = \"50ms\", timeout = \"5s\", unhealthy_threshold = 1 }}\n\
-             [[routes]]\nname = \"r\"\nupstream = \"o\"\nconsistency = \"off\"\n",
+             [[routes]]\nname = \"r\"\nupstream = \"o\"\nconsistency = \"off\"\ntimeout = \"10m\"\n",
             one.url(),
             two.url()
         )
