@@ -72,6 +72,8 @@ pub struct UpstreamStatus {
     pub epoch: u64,
     /// The primary's name; none where every node takes writes.
     pub primary: Option<String>,
+    /// The largest position that clients have been shown (R32); none while it is not known: then nobody is promoted by position.
+    pub observed: Option<u64>,
     /// Its nodes in the order of the file.
     pub nodes: Vec<NodeStatus>,
 }

@@ -50,6 +50,7 @@ impl Control for Fake {
                 replication: "shared",
                 epoch: 3,
                 primary: Some("a".to_owned()),
+                observed: None,
                 nodes: vec![NodeStatus {
                     name: "a".to_owned(),
                     url: "http://a:1".to_owned(),

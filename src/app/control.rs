@@ -257,6 +257,7 @@ fn upstream_status(upstream: crate::upstream::UpstreamSnapshot) -> UpstreamStatu
         replication: upstream.replication,
         epoch: upstream.epoch,
         primary: upstream.primary,
+        observed: upstream.observed,
         nodes: nodes.collect(),
     }
 }

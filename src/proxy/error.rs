@@ -174,7 +174,8 @@ impl Fault {
         if let Some(fault) = upload.filter(|_| matches!(error.kind, CallErrorKind::BodyFailed)) {
             return Self::of_upload(fault);
         }
-        if matches!(error.kind, CallErrorKind::NoPrimary) && !(write && error.sent == Sent::Maybe) {
+        // A strong write that was not sent says so below, whatever kept it.
+        if matches!(error.kind, CallErrorKind::NoPrimary) && !(write && (strong || error.sent == Sent::Maybe)) {
             // To a route that is not strong, over one store, all nodes are the same: none is in service.
             return Self::plain(if strong { &error.kind } else { &CallErrorKind::NoNode });
         }

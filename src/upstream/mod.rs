@@ -37,7 +37,7 @@ pub use error::{BodyError, BoxError, CallError, CallErrorKind};
 use crate::config::runtime::{Balance, Config, HostHeader, Mode, Replication, Upstream};
 use crate::core::balance::Rule;
 use crate::core::consistency::bound::Probes;
-use crate::core::failover::event::{Alarm, Effect, Event};
+use crate::core::failover::event::{Alarm, Effect, Event, Observed};
 use crate::core::failover::few::WhenNone;
 use crate::core::failover::health::Outcome;
 use crate::core::failover::reign::Reign;
@@ -390,7 +390,7 @@ impl One {
                 state: state.word(),
                 role: self.role(node).map(str::to_owned),
                 position: self.position(node),
-                in_sync: true,
+                in_sync: view.in_sync.get(node).copied().unwrap_or(true),
             })
         });
         UpstreamSnapshot {
@@ -404,6 +404,10 @@ impl One {
             primary: match self.primary(&view) {
                 Primary::Node(node) => self.node_name(node),
                 Primary::Any | Primary::Homes | Primary::Pending | Primary::None(_) => None,
+            },
+            observed: match view.observed.read() {
+                Observed::At(position) => Some(position.0),
+                Observed::Unknown => None,
             },
             nodes: nodes.collect(),
         }
@@ -464,6 +468,8 @@ pub struct UpstreamSnapshot {
     pub epoch: u64,
     /// The node that takes all traffic; none when several do, or none does.
     pub primary: Option<String>,
+    /// The largest position that clients have been shown (R32); none while it is not known, and nobody is promoted by it.
+    pub observed: Option<u64>,
     /// Its nodes, in the order of the file.
     pub nodes: Vec<NodeSnapshot>,
 }
