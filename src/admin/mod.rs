@@ -5,6 +5,7 @@
 
 mod explain;
 mod guard;
+mod nodes;
 mod outside;
 mod problem;
 mod purge;
@@ -13,6 +14,7 @@ mod serve;
 mod status;
 
 pub use guard::Access;
+pub use nodes::{NodeWord, NotOrdered, Ordered};
 pub use outside::{Begin, NotBegun};
 pub use purge::{NotPurged, Purge, PurgeKind, Purged};
 pub use reload::{NotReloaded, Reloaded, Reloading};
@@ -23,6 +25,7 @@ pub use status::{
 };
 
 use crate::proxy::{ExplainError, Explanation, Question};
+use crate::world::BoxFuture;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -72,6 +75,13 @@ pub trait Control: Send + Sync {
     fn commit(&self, id: &str) -> Result<(), NotBegun>;
     /// Reads the configuration again, as SIGHUP does.
     fn reload(&self) -> Reloading;
+    /// Takes the operator's word on a node, and waits until it has taken effect or the promotion it began has ended.
+    fn order<'a>(
+        &'a self,
+        upstream: &'a str,
+        node: &'a str,
+        word: NodeWord,
+    ) -> BoxFuture<'a, Result<Ordered, NotOrdered>>;
     /// Begins to leave, as SIGTERM does.
     fn drain(&self);
 }
@@ -99,6 +109,7 @@ fn router(control: Arc<dyn Control>, access: Access) -> Router {
         .route("/commit", post(outside::commit))
         .route("/reload", post(reload::reload))
         .route("/drain", post(drain))
+        .route("/upstreams/{upstream}/nodes/{node}/{word}", post(nodes::order))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path on the admin port"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")

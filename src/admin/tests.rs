@@ -2,12 +2,12 @@
 
 use super::guard::{Access, Peer};
 use super::{
-    Begin, BegunStatus, BuildStatus, CacheStatus, Control, NodeStatus, NotBegun, NotPurged, Purge, PurgeKind, Purged,
-    RouteStatus, Status, UnsettledStatus, UpstreamStatus, router,
+    Begin, BegunStatus, BuildStatus, CacheStatus, Control, NodeStatus, NodeWord, NotBegun, NotOrdered, NotPurged,
+    Ordered, Purge, PurgeKind, Purged, RouteStatus, Status, UnsettledStatus, UpstreamStatus, router,
 };
 use crate::config::load::from_text;
 use crate::proxy::{ExplainError, Explanation, Question};
-use crate::world::World;
+use crate::world::{BoxFuture, World};
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
@@ -120,6 +120,28 @@ impl Control for Fake {
         Box::pin(async { Err(super::NotReloaded(vec!["f.toml:1:1: error: routes: wrong".to_owned()])) })
     }
 
+    fn order<'a>(
+        &'a self,
+        upstream: &'a str,
+        node: &'a str,
+        word: NodeWord,
+    ) -> BoxFuture<'a, Result<Ordered, NotOrdered>> {
+        self.done.lock().push(format!("{word:?} {upstream} {node}"));
+        let answer = match node {
+            "a" | "ä/b" => self.status().upstreams.pop().map(|upstream| Ordered {
+                upstream,
+                under_way: word == NodeWord::Promote && node != "a",
+            }),
+            _ => None,
+        };
+        let refused = match node {
+            "down" => NotOrdered::Refused("its probes do not pass".to_owned()),
+            "full" => NotOrdered::Unable("the disk is full".to_owned()),
+            _ => NotOrdered::Unknown("no node".to_owned()),
+        };
+        Box::pin(async { answer.ok_or(refused) })
+    }
+
     fn drain(&self) {
         self.done.lock().push("drain".to_owned());
     }
@@ -174,6 +196,42 @@ impl Port {
         let (status, _, text) = self.ask(LOCAL, method, path, &[("host", "127.0.0.1:9901")], body).await;
         (status, text)
     }
+}
+
+#[tokio::test]
+async fn a_word_on_a_node_reaches_it_and_its_refusal_comes_back() {
+    let port = port("");
+    for (method, path, expected) in [
+        ("POST", "/upstreams/orders/nodes/a/promote", 200),
+        ("POST", "/upstreams/orders/nodes/a/drain", 200),
+        ("POST", "/upstreams/orders/nodes/a/undrain", 200),
+        ("POST", "/upstreams/orders/nodes/a/resynced", 200),
+        ("POST", "/upstreams/orders/nodes/%C3%A4%2Fb/promote", 202),
+        ("POST", "/upstreams/orders/nodes/nobody/promote", 404),
+        ("POST", "/upstreams/orders/nodes/down/promote", 409),
+        ("POST", "/upstreams/orders/nodes/full/promote", 503),
+        ("POST", "/upstreams/orders/nodes/a/praise", 404),
+        ("POST", "/upstreams/orders/nodes/a", 404),
+        ("GET", "/upstreams/orders/nodes/a/promote", 405),
+    ] {
+        let (status, text) = port.local(method, path, "").await;
+        assert_eq!(status.as_u16(), expected, "{method} {path}: {text}");
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if expected < 300 {
+            assert_eq!(
+                (&answer["name"], &answer["primary"]),
+                (&"orders".into(), &"a".into()),
+                "{text}"
+            );
+        } else {
+            assert_eq!(answer["status"], expected, "{text}");
+        }
+    }
+    let done = port.control.done.lock().join(", ");
+    assert!(
+        done.starts_with("Promote orders a, Drain orders a, Undrain orders a, Resynced orders a, Promote orders ä/b"),
+        "{done}"
+    );
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use super::rooms::Rooms;
 use crate::admin::{
-    Begin, BegunStatus, BuildStatus, CacheStatus, Control, MeterScale, MeterStatus, NodeStatus, NotBegun, NotPurged,
-    NotReloaded, Purge, PurgeKind, Purged, Reloaded, Reloading, RouteStatus, Status, UnsettledStatus, UpstreamStatus,
+    Begin, BegunStatus, BuildStatus, CacheStatus, Control, MeterScale, MeterStatus, NodeStatus, NodeWord, NotBegun,
+    NotOrdered, NotPurged, NotReloaded, Ordered, Purge, PurgeKind, Purged, Reloaded, Reloading, RouteStatus, Status,
+    UnsettledStatus, UpstreamStatus,
 };
 use crate::config::print::redacted_json;
 use crate::config::runtime::Action;
@@ -11,6 +12,7 @@ use crate::core::consistency::meter::{SCALES, Tally};
 use crate::proxy::{ExplainError, Explanation, OpenOutside, Outside, OutsideError, PurgeTarget, Question};
 use crate::store;
 use crate::telemetry::metrics::{Gauges, ListenerGauge};
+use crate::world::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,6 +165,15 @@ impl Control for Controls {
         })
     }
 
+    fn order<'a>(
+        &'a self,
+        upstream: &'a str,
+        node: &'a str,
+        word: NodeWord,
+    ) -> BoxFuture<'a, Result<Ordered, NotOrdered>> {
+        Box::pin(self.ordered(upstream, node, word))
+    }
+
     fn drain(&self) {
         self.0.leave();
     }
@@ -242,7 +253,7 @@ fn meter_status(tally: Tally) -> MeterStatus {
     }
 }
 
-fn upstream_status(upstream: crate::upstream::UpstreamSnapshot) -> UpstreamStatus {
+pub(super) fn upstream_status(upstream: crate::upstream::UpstreamSnapshot) -> UpstreamStatus {
     let nodes = upstream.nodes.into_iter().map(|node| NodeStatus {
         name: node.name,
         url: node.url,

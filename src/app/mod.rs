@@ -5,6 +5,7 @@
 
 mod control;
 mod era;
+mod order;
 mod past;
 mod reload;
 mod rooms;

@@ -181,7 +181,7 @@ fn as_it_is(answer: &[u8]) -> String {
     String::from_utf8_lossy(answer).into_owned()
 }
 
-/// Asks, prints a good answer on stdout and any other on stderr.
+/// Asks, and prints what came.
 fn ask_and_show(
     args: &AdminArgs,
     world: &World,
@@ -190,7 +190,12 @@ fn ask_and_show(
     body: String,
     show: impl FnOnce(&[u8]) -> String,
 ) -> Exit {
-    match answer(args, world, method, path, body) {
+    tell(answer(args, world, method, path, body), show)
+}
+
+/// Prints a good answer on stdout and any other on stderr.
+pub(super) fn tell(answered: Result<(StatusCode, Bytes), Exit>, show: impl FnOnce(&[u8]) -> String) -> Exit {
+    match answered {
         Ok((status, text)) if status.is_success() => {
             // A reader that has left is not our failure.
             let _ = writeln!(std::io::stdout(), "{}", show(&text).trim_end());
@@ -212,6 +217,18 @@ pub(super) fn answer(
     path: &str,
     body: String,
 ) -> Result<(StatusCode, Bytes), Exit> {
+    answer_within(TIMEOUT, args, world, method, path, body)
+}
+
+/// The same for what takes its time.
+pub(super) fn answer_within(
+    limit: Duration,
+    args: &AdminArgs,
+    world: &World,
+    method: &Method,
+    path: &str,
+    body: String,
+) -> Result<(StatusCode, Bytes), Exit> {
     let place = place(args, world)?;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -221,7 +238,7 @@ pub(super) fn answer(
         }
     };
     let answer = async {
-        let asked = tokio::time::timeout(TIMEOUT, exchange(&place, world, method, path, body)).await;
+        let asked = tokio::time::timeout(limit, exchange(&place, world, method, path, body)).await;
         asked.unwrap_or_else(|_| Err(AskError::TimedOut(place.address.clone())))
     };
     runtime.block_on(answer).map_err(|error| {

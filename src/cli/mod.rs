@@ -4,6 +4,7 @@
 mod ask;
 mod explain;
 mod explained;
+mod nodes;
 mod run;
 mod show;
 mod verify;
@@ -88,6 +89,14 @@ enum Command {
     Reload(ask::AdminArgs),
     /// Ask a running proxy to finish what is in flight and leave
     Drain(ask::AdminArgs),
+    /// Make a node the primary (or the active one) at a running proxy, whatever it lacks, and wait until it is
+    Promote(nodes::NodeArgs),
+    /// Send a node of a running proxy no new traffic
+    DrainNode(nodes::NodeArgs),
+    /// Send a node that was drained traffic again
+    Undrain(nodes::NodeArgs),
+    /// Take the word that a node holds every acknowledged write, at a running proxy
+    Resynced(nodes::NodeArgs),
     /// Ask a running proxy whether it lives, or is ready; for images without a shell
     Healthcheck(ask::HealthArgs),
     /// Drive a running deployment, or read a recorded history, and judge whether its promises were kept
@@ -138,6 +147,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, world: &World) -> Exi
         Some(Command::Status(args)) => ask::status(&args, world),
         Some(Command::Reload(args)) => ask::reload(&args, world),
         Some(Command::Drain(args)) => ask::drain(&args, world),
+        Some(Command::Promote(args)) => nodes::say("promote", &args, world),
+        Some(Command::DrainNode(args)) => nodes::say("drain", &args, world),
+        Some(Command::Undrain(args)) => nodes::say("undrain", &args, world),
+        Some(Command::Resynced(args)) => nodes::say("resynced", &args, world),
         Some(Command::Healthcheck(args)) => ask::healthcheck(&args, world),
         Some(Command::Verify(args)) => verify::verify(&args, given, world),
         Some(Command::Demo(options)) => demonstrate(&options, world),

@@ -81,6 +81,8 @@ fn help_and_version_are_clean_and_mistakes_are_usage() {
         &["purge", "--prefix", "/a", "--route", "r"],
         &["purge", "--soft"],
         &["settle"],
+        &["promote"],
+        &["promote", "u"],
         &["--config", "a.toml", "--upstream", "http://127.0.0.1:9"],
         &["--config", "a.toml", "--listen", ":80"],
         &["--listen", ":80"],
@@ -159,6 +161,9 @@ fn the_admin_commands_ask_a_running_proxy() {
         &["status"][..],
         &["status", "--json"],
         &["settle", "--url", "/a"],
+        &["undrain", "u", "127.0.0.1:9"],
+        &["drain-node", "u", "127.0.0.1:9"],
+        &["resynced", "u", "127.0.0.1:9"],
         &["purge", "--all"],
         &["purge", "--url", "/a"],
         &["purge", "--prefix", "/a", "--soft"],
@@ -171,6 +176,14 @@ fn the_admin_commands_ask_a_running_proxy() {
     assert_eq!(tidegate(&["settle", "--url", "no path", "-c", &config]), Exit::Failure);
     for refused in [["--url", "no path"], ["--route", "nobody"]] {
         let arguments: Vec<_> = ["purge", "-c", &config].into_iter().chain(refused).collect();
+        assert_eq!(tidegate(&arguments), Exit::Failure, "{refused:?}");
+    }
+    for refused in [
+        ["promote", "u", "127.0.0.1:9"],
+        ["promote", "u", "nobody"],
+        ["undrain", "v", "x"],
+    ] {
+        let arguments: Vec<_> = refused.into_iter().chain(["-c", config.as_str()]).collect();
         assert_eq!(tidegate(&arguments), Exit::Failure, "{refused:?}");
     }
     assert_eq!(tidegate(&["drain", "-c", &config]), Exit::Clean);

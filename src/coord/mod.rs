@@ -9,17 +9,20 @@ mod hooks;
 pub mod journal;
 mod keep;
 mod lines;
+mod order;
 mod owner;
 mod settings;
 
 pub use keep::RecallError;
+pub use order::Came;
 pub use owner::Owner;
 
 use crate::config::runtime::Config;
 use crate::core::failover::event::{Effect, Event};
+use crate::core::failover::refuse::Refusal;
 use crate::world::{ViewCell, World};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events that may wait for the owner; beyond, whoever tells it something waits too.
 const QUEUE: usize = 1024;
@@ -28,6 +31,8 @@ const QUEUE: usize = 1024;
 pub struct Coord {
     views: Vec<Arc<ViewCell>>,
     queue: mpsc::Sender<Asked>,
+    /// Some view is another one, or a step has ended.
+    changed: watch::Sender<()>,
 }
 
 /// What the owner can have done about a change, by whoever holds the nodes' connections.
@@ -44,6 +49,9 @@ pub enum NotDone {
     /// What it would have changed cannot be made durable.
     #[error("the view cannot be made durable: {0}")]
     NotDurable(Arc<str>),
+    /// Nothing would come of the operator's word.
+    #[error("{}", .0.why())]
+    Refused(Refusal),
     /// The owner has ended.
     #[error("the process is leaving")]
     Leaving,
@@ -65,6 +73,7 @@ impl Coord {
         let coord = Arc::new(Self {
             views: views.collect(),
             queue,
+            changed: watch::Sender::new(()),
         });
         let owner = Owner::new(Arc::clone(&coord), config, world, machines, asked);
         (coord, owner)

@@ -183,6 +183,11 @@ impl Owner {
         let (Some(owned), Some(config)) = (self.machines.get_mut(upstream), self.config.upstreams.get(upstream)) else {
             return Ok(());
         };
+        if let Event::Operator(word) = event
+            && let Some(refusal) = owned.machine.refuses(word)
+        {
+            return Err(NotDone::Refused(refusal));
+        }
         let mut next = owned.machine.clone();
         let mut effects = Vec::new();
         let observed = next.observed(); // R32: read afresh for every step
@@ -218,6 +223,7 @@ impl Owner {
             }
         }
         nodes.carry_out(upstream, &effects);
+        self.coord.changed.send_replace(());
         Ok(())
     }
 }

@@ -207,6 +207,20 @@ impl Upstreams {
             .is_none_or(|one| one.stands(answered))
     }
 
+    /// The place of an upstream's node of this name.
+    #[must_use]
+    pub fn place(&self, upstream: usize, node: &str) -> Option<usize> {
+        let nodes = &self.shared.upstreams.get(upstream)?.nodes;
+        let named = |target: &Target| target.seat().is_some_and(|seat| seat.member.name == node);
+        nodes.iter().position(named)
+    }
+
+    /// The name of the node in a place of an upstream.
+    #[must_use]
+    pub fn node_name(&self, upstream: usize, node: usize) -> Option<String> {
+        self.shared.upstreams.get(upstream)?.node_name(node)
+    }
+
     /// Waits until every node's first probe has ended; at once where nothing is probed. Needs [`Upstreams::run_probes`].
     pub async fn first_round(&self) {
         // The sender lives in self, so waiting cannot fail.

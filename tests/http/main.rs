@@ -51,3 +51,4 @@ mod tags;
 mod through;
 mod verify;
 mod weak;
+mod words;

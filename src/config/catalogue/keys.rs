@@ -81,7 +81,7 @@ const SERVER: &[Key] = &[
     bare(
         "state_dir",
         Kind::OptionalText,
-        "A folder for the clean-stop marker; without it exclusive routes validate for settle_after after every start.",
+        "A folder for what must outlive the process: who is the primary and which nodes are in sync, writes under way, the clean-stop marker. Without it exclusive routes validate for settle_after after every start.",
     ),
     key(
         "ready_requires",

@@ -17,6 +17,7 @@ mod node;
 pub mod observed;
 pub mod outlier;
 mod promote;
+pub mod refuse;
 pub mod reign;
 mod reserve;
 pub mod settings;

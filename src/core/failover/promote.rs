@@ -370,6 +370,11 @@ impl Machine {
         self.promotion() == Some(Promotion::Automatic) && able.next().is_some()
     }
 
+    /// Whether the promote hook runs for another node: that cannot be taken back.
+    pub(super) fn promotes_another(&self, node: usize) -> bool {
+        matches!(self.phase, Phase::Promoting(_, _, chosen) if chosen.node != node)
+    }
+
     fn lack(&self) -> NoPrimary {
         if self.nodes.iter().any(Tracked::is_willing) {
             NoPrimary::Behind

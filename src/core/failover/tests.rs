@@ -11,6 +11,7 @@ use crate::core::time::{MonoTime, Span};
 use std::time::Duration;
 
 mod walk;
+mod words;
 
 const OUTCOMES: [Outcome; 3] = [Outcome::Passed, Outcome::Refused, Outcome::Unreachable];
 const THRESHOLDS: Thresholds = Thresholds {

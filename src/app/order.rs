@@ -1,0 +1,77 @@
+//! The operator's word on a node, from the admin port to the owner of the views.
+
+use super::control::{Controls, upstream_status};
+use crate::admin::{NodeWord, NotOrdered, Ordered};
+use crate::config::runtime::Upstream;
+use crate::coord::{Came, NotDone};
+use crate::core::failover::event::Word;
+use crate::core::failover::view::NoPrimary;
+use std::time::Duration;
+
+/// What a promotion may take beyond its hooks and the probes between them.
+const SPARE: Duration = Duration::from_secs(2);
+
+impl Controls {
+    pub(super) async fn ordered(&self, upstream: &str, node: &str, word: NodeWord) -> Result<Ordered, NotOrdered> {
+        let rooms = &self.0;
+        let era = rooms.era();
+        let Some(config) = era.config.upstreams.iter().find(|u| u.name == upstream) else {
+            return Err(NotOrdered::Unknown(format!("there is no upstream \"{upstream}\"")));
+        };
+        let Some(place) = era.upstreams.place(config.id, node) else {
+            return Err(NotOrdered::Unknown(format!(
+                "upstream \"{upstream}\" has no node \"{node}\""
+            )));
+        };
+        let told = match word {
+            NodeWord::Promote => Word::Promote { node: place },
+            NodeWord::Drain => Word::Drain { node: place },
+            NodeWord::Undrain => Word::Undrain { node: place },
+            NodeWord::Resynced => Word::Resynced { node: place },
+        };
+        tracing::info!(upstream, node, ?word, "the operator's word");
+        let came = rooms.views.coord.order(config.id, told, limit(config)).await;
+        let under_way = match came {
+            Ok(Came::Done) => false,
+            Ok(Came::UnderWay) => true,
+            Ok(Came::Other(other)) => {
+                let other = era.upstreams.node_name(config.id, other).unwrap_or_default();
+                return Err(NotOrdered::Refused(format!(
+                    "\"{other}\" has been promoted instead: \"{node}\" failed meanwhile"
+                )));
+            }
+            Ok(Came::Nobody(why)) => return Err(NotOrdered::Refused(failed(why).to_owned())),
+            Err(NotDone::Refused(refusal)) => return Err(NotOrdered::Refused(refusal.why().to_owned())),
+            Err(why @ (NotDone::NotDurable(_) | NotDone::Leaving)) => {
+                return Err(NotOrdered::Unable(why.to_string()));
+            }
+        };
+        let mut snapshot = era.upstreams.snapshot().into_iter();
+        let upstream = snapshot.nth(config.id).map(upstream_status);
+        let gone = || NotOrdered::Unknown("there is no such upstream".to_owned());
+        Ok(Ordered {
+            upstream: upstream.ok_or_else(gone)?,
+            under_way,
+        })
+    }
+}
+
+/// How long a promotion takes at the most: both hooks, and a probe between them.
+fn limit(upstream: &Upstream) -> Duration {
+    let probe = upstream
+        .health_check
+        .as_ref()
+        .map_or(Duration::ZERO, |check| check.interval.saturating_add(check.timeout));
+    let hooks = upstream.failover.hook_timeout.saturating_mul(2);
+    hooks.saturating_add(probe).saturating_add(SPARE)
+}
+
+const fn failed(why: NoPrimary) -> &'static str {
+    match why {
+        NoPrimary::Nobody => "nobody is the primary: no node is alive and may take over",
+        NoPrimary::Conflict => "nobody is the primary: two nodes claim to be it",
+        NoPrimary::Behind => "nobody is the primary: who is alive may lack acknowledged writes",
+        NoPrimary::NotFenced => "nobody is the primary: the fence command failed",
+        NoPrimary::Manual => "nobody is the primary: the promotion has failed",
+    }
+}
