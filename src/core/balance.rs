@@ -16,7 +16,7 @@ mod rendezvous;
 mod tests;
 
 pub use experience::{Experience, Seen};
-pub use ramp::Service;
+pub use ramp::ramp;
 pub use rendezvous::{HashKey, Identity};
 
 /// How active nodes share the load.

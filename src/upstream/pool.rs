@@ -268,15 +268,6 @@ impl Core {
         let view = shared.view.load();
         let mut hands: Vec<Hand> = Vec::new();
         let mut guard = slots.lock();
-        guard.served(
-            &view,
-            now,
-            shared
-                .config
-                .health_check
-                .as_ref()
-                .map_or(Duration::ZERO, |check| check.timeout),
-        );
         for waiter in std::mem::take(&mut guard.queue) {
             let random = || self.shared.world.entropy.next_u64();
             match guard.choose(&view, &waiter.tried, waiter.aim, now, shared.rule, random) {

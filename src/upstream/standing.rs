@@ -3,7 +3,7 @@
 //! A request leaves what it learnt in its lease; it is noted when the slot is let go, under the lock that is taken then anyway.
 
 use super::error::CallErrorKind;
-use crate::core::balance::{Experience, Identity, Load, Service};
+use crate::core::balance::{Experience, Identity, Load, ramp};
 use crate::core::failover::breaker::Breaker;
 use crate::core::failover::outlier;
 use crate::core::time::MonoTime;
@@ -16,7 +16,6 @@ pub(super) struct Standing {
     identity: Identity,
     experience: Experience,
     pub(super) breaker: Breaker,
-    pub(super) service: Service,
     slow_start: Duration,
 }
 
@@ -34,13 +33,20 @@ impl Standing {
         self.slow_start = slow_start;
     }
 
-    /// The node as the balance sees it.
-    pub(super) fn load(&self, node: usize, eligible: bool, in_flight: usize, now: MonoTime) -> Load {
+    /// The node as the balance sees it; `since` is when it came into service, where that was later than the process.
+    pub(super) fn load(
+        &self,
+        node: usize,
+        eligible: bool,
+        in_flight: usize,
+        since: Option<MonoTime>,
+        now: MonoTime,
+    ) -> Load {
         Load {
             node,
             eligible,
             weight: self.weight,
-            ramp: self.service.ramp(now, self.slow_start),
+            ramp: ramp(since, now, self.slow_start),
             in_flight,
             seen: self.experience.seen(now),
             identity: self.identity,

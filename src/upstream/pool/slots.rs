@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 impl NodeSlots {
@@ -51,17 +50,14 @@ impl Slots {
             }
         }
         nodes.resize_with(config.slots(), NodeSlots::default);
-        let mut slots = Self {
+        Arc::new(Mutex::new(Self {
             nodes,
             queue: VecDeque::new(),
             next_ticket: 0,
             max_pending: share(config.max_pending, number, cores),
             turn: number as u64,
             retired: false,
-        };
-        // Who is in service at the start takes its whole share.
-        slots.served(&one.view.load(), MonoTime::default(), Duration::ZERO);
-        Arc::new(Mutex::new(slots))
+        }))
     }
 
     pub(super) fn choose(
@@ -88,7 +84,8 @@ impl Slots {
             {
                 let room = slots.open < slots.cap || !slots.idle.is_empty();
                 avoided |= !slots.standing.breaker.permits(now);
-                loads.push(slots.standing.load(node, room, slots.in_flight, now));
+                let since = view.since.get(node).copied().flatten();
+                loads.push(slots.standing.load(node, room, slots.in_flight, since, now));
             }
         }
         if avoided && few::is_last_resort(view, aim.when_none) {
@@ -127,18 +124,6 @@ impl Slots {
     fn permits(&self, node: usize, now: MonoTime) -> bool {
         let node = self.nodes.get(node);
         node.is_some_and(|slots| slots.standing.breaker.permits(now) || !slots.idle.is_empty())
-    }
-
-    /// Notes who is in service by a new view. Nodes that come within the first `round` of probes come together.
-    pub(super) fn served(&mut self, view: &View, now: MonoTime, round: Duration) {
-        let others = self
-            .nodes
-            .iter()
-            .any(|node| node.standing.service.is_settled(now, round));
-        for (node, slots) in self.nodes.iter_mut().enumerate() {
-            let standing = &mut slots.standing;
-            standing.service = standing.service.after(now, view.candidates.contains(&node), others);
-        }
     }
 
     /// Takes a slot of the node: with an idle link when there is one. The caller knows that there is room.

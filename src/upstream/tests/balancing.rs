@@ -1,22 +1,13 @@
 //! Where requests go: by their hash, past nodes that fail, slowly to nodes that return, anywhere when nobody is left.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::support::{Door, Rig, settle, text};
+use super::support::{CHECK, Door, Rig, settle, text};
 use crate::core::balance::HashKey;
 use crate::core::failover::few::WhenNone;
 use crate::upstream::{Aim, Call, CallErrorKind, Kind};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
-const CHECK: &str = "[upstreams.u.health_check]\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"500ms\"\nhealthy_threshold = 2\nunhealthy_threshold = 3\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-fn probe(rig: &Rig) -> CancellationToken {
-    let stop = CancellationToken::new();
-    Arc::clone(&rig.upstreams).run_probes(stop.clone());
-    stop
-}
 
 fn anywhere(call: Call) -> Call {
     let aim = Aim {
@@ -42,7 +33,7 @@ async fn answers(rig: &Rig, reads: usize) -> Vec<usize> {
 #[tokio::test(start_paused = true)]
 async fn a_key_stays_with_its_node_and_moves_only_when_that_is_gone() {
     let mut rig = Rig::new(3, 1, &format!("balance = \"hash\"\n{CHECK}"));
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     let mut owners = Vec::new();
     let doors: Vec<_> = rig.nodes.iter().map(|node| node.remote()).collect();
@@ -127,7 +118,7 @@ async fn a_trial_that_succeeds_brings_the_node_back() {
 #[tokio::test(start_paused = true)]
 async fn with_nobody_in_service_a_request_is_tried_or_refused_by_its_contract() {
     let mut rig = Rig::new(2, 1, CHECK);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     let early = rig.pool().call(anywhere(rig.read("/"))).await.unwrap_err();
     assert_eq!(early.kind, CallErrorKind::NoNode, "the first probes are awaited");
     for node in &rig.nodes {
@@ -170,7 +161,7 @@ async fn with_nobody_in_service_a_node_that_cannot_be_reached_is_asked_once_per_
         ),
     );
     rig.nodes[0].door(Door::Refuses);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     let before = rig.nodes[0].connects();
     let mut kinds = Vec::new();
@@ -193,7 +184,7 @@ async fn in_reserve_nobody_is_asked_because_the_active_node_is_out() {
     for node in &rig.nodes {
         node.health(503);
     }
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     for node in rig.nodes.drain(..) {
         node.serve(OK);
@@ -211,7 +202,7 @@ async fn in_reserve_nobody_is_asked_because_the_active_node_is_out() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_returns_is_given_its_share_slowly() {
     let mut rig = Rig::new(2, 1, &format!("balance = \"random\"\n{CHECK}"));
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     let remotes: Vec<_> = rig.nodes.iter().map(|node| node.remote()).collect();
     for node in rig.nodes.drain(..) {

@@ -5,17 +5,9 @@ use super::support::{Rig, settle, text};
 use crate::core::discovery::{Kind, Record};
 use crate::upstream::CallErrorKind;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
 const NAMED: &str = "discover = { dns = \"nodes.example:80\" }";
-
-fn run(rig: &Rig) -> CancellationToken {
-    let stop = CancellationToken::new();
-    Arc::clone(&rig.upstreams).run_probes(stop.clone());
-    stop
-}
 
 fn names(rig: &Rig) -> Vec<(String, &'static str)> {
     let snapshot = rig.upstreams.snapshot();
@@ -32,7 +24,7 @@ fn addresses(of: &[u8]) -> Vec<Record> {
 async fn a_name_that_does_not_resolve_leaves_no_node_and_is_asked_again() {
     let mut rig = Rig::discovered(2, NAMED);
     rig.resolves(Kind::A, Err(io::ErrorKind::TimedOut), 0);
-    let _stop = run(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     let error = rig.pool().call(rig.read("/")).await.unwrap_err();
     assert_eq!(error.kind, CallErrorKind::NoNode);
@@ -49,7 +41,7 @@ async fn a_name_that_does_not_resolve_leaves_no_node_and_is_asked_again() {
 async fn a_node_that_left_ends_its_requests_loses_its_connections_and_then_its_place() {
     let mut rig = Rig::discovered(2, NAMED);
     rig.resolves(Kind::A, Ok(addresses(&[1])), 10);
-    let _stop = run(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     let idle = rig.start(rig.read("/idle"));
     let mut one = rig.nodes[0].accept().await;
@@ -93,7 +85,7 @@ async fn a_node_that_left_ends_its_requests_loses_its_connections_and_then_its_p
 async fn what_was_found_last_stays_when_the_name_fails_or_has_no_record_any_more() {
     let mut rig = Rig::discovered(1, NAMED);
     rig.resolves(Kind::A, Ok(addresses(&[1])), 1);
-    let _stop = run(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     for answer in [Err(io::ErrorKind::TimedOut), Ok(Vec::new())] {
         rig.resolves(Kind::A, answer, 1);
@@ -118,7 +110,7 @@ async fn rfc2782_a_lower_priority_is_asked_only_when_the_higher_is_out() {
         target: format!("10.0.0.{last}"),
     };
     rig.resolves(Kind::Srv, Ok(vec![service(20, 1), service(10, 2)]), 30);
-    let _stop = run(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     for _ in 0..4 {
         let call = rig.start(rig.read("/"));

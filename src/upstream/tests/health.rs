@@ -1,27 +1,9 @@
 //! Probes, and what they do to traffic.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::support::{Door, Rig, ended, settle, text};
+use super::support::{CHECK, Door, Rig, ended, settle, text};
 use crate::upstream::{BodyError, CallErrorKind};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
-
-const CHECK: &str = "[upstreams.u.health_check]\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"500ms\"\nhealthy_threshold = 2\nunhealthy_threshold = 3\n";
-
-fn probe(rig: &Rig) -> CancellationToken {
-    let stop = CancellationToken::new();
-    Arc::clone(&rig.upstreams).run_probes(stop.clone());
-    stop
-}
-
-fn states(rig: &Rig) -> Vec<&'static str> {
-    rig.upstreams.snapshot()[0]
-        .nodes
-        .iter()
-        .map(|node| node.state)
-        .collect()
-}
 
 #[tokio::test(start_paused = true)]
 async fn the_first_round_decides_and_is_waited_for() {
@@ -29,12 +11,12 @@ async fn the_first_round_decides_and_is_waited_for() {
     rig.nodes[1].health(500);
     rig.nodes[2].health(0);
     let start = rig.now();
-    assert_eq!(states(&rig), ["unprobed"; 3]);
+    assert_eq!(rig.states(), ["unprobed"; 3]);
     let error = rig.pool().call(rig.read("/")).await.unwrap_err();
     assert_eq!(error.kind, CallErrorKind::NoNode, "no traffic before the first probe");
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
-    assert_eq!(states(&rig), ["active", "unhealthy", "unhealthy"]);
+    assert_eq!(rig.states(), ["active", "unhealthy", "unhealthy"]);
     assert_eq!(
         rig.now().since(start).as_millis(),
         500,
@@ -45,9 +27,9 @@ async fn the_first_round_decides_and_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn without_a_health_check_nodes_are_healthy_and_stay_so() {
     let rig = Rig::new(2, 1, "");
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
-    assert_eq!(states(&rig), ["active", "active"]);
+    assert_eq!(rig.states(), ["active", "active"]);
     for node in &rig.nodes {
         node.door(Door::Refuses);
     }
@@ -56,29 +38,29 @@ async fn without_a_health_check_nodes_are_healthy_and_stay_so() {
         assert_eq!(error.kind, CallErrorKind::ConnectFailed);
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(states(&rig), ["active", "active"]);
+    assert_eq!(rig.states(), ["active", "active"]);
     assert_eq!(rig.nodes[0].probes() + rig.nodes[1].probes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn consecutive_failures_take_a_node_out_and_consecutive_successes_bring_it_back() {
     let rig = Rig::new(1, 1, CHECK);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     // Probes are 0.9 to 1.1 s apart.
     rig.nodes[0].health(503);
     tokio::time::sleep(Duration::from_millis(2_100)).await;
-    assert_eq!(states(&rig), ["active"], "two failures are not three");
+    assert_eq!(rig.states(), ["active"], "two failures are not three");
     rig.nodes[0].health(200);
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     rig.nodes[0].health(503);
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    assert_eq!(states(&rig), ["active"], "a success in between starts the count afresh");
+    assert_eq!(rig.states(), ["active"], "a success in between starts the count afresh");
     tokio::time::sleep(Duration::from_millis(2_400)).await;
-    assert_eq!(states(&rig), ["unhealthy"]);
+    assert_eq!(rig.states(), ["unhealthy"]);
     rig.nodes[0].health(200);
     tokio::time::sleep(Duration::from_millis(3_500)).await;
-    assert_eq!(states(&rig), ["active"]);
+    assert_eq!(rig.states(), ["active"]);
     let told = rig.told();
     assert_eq!(told, ["0 unprobed", "0 active", "0 unhealthy", "0 active"]);
 }
@@ -86,7 +68,7 @@ async fn consecutive_failures_take_a_node_out_and_consecutive_successes_bring_it
 #[tokio::test(start_paused = true)]
 async fn a_node_that_cannot_be_reached_loses_all_its_connections_on_every_core_at_once() {
     let mut rig = Rig::new(1, 2, CHECK);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     // An idle connection and one that waits for its head on core 0, a body in flight on core 1.
     let call = rig.start(rig.read("/"));
@@ -109,7 +91,7 @@ async fn a_node_that_cannot_be_reached_loses_all_its_connections_on_every_core_a
 
     rig.nodes[0].door(Door::Refuses);
     tokio::time::sleep(Duration::from_millis(3_500)).await;
-    assert_eq!(states(&rig), ["unhealthy"]);
+    assert_eq!(rig.states(), ["unhealthy"]);
     let error = ended(&mut waiting).await.expect("ended at once").unwrap().unwrap_err();
     assert_eq!(error.kind, CallErrorKind::Reset);
     let read = ended(&mut reading).await.expect("ended at once").unwrap();
@@ -125,7 +107,7 @@ async fn a_node_that_cannot_be_reached_loses_all_its_connections_on_every_core_a
 #[tokio::test(start_paused = true)]
 async fn a_node_down_by_status_keeps_what_is_in_flight_and_loses_the_rest() {
     let mut rig = Rig::new(1, 1, CHECK);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     let call = rig.start(rig.read("/"));
     let mut idle = rig.nodes[0].accept().await;
@@ -136,7 +118,7 @@ async fn a_node_down_by_status_keeps_what_is_in_flight_and_loses_the_rest() {
     drop(call.await.unwrap().unwrap());
     rig.nodes[0].health(503);
     tokio::time::sleep(Duration::from_millis(3_500)).await;
-    assert_eq!(states(&rig), ["unhealthy"]);
+    assert_eq!(rig.states(), ["unhealthy"]);
     idle.closed().await;
     assert_eq!(rig.counts(0), (1, 1, 0, 0));
     busy.head().await;
@@ -154,9 +136,9 @@ async fn a_node_down_by_status_keeps_what_is_in_flight_and_loses_the_rest() {
 async fn the_standby_gets_no_traffic_until_the_active_node_fails_and_keeps_it_after() {
     let keys = format!("mode = \"active-passive\"\nretry = {{ attempts = 2 }}\n{CHECK}");
     let mut rig = Rig::new(2, 1, &keys);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
-    assert_eq!(states(&rig), ["active", "standby"]);
+    assert_eq!(rig.states(), ["active", "standby"]);
     let epoch = rig.upstreams.snapshot()[0].epoch;
     for _ in 0..10 {
         let call = rig.start(rig.read("/"));
@@ -167,13 +149,13 @@ async fn the_standby_gets_no_traffic_until_the_active_node_fails_and_keeps_it_af
     }
     rig.nodes[0].door(Door::Refuses);
     tokio::time::sleep(Duration::from_millis(3_500)).await;
-    assert_eq!(states(&rig), ["unhealthy", "active"]);
+    assert_eq!(rig.states(), ["unhealthy", "active"]);
     let snapshot = &rig.upstreams.snapshot()[0];
     assert_eq!((snapshot.epoch, snapshot.primary.as_deref()), (epoch + 1, Some("n1")));
     assert!(rig.told().iter().any(|t| t.starts_with("failover ")));
     rig.nodes[0].door(Door::Open);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(states(&rig), ["standby", "active"], "failback is manual");
+    assert_eq!(rig.states(), ["standby", "active"], "failback is manual");
     let call = rig.start(rig.read("/"));
     let mut peer = rig.nodes[1].accept().await;
     peer.head().await;
@@ -185,7 +167,7 @@ async fn the_standby_gets_no_traffic_until_the_active_node_fails_and_keeps_it_af
 async fn who_waits_for_a_node_that_fails_moves_on_with_the_traffic() {
     let keys = format!("mode = \"active-passive\"\nmax_connections = 1\nretry = {{ attempts = 1 }}\n{CHECK}");
     let mut rig = Rig::new(2, 1, &keys);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     let stuck = rig.start(rig.read("/stuck"));
     let _silent = rig.nodes[0].accept().await;
@@ -204,7 +186,7 @@ async fn who_waits_for_a_node_that_fails_moves_on_with_the_traffic() {
 async fn who_waits_is_told_when_no_node_is_left() {
     let keys = format!("max_connections = 1\nretry = {{ attempts = 1 }}\n{CHECK}");
     let mut rig = Rig::new(1, 1, &keys);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     let stuck = rig.start(rig.read("/stuck"));
     let _silent = rig.nodes[0].accept().await;
@@ -219,7 +201,7 @@ async fn who_waits_is_told_when_no_node_is_left() {
 async fn r39_a_refused_connect_brings_the_probe_forward() {
     let keys = CHECK.replace("interval = \"1s\"", "interval = \"100s\"");
     let rig = Rig::new(1, 1, &keys);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     tokio::time::sleep(Duration::from_secs(20)).await;
     rig.nodes[0].door(Door::Refuses);
@@ -231,7 +213,7 @@ async fn r39_a_refused_connect_brings_the_probe_forward() {
         connects + 2,
         "the call's, and a probe's at once"
     );
-    assert_eq!(states(&rig), ["active"], "one bad link is not a failure");
+    assert_eq!(rig.states(), ["active"], "one bad link is not a failure");
     rig.pool().call(rig.read("/")).await.unwrap_err();
     settle().await;
     assert_eq!(rig.nodes[0].connects(), connects + 3, "early probes are spaced");
@@ -249,16 +231,16 @@ async fn a_tcp_probe_asks_for_a_connection_and_no_more() {
     let rig = Rig::new(2, 1, &keys);
     rig.nodes[0].health(500);
     rig.nodes[1].door(Door::Hangs);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
-    assert_eq!(states(&rig), ["active", "unhealthy"]);
+    assert_eq!(rig.states(), ["active", "unhealthy"]);
     assert_eq!(rig.nodes[0].probes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn probes_end_with_their_token() {
     let rig = Rig::new(1, 1, CHECK);
-    let stop = probe(&rig);
+    let stop = rig.run();
     rig.upstreams.first_round().await;
     stop.cancel();
     settle().await;
@@ -270,7 +252,7 @@ async fn probes_end_with_their_token() {
 #[tokio::test(start_paused = true)]
 async fn reads_survive_the_death_of_a_node() {
     let mut rig = Rig::new(3, 1, CHECK);
-    let _stop = probe(&rig);
+    let _stop = rig.run();
     rig.upstreams.first_round().await;
     for node in rig.nodes.drain(1..) {
         node.serve("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
@@ -281,5 +263,5 @@ async fn reads_survive_the_death_of_a_node() {
         assert_eq!(text(answered.body).await.unwrap(), "ok");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(states(&rig), ["unhealthy", "active", "active"]);
+    assert_eq!(rig.states(), ["unhealthy", "active", "active"]);
 }

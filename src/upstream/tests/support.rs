@@ -333,6 +333,9 @@ impl Events for Told {
     }
 }
 
+/// A health check with the defaults, spelled out.
+pub(super) const CHECK: &str = "[upstreams.u.health_check]\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"500ms\"\nhealthy_threshold = 2\nunhealthy_threshold = 3\n";
+
 /// Keys of nodes that no configuration lists.
 const FOUND: &str = "found";
 
@@ -467,6 +470,19 @@ impl Rig {
             observed: Arc::new(Observing::from(self.now())),
         });
         self.upstreams.shared.upstreams[0].held.wake();
+    }
+
+    /// Starts what runs beside the requests: probes, discovery, ejection. Ends with the token.
+    pub(super) fn run(&self) -> CancellationToken {
+        let stop = CancellationToken::new();
+        Arc::clone(&self.upstreams).run_probes(stop.clone());
+        stop
+    }
+
+    /// Every node's state, as `/status` has it.
+    pub(super) fn states(&self) -> Vec<&'static str> {
+        let snapshot = self.upstreams.snapshot();
+        snapshot[0].nodes.iter().map(|node| node.state).collect()
     }
 
     pub(super) fn pool(&self) -> Pool {
