@@ -10,14 +10,14 @@ mod strict;
 
 use super::body::OutBody;
 use super::call::{Aim, Answered, Call, Kind, OnInterim};
+use super::connect::open;
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
 use super::link::{Broken, Link};
 use super::pool::{Refused, Tried};
 use super::primary::TIDEGATE_EPOCH;
-use super::seat::Place;
 use super::standing::{End, Learnt};
-use super::{One, Pool, Shared, held};
+use super::{One, Pool, held};
 use crate::core::failover::few;
 use crate::core::failover::view::Epoch;
 use crate::core::reason::RetryReason;
@@ -29,8 +29,6 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use outgoing::{copy, request};
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use strict::Strict;
@@ -344,6 +342,7 @@ impl Pool {
             let at = self.core.shared.world.clock.mono();
             let took = at.duration_since(since);
             lease.learn(Learnt { end, at, took });
+            self.core.shared.judge(lease.upstream(), lease.node(), end);
         }
     }
 
@@ -432,29 +431,6 @@ impl Progress<'_> {
         let strict_read = !self.write && self.strict.is_some() && !self.one.is_shared();
         reused || strict_read || (more && (matches!(self.nature, Nature::Repeatable) || !Rule::R20.holds()))
     }
-}
-
-/// Connects to a node: to the first of its addresses that accepts.
-pub(super) async fn open(shared: &Shared, one: &One, node: usize) -> io::Result<Box<Link>> {
-    let net = Arc::clone(&shared.world.net);
-    let found;
-    let seat = one.seat(node);
-    let addresses: &[SocketAddr] = match seat.as_ref().map(|seat| &seat.at) {
-        Some(Place::Address(address)) => std::slice::from_ref(address),
-        Some(Place::Name { host, port }) => {
-            found = net.resolve(host, *port).await?;
-            &found
-        }
-        None => &[],
-    };
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for &address in addresses {
-        match net.connect(address).await {
-            Ok(stream) => return Link::open(stream).await.map_err(io::Error::other),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// The proxy spawns calls and sends bodies between tasks: checked here, where it breaks, not where it is used.

@@ -35,6 +35,10 @@ impl Lease {
         self.node
     }
 
+    pub(super) fn upstream(&self) -> usize {
+        self.upstream
+    }
+
     pub(super) fn link(&self) -> Option<&Link> {
         self.link.as_deref()
     }

@@ -11,7 +11,9 @@
 mod attempt;
 mod body;
 mod call;
+mod connect;
 mod discover;
+mod eject;
 mod error;
 mod held;
 mod lease;
@@ -51,7 +53,7 @@ use purse::Purse;
 use seat::{Seat, Target};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What happens here that others count. Every method does nothing unless implemented.
 pub trait Events: Send + Sync {
@@ -113,6 +115,8 @@ struct One {
     probes: Arc<Mutex<Probes>>,
     /// Who waits for another primary.
     held: Arc<held::Held>,
+    /// A node has failed as many requests in a row as ejects one.
+    trouble: Notify,
     /// What pays for retries.
     retries: Purse,
     /// What pays for reads sent twice; none: nothing is.
@@ -377,6 +381,7 @@ impl One {
             nodes,
             probes: Arc::default(),
             held: Arc::default(),
+            trouble: Notify::new(),
             retries: Purse::new(&Budget::new(config.retry.budget_percent), cores),
             hedges: config
                 .hedge

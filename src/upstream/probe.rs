@@ -3,8 +3,10 @@
 //!
 //! It decides nothing: every result goes to the owner of the view.
 
-use super::attempt::open;
+mod grpc;
+
 use super::body::OutBody;
+use super::connect::open;
 use super::{One, Shared, Upstreams};
 use crate::config::runtime::{HealthCheck, Probe};
 use crate::core::failover::event::{Event, Said};
@@ -26,7 +28,7 @@ const JITTER_PART: u32 = 10;
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Upstreams {
-    /// Starts the probes on the current runtime; they end with `stop`. Call it once.
+    /// Starts the probes, and whatever else watches nodes, on the current runtime; they end with `stop`. Call it once.
     pub fn run_probes(self: Arc<Self>, stop: CancellationToken) {
         for (upstream, one) in self.shared.upstreams.iter().enumerate() {
             if one.config.health_check.is_some() {
@@ -37,6 +39,13 @@ impl Upstreams {
                         stop.run_until_cancelled(this.probe_node(upstream, node)).await;
                     });
                 }
+            }
+            if one.config.outlier.is_some() {
+                let this = Arc::clone(&self);
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    stop.run_until_cancelled(this.eject(upstream)).await;
+                });
             }
             if one.config.discover.is_some() {
                 let this = Arc::clone(&self);
@@ -117,11 +126,14 @@ async fn probe(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> 
 
 async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> (Outcome, Said) {
     let nothing = Said::default();
+    if let Probe::Grpc { service } = &check.probe {
+        return grpc::check(shared, one, node, service).await;
+    }
     let Ok(mut link) = open(shared, one, node).await else {
         return (Outcome::Unreachable, nothing);
     };
     let (path, expect) = match &check.probe {
-        Probe::Tcp => return (Outcome::Passed, nothing),
+        Probe::Tcp | Probe::Grpc { .. } => return (Outcome::Passed, nothing),
         Probe::Http { path, expect } => (path, expect),
     };
     let mut request = Request::new(OutBody::Empty);

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::Notify;
 
 /// A place for a node.
@@ -21,6 +21,8 @@ pub(super) struct Target {
     pub(super) awaited: AtomicBool,
     /// Wakes the node's probe before its time (R39).
     pub(super) probe_now: Notify,
+    /// Requests that failed in a row, on all cores; counted only where nodes are ejected.
+    streak: AtomicU32,
 }
 
 /// A node in its place, ready to be connected to.
@@ -63,7 +65,25 @@ impl Target {
             leaving: AtomicBool::new(false),
             awaited: AtomicBool::new(false),
             probe_now: Notify::new(),
+            streak: AtomicU32::new(0),
         }
+    }
+
+    /// A request to the node failed; so many in a row now.
+    pub(super) fn failed(&self) -> u32 {
+        self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// A request to the node did not fail. Shared by all cores: nothing is written unless it changes something.
+    pub(super) fn worked(&self) {
+        if self.streak() != 0 {
+            self.streak.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests that failed in a row.
+    pub(super) fn streak(&self) -> u32 {
+        self.streak.load(Ordering::Relaxed)
     }
 
     /// Who sits there.
@@ -99,6 +119,7 @@ impl Target {
     /// Nobody sits there any more.
     pub(super) fn clear(&self) {
         self.seat.store(None);
+        self.worked();
         self.leaving.store(false, Ordering::SeqCst);
     }
 }

@@ -62,6 +62,11 @@ fn tables() -> Vec<(Keys, &'static str, Option<&'static str>)> {
             Some(" }\n"),
         ),
         (
+            find(upstream, "outlier"),
+            "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\noutlier = { ",
+            Some(" }\n"),
+        ),
+        (
             find(ROOT, "routes"),
             "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\n[[routes]]\nupstream = \"o\"\n",
             None,
@@ -140,7 +145,6 @@ fn whole_tables_of_later_capabilities_are_refused_once() {
     for text in [
         "[fleet]\nrole = \"anchor\"\nanchors = []\n",
         "[second_levels.pool]\nnodes = []\n",
-        "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\noutlier = { consecutive_errors = 5 }\n",
         "[listeners.main]\ntls = { certificate = \"c\" }\n",
         "[listeners.main]\nprotocols = [\"http/1.1\", \"h2\"]\n",
         "[listeners.main]\naddress = \"unix:/run/t.sock\"\n",

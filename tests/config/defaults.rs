@@ -166,6 +166,15 @@ fn r30_who_promotes_follows_from_what_the_nodes_say() {
 }
 
 #[test]
+fn passive_health_is_off_and_has_the_defaults_of_the_interface() {
+    assert_eq!(good(SMALLEST).upstreams[0].outlier, None);
+    let config = good(&format!("{SMALLEST}[upstreams.orders.outlier]\n"));
+    let outlier = config.upstreams[0].outlier.unwrap();
+    assert_eq!((outlier.consecutive_errors, outlier.ejection_time), (5, seconds(10)));
+    assert_eq!(outlier.max_ejected_percent, 50);
+}
+
+#[test]
 fn each_level_has_its_defaults() {
     let contract = |level: &str, more: &str| {
         let config = good(&format!("{SMALLEST}consistency = \"{level}\"\n{more}"));

@@ -103,7 +103,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         "Copies the result of POST and PATCH.",
     ),
     bare("health_check", Kind::Table(&[HEALTH_CHECK]), "Heartbeats."),
-    later("outlier", Kind::Table(&[&[]]), "Passive health."),
+    bare(
+        "outlier",
+        Kind::Table(&[OUTLIER]),
+        "Ejects a node that fails its requests for a while. Default: off.",
+    ),
     key("retry", Kind::Table(&[RETRY]), "{}", "Second attempts."),
     key(
         "failover",
@@ -152,7 +156,11 @@ const NODE: &[Key] = &[
 const HEALTH_CHECK: &[Key] = &[
     bare("path", Kind::Text, "What is asked with GET."),
     key("tcp", Kind::Flag, "false", "A TCP connect instead."),
-    later("grpc", Kind::Text, "A gRPC health check instead."),
+    bare(
+        "grpc",
+        Kind::Text,
+        "gRPC's own health check of this service instead, without TLS; empty: of the whole server.",
+    ),
     key("interval", Kind::Timeout, "'1s'", "From one probe to the next."),
     key("timeout", Kind::Timeout, "'500ms'", "How long an answer may take."),
     key(
@@ -188,6 +196,27 @@ const HEALTH_CHECK: &[Key] = &[
         choice(&["unhealthy", "healthy"], &[]),
         "'unhealthy'",
         "What a node is before its first probe.",
+    ),
+];
+
+const OUTLIER: &[Key] = &[
+    key(
+        "consecutive_errors",
+        Kind::Count(1, 1_000_000),
+        "5",
+        "Requests failed in a row, on all threads, that eject a node.",
+    ),
+    key(
+        "ejection_time",
+        Kind::Timeout,
+        "'10s'",
+        "How long a node is ejected the first time; longer with repeats, up to 5 minutes.",
+    ),
+    key(
+        "max_ejected",
+        Kind::Percent,
+        "'50%'",
+        "The most nodes out of service for whatever reason at which one more is ejected.",
     ),
 ];
 

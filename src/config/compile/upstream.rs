@@ -6,6 +6,7 @@ mod failover;
 mod health;
 mod hedge;
 mod nodes;
+mod outlier;
 mod replication;
 mod retry;
 
@@ -60,6 +61,10 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
     }
     let replication = replication::replication(table, mode, sink);
     let failover = failover::failover(table, replication, mode, sink);
+    let known = discover.is_none().then_some(nodes.len());
+    let outlier = table
+        .table("outlier")
+        .map(|given| outlier::outlier(given, mode, known, sink));
     Upstream {
         id,
         name: name.to_owned(),
@@ -83,6 +88,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
             GateBy::Path
         },
         health_check,
+        outlier,
         retry: retry::retry(table.table("retry").unwrap_or(&Table::empty()), sink),
         hedge: table.table("hedge").and_then(|given| hedge::hedge(given, table, sink)),
         settle_after: None,

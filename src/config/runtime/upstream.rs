@@ -44,6 +44,8 @@ pub struct Upstream {
     pub gate: GateBy,
     /// `[upstreams.NAME.health_check]`.
     pub health_check: Option<HealthCheck>,
+    /// `[upstreams.NAME.outlier]`: when a node that fails its requests is ejected; none: never.
+    pub outlier: Option<Outlier>,
     /// `[upstreams.NAME.retry]`.
     pub retry: Retry,
     /// When a slow read is sent a second time; none: never.
@@ -353,6 +355,22 @@ pub enum Probe {
     },
     /// A TCP connect.
     Tcp,
+    /// gRPC's health protocol over HTTP/2 without TLS.
+    Grpc {
+        /// Whose health is asked for; empty: the whole server's.
+        service: String,
+    },
+}
+
+/// `[upstreams.NAME.outlier]`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Outlier {
+    /// How many requests in a row a node fails before it is ejected.
+    pub consecutive_errors: u32,
+    /// How long it is ejected the first time.
+    pub ejection_time: Duration,
+    /// How many of a hundred nodes may be out of service before no more are ejected.
+    pub max_ejected_percent: u32,
 }
 
 /// `[upstreams.NAME.retry]`.
@@ -410,6 +428,7 @@ impl Upstream {
             max_pending: 1,
             gate: GateBy::Path,
             health_check: None,
+            outlier: None,
             retry: Retry {
                 attempts: 1,
                 budget_percent: 0,

@@ -27,6 +27,15 @@ pub struct Outlier {
     nodes: Vec<Record>,
 }
 
+/// Among whom a node fails. Places that nobody sits in do not count.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Among {
+    /// All nodes there are, this one too.
+    pub nodes: usize,
+    /// The other ones that take no traffic, for whatever reason.
+    pub others_out: usize,
+}
+
 /// One node's ejections. Transferable: it does not depend on the node's place.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
@@ -38,7 +47,7 @@ pub struct Record {
 }
 
 impl Outlier {
-    /// Nobody is ejected.
+    /// Nobody is ejected; so many places for nodes.
     #[must_use]
     pub fn new(settings: Settings, nodes: usize) -> Self {
         Self {
@@ -47,15 +56,14 @@ impl Outlier {
         }
     }
 
-    /// A node has failed as often in a row as is allowed. Whether it is ejected now. `others_out` counts the other nodes that take no
-    /// traffic for whatever reason.
-    pub fn failing(&mut self, now: MonoTime, node: usize, others_out: usize) -> bool {
+    /// A node has failed as often in a row as is allowed. Whether it is ejected now.
+    pub fn failing(&mut self, now: MonoTime, node: usize, among: Among) -> bool {
         let percent = self.settings.max_ejected_percent as usize;
-        let most = self.nodes.len().saturating_mul(percent) / 100;
+        let most = among.nodes.saturating_mul(percent) / 100;
         let (settings, Some(record)) = (self.settings, self.nodes.get_mut(node)) else {
             return false;
         };
-        if record.until.is_some() || others_out >= most {
+        if record.until.is_some() || among.others_out >= most {
             return false;
         }
         let worked_off = now.since(record.readmitted).as_millis() / settings.ejection_time.as_millis().max(1);
@@ -145,11 +153,15 @@ mod tests {
             ("none may go", 10, 0, 0, false),
         ];
         for (name, nodes, percent, others_out, ejected) in cases {
-            let mut outlier = outlier(nodes, percent);
-            assert_eq!(outlier.failing(at(0), 0, others_out), ejected, "{name}");
+            let mut outlier = outlier(nodes.max(128), percent);
+            assert_eq!(outlier.failing(at(0), 0, among(nodes, others_out)), ejected, "{name}");
             assert_eq!(outlier.is_ejected(0), ejected, "{name}");
             assert_eq!(outlier.next().is_some(), ejected, "{name}");
         }
+    }
+
+    fn among(nodes: usize, others_out: usize) -> Among {
+        Among { nodes, others_out }
     }
 
     /// How long each ejection lasts when the node fails again `gap` seconds after it came back.
@@ -157,7 +169,7 @@ mod tests {
         let mut now = at(0);
         let mut lengths = Vec::new();
         for _ in 0..times {
-            assert!(outlier.failing(now, 0, 0));
+            assert!(outlier.failing(now, 0, among(2, 0)));
             let until = outlier.next().unwrap_or_default();
             assert!(outlier.readmit(until.before(Span::from_millis(1))).is_empty());
             assert_eq!(outlier.readmit(until), [0]);
@@ -180,18 +192,21 @@ mod tests {
         let mut outlier = outlier(2, 50);
         lengths(&mut outlier, 0, 4);
         let back = outlier.record(0).readmitted;
-        assert!(outlier.failing(back.after(Span::from_secs(25)), 0, 0));
+        assert!(outlier.failing(back.after(Span::from_secs(25)), 0, among(2, 0)));
         assert_eq!(outlier.record(0).times, 3, "four, less two for 25 s, and this one");
     }
 
     #[test]
     fn an_ejected_node_is_not_ejected_again_and_others_may_be() {
         let mut outlier = outlier(4, 50);
-        assert!(outlier.failing(at(0), 1, 0));
-        assert!(!outlier.failing(at(1), 1, 0), "what was in flight fails as well");
-        assert!(outlier.failing(at(2), 3, 1));
-        assert!(!outlier.failing(at(3), 0, 2));
-        assert!(!outlier.failing(at(3), 9, 0), "there is no such node");
+        assert!(outlier.failing(at(0), 1, among(4, 0)));
+        assert!(
+            !outlier.failing(at(1), 1, among(4, 0)),
+            "what was in flight fails as well"
+        );
+        assert!(outlier.failing(at(2), 3, among(4, 1)));
+        assert!(!outlier.failing(at(3), 0, among(4, 2)));
+        assert!(!outlier.failing(at(3), 9, among(4, 0)), "there is no such node");
         assert_eq!(outlier.readmit(at(12)), [1, 3]);
         assert_eq!(outlier.next(), None);
     }
@@ -199,7 +214,7 @@ mod tests {
     #[test]
     fn a_record_goes_along_to_another_place() {
         let mut old = outlier(2, 50);
-        assert!(old.failing(at(0), 1, 0));
+        assert!(old.failing(at(0), 1, among(2, 0)));
         let mut new = outlier(3, 50);
         new.resume(0, old.record(1));
         assert!(new.is_ejected(0));

@@ -6,6 +6,8 @@ mod attempts;
 mod balancing;
 mod connections;
 mod discover;
+mod eject;
+mod grpc;
 mod health;
 mod hedge;
 mod primary;

@@ -216,6 +216,18 @@ impl Peer {
         assert_eq!(String::from_utf8_lossy(&rest), "", "more came instead of the end");
     }
 
+    /// Waits until our side closes, whatever it sends before.
+    pub(super) async fn hangs_up(&mut self) {
+        let mut rest = Vec::new();
+        within(self.io.read_to_end(&mut rest)).await.unwrap_or_default();
+    }
+
+    /// What has come and will come, for a server that speaks something else than the rest of this.
+    pub(super) fn into_stream(self) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
+        let (read, write) = tokio::io::split(self.io);
+        tokio::io::join(std::io::Cursor::new(self.buffer).chain(read), write)
+    }
+
     /// From now on writes of our side fail before a byte goes out, and reads tell nothing.
     pub(super) fn break_writes(&self) {
         self.broken.store(true, Ordering::SeqCst);

@@ -8,16 +8,25 @@ use crate::config::runtime::{HealthCheck, Probe};
 pub(super) fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
     let tcp = table.flag("tcp");
     let path = table.text("path").unwrap_or("/");
-    match (table.get("path").is_some(), tcp) {
-        (true, true) => sink.error(
+    let grpc = table.text("grpc");
+    match (table.get("path").is_some(), tcp, grpc.is_some()) {
+        (true, true, _) => sink.error(
             &table.place_of("tcp"),
             "contradicts path: a health check asks one thing",
         ),
-        (false, false) => sink.error(
-            &table.place_of("path"),
-            "missing: a health check needs path = \"/healthz\" or tcp = true",
+        (true, false, true) => sink.error(
+            &table.place_of("grpc"),
+            "contradicts path: a health check asks one thing",
         ),
-        _ => {}
+        (false, true, true) => sink.error(
+            &table.place_of("grpc"),
+            "contradicts tcp: a health check asks one thing",
+        ),
+        (false, false, false) => sink.error(
+            &table.place_of("path"),
+            "missing: a health check needs path = \"/healthz\", tcp = true or grpc = \"service\"",
+        ),
+        (true, false, false) | (false, true, false) | (false, false, true) => {}
     }
     if table.is_set("path")
         && path
@@ -31,6 +40,12 @@ pub(super) fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
     }
     if tcp && table.is_set("expect") {
         sink.warn(&table.place_of("expect"), "has no effect: a TCP connect has no status");
+    }
+    if grpc.is_some() && table.is_set("expect") {
+        sink.warn(
+            &table.place_of("expect"),
+            "has no effect: a gRPC health check passes when the service is SERVING",
+        );
     }
     let mut field = |key: &str| {
         let name = table.text(key)?;
@@ -69,13 +84,15 @@ pub(super) fn health_check(table: &Table, sink: &mut Sink) -> HealthCheck {
         sink.error(&table.place_of("expect"), "no status would ever count as healthy");
     }
     HealthCheck {
-        probe: if tcp {
-            Probe::Tcp
-        } else {
-            Probe::Http {
+        probe: match grpc {
+            _ if tcp => Probe::Tcp,
+            Some(service) => Probe::Grpc {
+                service: service.to_owned(),
+            },
+            None => Probe::Http {
                 path: path.to_owned(),
                 expect,
-            }
+            },
         },
         interval,
         timeout,

@@ -1,0 +1,29 @@
+//! `[upstreams.NAME.outlier]`.
+
+use super::super::span;
+use crate::config::diagnostic::Sink;
+use crate::config::effective::Table;
+use crate::config::runtime::{Mode, Outlier};
+
+/// When a node is ejected. `nodes`: how many there are; none: that changes.
+pub(super) fn outlier(table: &Table, mode: Mode, nodes: Option<usize>, sink: &mut Sink) -> Outlier {
+    let max_ejected_percent = table.percent("max_ejected");
+    if mode == Mode::ActivePassive {
+        sink.warn(
+            &table.place,
+            "has no effect: one node at a time takes the traffic, and ejection moves it to nobody else",
+        );
+    } else if let Some(nodes) = nodes.filter(|nodes| nodes * (max_ejected_percent as usize) < 100) {
+        let place = if table.is_set("max_ejected") {
+            table.place_of("max_ejected")
+        } else {
+            table.place.clone()
+        };
+        sink.warn(&place, format!("less than one of {nodes} nodes: none is ever ejected"));
+    }
+    Outlier {
+        consecutive_errors: table.count_u32("consecutive_errors"),
+        ejection_time: span(table, "ejection_time"),
+        max_ejected_percent,
+    }
+}
