@@ -251,3 +251,34 @@ async fn thresholds_count_consecutive_answers_and_not_interleaved_ones() {
     probed(&mut origin, true).await;
     proxy.until_state("o", "a", "active").await;
 }
+
+/// Answers everything with this status, for good.
+fn answers(mut origin: Origin, status: u16) {
+    tokio::spawn(async move {
+        loop {
+            origin.next_or_never().await.respond(status, &[], "").await;
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_node_that_fails_its_requests_is_ejected_though_its_probes_pass() {
+    let (failing, working) = (Origin::start().await, Origin::start().await);
+    let config = format!(
+        "[upstreams.o]\nbalance = \"round-robin\"\nretry = {{ attempts = 1 }}\nnodes = [{{ url = \"{}\", name = \"a\" }}, {{ url = \"{}\", name = \"b\" }}]\noutlier = {{ consecutive_errors = 3, ejection_time = \"1h\" }}\n\n{FAST}\n[[routes]]\nupstream = \"o\"\n",
+        failing.url(),
+        working.url()
+    );
+    answers(failing, 503);
+    answers(working, 200);
+    let proxy = Proxy::start(&config, &[]).await;
+    eventually("the failing node is ejected", || async {
+        proxy.get("/x").await;
+        proxy.node_state("o", "a").await == "ejected"
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/x").await.status, 200);
+    }
+    assert_eq!(proxy.node_state("o", "a").await, "ejected", "whatever its probes say");
+}

@@ -19,7 +19,10 @@ pub(super) fn outlier(table: &Table, mode: Mode, nodes: Option<usize>, sink: &mu
         } else {
             table.place.clone()
         };
-        sink.warn(&place, format!("less than one of {nodes} nodes: none is ever ejected"));
+        sink.warn(
+            &place,
+            format!("{max_ejected_percent}% of {nodes} is less than one node: none is ever ejected"),
+        );
     }
     Outlier {
         consecutive_errors: table.count_u32("consecutive_errors"),
