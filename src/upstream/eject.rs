@@ -7,8 +7,9 @@
 
 use super::standing::End;
 use super::{One, Shared, Upstreams};
+use crate::config::runtime::{self, Upstream};
 use crate::core::failover::event::Event;
-use crate::core::failover::outlier::{Among, Outlier, Record, Settings};
+use crate::core::failover::outlier::{Among, Outlier, Settings};
 use crate::core::time::Span;
 
 /// Who sits where, as far as ejection has seen: what one node did is nothing to the next one in its place.
@@ -36,45 +37,41 @@ impl Shared {
 }
 
 impl Upstreams {
-    /// Ejects an upstream's nodes and readmits them, for good.
+    /// Ejects an upstream's nodes and readmits them, for good. Who was ejected before a reload is known (R31).
     pub(super) async fn eject(&self, upstream: usize) {
         let Some(one) = self.shared.upstreams.get(upstream) else {
             return;
         };
         let Some(config) = one.config.outlier else {
-            return;
+            let over = one.ejected.lock().end();
+            return self.readmit(upstream, one, over).await;
         };
-        let settings = Settings {
-            ejection_time: Span::from(config.ejection_time),
-            max_ejected_percent: config.max_ejected_percent,
-        };
-        let mut outlier = Outlier::new(settings, one.nodes.len());
-        let mut names: Names = vec![None; one.nodes.len()];
+        one.ejected.lock().adjust(settings(config));
+        let mut names: Names = (0..one.nodes.len()).map(|node| one.node_name(node)).collect();
         loop {
+            one.forget_who_left(&mut names);
             let now = self.shared.world.clock.mono();
-            one.forget_who_left(&mut outlier, &mut names);
-            for node in outlier.readmit(now) {
-                // What was still in flight when it was ejected has failed too.
-                one.worked(node);
-                self.tell(upstream, Event::Readmitted { node }).await;
-            }
+            let over = one.ejected.lock().readmit(now);
+            self.readmit(upstream, one, over).await;
             for (node, target) in one.nodes.iter().enumerate() {
                 if target.streak() < config.consecutive_errors {
                     continue;
                 }
-                match one.among(node) {
+                let Some(among) = one.among(node) else {
                     // Should it come to be of use again, it starts afresh.
-                    None => target.worked(),
-                    Some(among) if outlier.failing(now, node, among) => {
-                        target.worked();
-                        self.tell(upstream, Event::Ejected { node }).await;
-                    }
-                    // Enough are out: it goes as soon as fewer are, unless it works again.
-                    Some(_) => {}
+                    target.worked();
+                    continue;
+                };
+                // Where enough are out it goes as soon as fewer are, unless it works again.
+                let ejected = one.ejected.lock().failing(now, node, among);
+                if ejected {
+                    target.worked();
+                    self.tell(upstream, Event::Ejected { node }).await;
                 }
             }
+            let next = one.ejected.lock().next();
             let trouble = one.trouble.notified();
-            match outlier.next() {
+            match next {
                 None => trouble.await,
                 Some(next) => {
                     let left = next.duration_since(self.shared.world.clock.mono());
@@ -83,6 +80,30 @@ impl Upstreams {
                 }
             }
         }
+    }
+
+    async fn readmit(&self, upstream: usize, one: &One, over: Vec<usize>) {
+        for node in over {
+            // What was still in flight when it was ejected has failed too.
+            one.worked(node);
+            self.tell(upstream, Event::Readmitted { node }).await;
+        }
+    }
+}
+
+/// Nobody is ejected at an upstream.
+pub(super) fn nobody(config: &Upstream) -> Outlier {
+    let off = Settings {
+        ejection_time: Span::default(),
+        max_ejected_percent: 0,
+    };
+    Outlier::new(config.outlier.map_or(off, settings), config.slots())
+}
+
+fn settings(config: runtime::Outlier) -> Settings {
+    Settings {
+        ejection_time: Span::from(config.ejection_time),
+        max_ejected_percent: config.max_ejected_percent,
     }
 }
 
@@ -93,11 +114,11 @@ impl One {
         }
     }
 
-    fn forget_who_left(&self, outlier: &mut Outlier, names: &mut Names) {
+    fn forget_who_left(&self, names: &mut Names) {
         for (node, known) in names.iter_mut().enumerate() {
             let name = self.node_name(node);
             if *known != name {
-                outlier.resume(node, Record::default());
+                self.ejected.lock().forget(node);
                 *known = name;
             }
         }

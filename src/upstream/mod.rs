@@ -42,6 +42,7 @@ use crate::core::consistency::bound::Probes;
 use crate::core::failover::event::{Alarm, Effect, Event, Observed};
 use crate::core::failover::few::WhenNone;
 use crate::core::failover::health::Outcome;
+use crate::core::failover::outlier::Outlier;
 use crate::core::failover::reign::Reign;
 use crate::core::failover::view::Primary;
 use crate::core::reason::{NodeState, RetryReason};
@@ -115,6 +116,8 @@ struct One {
     probes: Arc<Mutex<Probes>>,
     /// Who waits for another primary.
     held: Arc<held::Held>,
+    /// Who is ejected; the requests have their own count beside the nodes.
+    ejected: Arc<Mutex<Outlier>>,
     /// A node has failed as many requests in a row as ejects one.
     trouble: Notify,
     /// What pays for retries.
@@ -381,6 +384,7 @@ impl One {
             nodes,
             probes: Arc::default(),
             held: Arc::default(),
+            ejected: Arc::new(Mutex::new(eject::nobody(config))),
             trouble: Notify::new(),
             retries: Purse::new(&Budget::new(config.retry.budget_percent), cores),
             hedges: config

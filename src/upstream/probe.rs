@@ -40,13 +40,10 @@ impl Upstreams {
                     });
                 }
             }
-            if one.config.outlier.is_some() {
-                let this = Arc::clone(&self);
-                let stop = stop.clone();
-                tokio::spawn(async move {
-                    stop.run_until_cancelled(this.eject(upstream)).await;
-                });
-            }
+            let (this, ended) = (Arc::clone(&self), stop.clone());
+            tokio::spawn(async move {
+                ended.run_until_cancelled(this.eject(upstream)).await;
+            });
             if one.config.discover.is_some() {
                 let this = Arc::clone(&self);
                 let stop = stop.clone();

@@ -65,6 +65,7 @@ impl One {
             nodes: Arc::clone(&self.nodes),
             probes: Arc::clone(&self.probes),
             held: Arc::clone(&self.held),
+            ejected: Arc::clone(&self.ejected),
             ..Self::new(config, Arc::clone(&self.view), cores)
         }
     }

@@ -36,9 +36,9 @@ pub struct Among {
     pub others_out: usize,
 }
 
-/// One node's ejections. Transferable: it does not depend on the node's place.
+/// One node's ejections.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
+struct Record {
     until: Option<MonoTime>,
     /// Ejections not worked off.
     times: u32,
@@ -102,17 +102,25 @@ impl Outlier {
         self.nodes.get(node).is_some_and(|record| record.until.is_some())
     }
 
-    /// A node's ejections, to be carried over a reload.
-    #[must_use]
-    pub fn record(&self, node: usize) -> Record {
-        self.nodes.get(node).copied().unwrap_or_default()
+    /// From now on by other settings. Ejections that are under way last as long as they would have.
+    pub fn adjust(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 
-    /// Takes over what was known of a node before a reload.
-    pub fn resume(&mut self, node: usize, record: Record) {
+    /// Nothing is known of a node any more: another one sits in its place.
+    pub fn forget(&mut self, node: usize) {
         if let Some(here) = self.nodes.get_mut(node) {
-            *here = record;
+            *here = Record::default();
         }
+    }
+
+    /// Ends every ejection: nobody is ejected any more by what is configured.
+    #[must_use]
+    pub fn end(&mut self) -> Vec<usize> {
+        let nodes = self.nodes.iter_mut().enumerate();
+        nodes
+            .filter_map(|(node, record)| record.until.take().map(|_| node))
+            .collect()
     }
 }
 
@@ -124,6 +132,7 @@ pub const fn is_error(status: u16) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
@@ -191,9 +200,9 @@ mod tests {
         assert_eq!(lengths(&mut outlier(2, 50), 10, 4), [10, 10, 10, 10]);
         let mut outlier = outlier(2, 50);
         lengths(&mut outlier, 0, 4);
-        let back = outlier.record(0).readmitted;
+        let back = outlier.nodes[0].readmitted;
         assert!(outlier.failing(back.after(Span::from_secs(25)), 0, among(2, 0)));
-        assert_eq!(outlier.record(0).times, 3, "four, less two for 25 s, and this one");
+        assert_eq!(outlier.nodes[0].times, 3, "four, less two for 25 s, and this one");
     }
 
     #[test]
@@ -212,13 +221,27 @@ mod tests {
     }
 
     #[test]
-    fn a_record_goes_along_to_another_place() {
-        let mut old = outlier(2, 50);
-        assert!(old.failing(at(0), 1, among(2, 0)));
-        let mut new = outlier(3, 50);
-        new.resume(0, old.record(1));
-        assert!(new.is_ejected(0));
-        assert_eq!(new.readmit(at(10)), [0]);
+    fn other_settings_leave_ejections_as_they_are_and_count_for_the_next() {
+        let mut outlier = outlier(2, 50);
+        assert!(outlier.failing(at(0), 1, among(2, 0)));
+        outlier.adjust(Settings {
+            ejection_time: Span::from_secs(1),
+            max_ejected_percent: 100,
+        });
+        assert!(outlier.readmit(at(9)).is_empty());
+        assert!(outlier.failing(at(9), 0, among(2, 1)));
+        assert_eq!(outlier.readmit(at(10)), [0, 1]);
+    }
+
+    #[test]
+    fn who_leaves_is_forgotten_and_all_come_back_at_the_end() {
+        let mut outlier = outlier(4, 50);
+        assert!(outlier.failing(at(0), 1, among(4, 0)));
+        assert!(outlier.failing(at(0), 2, among(4, 1)));
+        outlier.forget(1);
+        assert!(!outlier.is_ejected(1));
+        assert_eq!(outlier.end(), [2]);
+        assert_eq!(outlier.next(), None);
     }
 
     #[test]
