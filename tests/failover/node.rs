@@ -40,6 +40,7 @@ struct Node {
     /// A fence has been put up when this file is there.
     fence: PathBuf,
     kept: Mutex<Kept>,
+    writing: tokio::sync::Mutex<()>,
 }
 
 fn var(name: &str) -> String {
@@ -81,6 +82,7 @@ async fn run() {
             term: 1,
             ..Kept::default()
         })),
+        writing: tokio::sync::Mutex::new(()),
         dir,
     });
     println!("\nlistening {address}");
@@ -182,19 +184,15 @@ impl Node {
         if self.mode == "primary" && (self.fence.exists() || !self.kept.lock().unwrap().primary) {
             return plain(StatusCode::MISDIRECTED_REQUEST, "");
         }
-        let now = {
-            let mut kept = self.kept.lock().unwrap();
-            let mut next = kept.clone();
-            next.position += 1;
-            match value {
-                Some(value) => drop(next.values.insert(path.to_owned(), value)),
-                None => drop(next.values.remove(path)),
-            }
-            self.keep(&next);
-            *kept = next.clone();
-            next
-        };
-        let sending = send(self.followers.clone(), serde_json::to_string(&now).unwrap());
+        let _one_by_one = self.writing.lock().await;
+        let mut next = self.kept.lock().unwrap().clone();
+        next.position += 1;
+        match value {
+            Some(value) => drop(next.values.insert(path.to_owned(), value)),
+            None => drop(next.values.remove(path)),
+        }
+        let sending = send(self.followers.clone(), serde_json::to_string(&next).unwrap());
+        // Without a lag nobody is shown what the followers have not got.
         match self.lag {
             None => sending.await,
             Some(lag) => {
@@ -203,6 +201,11 @@ impl Node {
                     sending.await;
                 });
             }
+        }
+        let mut kept = self.kept.lock().unwrap();
+        if kept.primary || self.mode != "primary" {
+            self.keep(&next);
+            *kept = next;
         }
         plain(StatusCode::NO_CONTENT, "")
     }
