@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 /// How often the store forgets what is settled: well below any `settle_after`, rare enough to cost nothing.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often what mirrored upstreams have to make good is looked after.
+const TENDING: Duration = Duration::from_millis(250);
+
 /// A listener and one of its sockets.
 pub(super) type Sockets = Vec<(Arc<Door>, Box<dyn Listener>)>;
 
@@ -86,6 +89,7 @@ impl Rooms {
             drain.connections().clone(),
             access_log.clone(),
         );
+        proxy.mirror(&views.coord, &views.journal);
         let era = Arc::new(Era {
             config,
             metrics,
@@ -267,9 +271,17 @@ impl Rooms {
                 sweeper.store.sweep();
             }
         });
+        let tender = Arc::clone(&self);
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(TENDING).await;
+                tender.era().proxy.tend_mirrors().await;
+            }
+        });
         let prober = Arc::clone(&self);
         tasks.spawn(async move {
             first.upstreams.first_round().await;
+            first.proxy.recall_mirrors().await; // R35
             prober.probed.cancel();
             prober.reload_when_asked().await;
         });

@@ -275,6 +275,8 @@ pub enum Problem {
     NoPrimary,
     /// A queue or a limit is full.
     Overloaded,
+    /// A mirrored upstream cannot copy what the method does (R40).
+    NotReplicable,
     /// Nothing of what is stored may be served.
     StaleRefused,
     /// No node in service, or none that can be connected to.
@@ -294,6 +296,7 @@ impl Problem {
             Self::Unknown => "unknown",
             Self::NoPrimary => "no-primary",
             Self::Overloaded => "overloaded",
+            Self::NotReplicable => "not-replicable",
             Self::StaleRefused => "stale-refused",
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",

@@ -75,12 +75,20 @@ pub enum Rule {
     R31,
     /// Nobody is promoted below what clients were shown.
     R32,
+    /// A node that did not confirm a copy leaves the in-sync set before the ack.
+    R33,
+    /// A read waits for the writes ahead of it, and while a write may be applied late it is answered with what all nodes hold.
+    R34,
+    /// What a process left open is in doubt when the next one starts.
+    R35,
     /// A deposed primary leaves the in-sync set.
     R36,
     /// Nobody outside the in-sync set is promoted.
     R37,
     /// Only consecutive failures take a node out of service.
     R39,
+    /// What cannot be copied is refused.
+    R40,
     /// A write outside that is not committed in time counts as unknown.
     R41,
     /// Nothing is served beyond the bound.
@@ -138,9 +146,13 @@ impl Rule {
         Self::R30,
         Self::R31,
         Self::R32,
+        Self::R33,
+        Self::R34,
+        Self::R35,
         Self::R36,
         Self::R37,
         Self::R39,
+        Self::R40,
         Self::R41,
         Self::R42,
         Self::R43,

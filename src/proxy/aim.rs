@@ -22,7 +22,11 @@ pub(super) fn of(job: &Job, core: &Core) -> Aim {
     // What must be proven is refused when nobody in service can prove it (CONSISTENCY.md section 1).
     let strong = job.policy.is_strong() || (job.parts.headers.contains_key(&PREFER) && job.is_raised());
     let when_none = if strong { WhenNone::Refuse } else { WhenNone::Try };
-    Aim { key, when_none }
+    Aim {
+        key,
+        when_none,
+        only: None,
+    }
 }
 
 /// What the request is hashed by; none when it has nothing of the kind.

@@ -118,6 +118,27 @@ impl Fault {
         )
     }
 
+    /// A mirrored write that was sent to nobody (R33).
+    pub(super) const fn not_mirrored(detail: &'static str) -> Self {
+        Self::failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Problem::NotApplied,
+            detail,
+            "destination_unavailable",
+        )
+        .retry_after(1)
+    }
+
+    /// A method whose result cannot be copied (R40).
+    pub(super) const fn not_replicable() -> Self {
+        Self::failure(
+            StatusCode::NOT_IMPLEMENTED,
+            Problem::NotReplicable,
+            "writes of this upstream are copied to every node: PUT and DELETE can be, this method cannot",
+            "http_request_denied",
+        )
+    }
+
     /// Another node took over while a write was under way (R29).
     pub(super) const fn deposed() -> Self {
         Self::failure(
@@ -259,6 +280,16 @@ impl Fault {
                 "destination_unavailable",
             )
             .retry_after(1),
+            CallErrorKind::Queued => Self {
+                detail: "the writes ahead of it have not ended in time: the request was not sent",
+                ..Self::overloaded()
+            },
+            CallErrorKind::Unproven => Self::failure(
+                StatusCode::GATEWAY_TIMEOUT,
+                Problem::Timeout,
+                "a write before ended unknown, and the nodes could not be shown to hold the same",
+                "destination_unavailable",
+            ),
             CallErrorKind::ConnectFailed => unreachable("the node refused the connection", "connection_refused"),
             CallErrorKind::ConnectTimedOut => unreachable("the connect took too long", "connection_timeout"),
             CallErrorKind::QueueFull => Self::overloaded(),

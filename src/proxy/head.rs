@@ -6,7 +6,7 @@ use super::flights::{self, Way};
 use super::headers;
 use super::miss::{is_server_error, look, read_now, stand_in};
 use super::request::Job;
-use super::{Body, Core, outbound, pass};
+use super::{Body, Core, mirror, outbound, pass};
 use crate::core::http::validate::{self, Conditions};
 use crate::core::lookup::{self, Decision, Failure};
 use crate::core::reason::{FetchReason, Outcome};
@@ -63,7 +63,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
             on_interim: job.on_interim(),
             ..Call::at_primary(job.resource.upstream, parts, job.deadline)
         };
-        let mut answered = match core.pool.call(call).await {
+        let mut answered = match mirror::ask(core, job.resource, call).await {
             Ok(answered) => answered,
             Err(e) => {
                 return headers::refuse(&job.connection, Fault::of_call(&e, true, false, None));

@@ -9,7 +9,7 @@ use super::headers;
 use super::miss::{as_read, is_server_error, look, read_now};
 use super::parts::{self, Around, Came, Want};
 use super::request::Job;
-use super::{aim, outbound, session, tagging};
+use super::{aim, mirror, outbound, session, tagging};
 use crate::core::admit::{self, Admission, Answer};
 use crate::core::consistency::bound;
 use crate::core::http::freshness;
@@ -224,8 +224,7 @@ impl Fetch {
             before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
             on_interim: job.on_interim(),
         };
-        core.pool
-            .call(call)
+        mirror::ask(core, job.resource, call)
             .await
             .map_err(|e| Fault::of_call(&e, job.policy.is_strong() || rigor == Rigor::Proven, false, None))
     }

@@ -19,6 +19,7 @@ mod hit;
 mod interim;
 mod lead;
 mod meter;
+mod mirror;
 mod miss;
 mod multipart;
 mod outbound;
@@ -90,6 +91,8 @@ pub struct Shared {
     outside: Arc<outside::Opened>,
     /// None when it is off.
     meter: Option<meter::Meter>,
+    /// What copies writes to mirrored upstreams; unset where nothing is mirrored.
+    mirrors: OnceLock<mirror::Mirrors>,
     /// Writes and fetches whose client may have left: leaving waits for them.
     detached: TaskTracker,
     /// Unsafe requests planned by this configuration.
@@ -130,6 +133,7 @@ impl Shared {
             in_flight,
             outside: Arc::default(),
             meter,
+            mirrors: OnceLock::new(),
             detached,
             begun: Arc::default(),
         })

@@ -6,7 +6,7 @@ use super::headers::{self, Consistency, Told};
 use super::outbound;
 use super::request::Job;
 use super::session::{self, Seen};
-use super::{Core, aim, hit, miss};
+use super::{Core, aim, hit, mirror, miss};
 use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::{etag, validate};
 use crate::core::lookup::{self, Rigor};
@@ -83,7 +83,7 @@ async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<An
         before_send: None,
         on_interim: job.on_interim(),
     };
-    core.pool.call(call).await
+    mirror::ask(core, job.resource, call).await
 }
 
 fn is_breach(job: &Job, asked: &Result<Answered, CallError>) -> bool {

@@ -116,6 +116,7 @@ pub(super) async fn store(
         received: answered.received,
         body,
         open: None,
+        opened: None,
     }));
     let stored = match carry(answered.body, writer, stall, None).await {
         Err(why) => Err(why),

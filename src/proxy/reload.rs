@@ -23,6 +23,7 @@ impl Shared {
             in_flight: counted.collect(),
             outside: Arc::clone(&self.outside),
             meter: meter::Meter::after(self.meter.as_ref(), &config),
+            mirrors: self.mirrors.clone(), // no key of such an upstream changes
             detached: self.detached.clone(),
             begun: Arc::new(Begun::default()),
             config,

@@ -6,7 +6,7 @@ use super::buffered::{self, Buffered};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
 use super::request::{Job, Seen, host_name};
-use super::{Core, aim, declared, hit, outbound, posted, routes, session, tagging, through};
+use super::{Core, aim, declared, hit, mirror, outbound, posted, routes, session, tagging, through};
 use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
 use crate::core::http::invalidate::{self, RequestUrl};
@@ -15,7 +15,7 @@ use crate::core::retry::Sent;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::{OpenWrite, ResourceId, Token, WriteEnd, WriteGuard};
-use crate::upstream::{Answered, Call, CallError, CallErrorKind, Kind, OutBody};
+use crate::upstream::{Aim, Answered, Call, CallError, CallErrorKind, Kind, OutBody};
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::response::Parts;
@@ -47,6 +47,8 @@ pub(super) struct Reply {
     pub(super) body: Body,
     /// What still has to happen when its connection closes, of a write whose outcome is unknown.
     pub(super) open: Option<OpenWrite>,
+    /// The same, of a mirrored one (R34).
+    pub(super) opened: Option<mirror::Opened>,
 }
 
 /// Answers a write.
@@ -59,9 +61,15 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
     // Where the nodes do not share one store, writes are as strong on every route.
     let strong = job.policy.is_strong() || !core.shared.upstreams.reign(job.resource.upstream).shared;
     let (response, outcome) = match core.detach(work, told).await {
-        Some(Ok(Reply { parts, body, open, .. })) if strong && open.is_some() && sounds_definite(parts.status) => {
+        Some(Ok(Reply {
+            parts,
+            body,
+            open,
+            opened,
+            ..
+        })) if strong && open.is_some() && sounds_definite(parts.status) => {
             drop(body); // closes the connection: the settling time begins
-            drop(open);
+            drop((open, opened));
             headers::refuse(&job.connection, Fault::unknown())
         }
         Some(Ok(reply)) => (answer(&core, &job, reply, &declared), Outcome::Pass),
@@ -92,11 +100,17 @@ async fn carry(
     affected: Vec<(ResourceId, String)>,
     tell: oneshot::Sender<Told1>,
 ) {
-    let (body, held) = match hold(&core, &job, body).await {
-        Ok(held) => held,
-        Err(e) => {
+    let entered = match core.shared.mirror_of(job.resource.upstream) {
+        None => hold(&core, &job, body).await.map(|(body, held)| (body, held, None)),
+        Some(mirror) => Box::pin(mirror::enter(mirror, &core, &job, body))
+            .await
+            .map(|(held, copying)| (OutBody::from(held.clone()), Some(held), Some(copying))),
+    };
+    let (body, held, mut copying) = match entered {
+        Ok(entered) => entered,
+        Err(why) => {
             core.shared.metrics.write(job.route.id, WriteOutcome::NotApplied);
-            let _ = tell.send(Err(NoReply::Failed(e)));
+            let _ = tell.send(Err(why));
             return;
         }
     };
@@ -110,7 +124,9 @@ async fn carry(
         parts,
         body,
         kind: Kind::Write { repeatable },
-        aim: aim::of(&job, &core),
+        aim: copying
+            .as_ref()
+            .map_or_else(|| aim::of(&job, &core), |copying| Aim::at(copying.primary())),
         deadline: job.deadline,
         before_send: None,
         on_interim: job.on_interim(),
@@ -122,6 +138,9 @@ async fn carry(
                 Sent::Maybe if !Rule::R11.holds() => (WriteEnd::Applied, WriteOutcome::Unknown),
                 Sent::Maybe => (WriteEnd::UnknownClosed(e.closed_at), WriteOutcome::Unknown),
             };
+            if let Some(copying) = &mut copying {
+                drop(copying.end(outcome).await);
+            }
             guard.end(end);
             core.shared.metrics.write(job.route.id, outcome);
             Err(NoReply::Failed(e))
@@ -130,16 +149,26 @@ async fn carry(
             let upload = answered.body.finish_upload();
             let complete = tokio::time::timeout(LATE_UPLOAD, upload).await.unwrap_or(false);
             if let Some((end, outcome, fault)) = overruled(&core, &job, &answered) {
+                let opened = match &mut copying {
+                    Some(copying) => copying.end(outcome).await,
+                    None => None,
+                };
                 drop(answered); // closes the connection, unless the answer is complete
+                drop(opened);
                 guard.end(end(core.now()));
                 core.shared.metrics.write(job.route.id, outcome);
                 let _ = tell.send(Err(NoReply::Refused(fault)));
                 return;
             }
-            let outcome = judge(answered.parts.status, complete, answered.after_maybe_applied);
+            let mut outcome = judge(answered.parts.status, complete, answered.after_maybe_applied);
+            let mut opened = None;
+            if let Some(copying) = &mut copying {
+                outcome = Box::pin(copying.spread(&core, outcome)).await; // R33: before the ack
+                opened = copying.end(outcome).await;
+            }
             core.shared.metrics.write(job.route.id, outcome);
             if !Rule::R10.holds() {
-                let _ = tell.send(Ok(reply(&job, answered, None)));
+                let _ = tell.send(Ok(reply(&job, answered, None, None)));
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 guard.end(WriteEnd::Applied);
                 return;
@@ -158,7 +187,7 @@ async fn carry(
                 match end.await {
                     Some(guard) => guard,
                     None => {
-                        let _ = tell.send(Ok(reply(&job, answered, None)));
+                        let _ = tell.send(Ok(reply(&job, answered, None, None)));
                         return;
                     }
                 }
@@ -169,9 +198,10 @@ async fn carry(
             let mine = kept.as_ref().map(|(token, _)| token);
             let open = end((outcome, failed), guard, mine);
             if let Some((token, meta)) = kept {
+                drop(copying);
                 return Box::pin(posted::store(core, job, answered, meta, token, tell)).await;
             }
-            Ok(reply(&job, answered, open))
+            Ok(reply(&job, answered, open, opened))
         }
     };
     // A client that has left drops the answer; what it holds open closes with it.
@@ -205,22 +235,26 @@ fn is_repeatable(job: &Job) -> bool {
 
 /// The body as it is sent, and a copy of it where it is held: to be sent again (R20), or to be stored (R9). One that is longer than
 /// [`MAX_HELD`] streams, and is neither.
-async fn hold(core: &Core, job: &Job, body: OutBody) -> Result<(OutBody, Option<Bytes>), CallError> {
+async fn hold(core: &Core, job: &Job, body: OutBody) -> Result<(OutBody, Option<Bytes>), NoReply> {
     if !is_repeatable(job) && !through::keeps_body(job) {
         return Ok((body, None));
     }
-    let failed = |kind| CallError {
+    match tokio::time::timeout(job.left(core.now()), buffered::whole(body, MAX_HELD)).await {
+        Ok(Buffered::Whole(bytes)) => Ok((bytes.clone().into(), Some(bytes))),
+        Ok(Buffered::Longer(body)) => Ok((body, None)),
+        Ok(Buffered::Broken) => Err(unsent(core, CallErrorKind::BodyFailed)),
+        Err(_) => Err(unsent(core, CallErrorKind::DeadlineExceeded)),
+    }
+}
+
+/// A write that failed before it had a node.
+pub(super) fn unsent(core: &Core, kind: CallErrorKind) -> NoReply {
+    NoReply::Failed(CallError {
         kind,
         sent: Sent::Nothing,
         node: None,
         closed_at: core.now(),
-    };
-    match tokio::time::timeout(job.left(core.now()), buffered::whole(body, MAX_HELD)).await {
-        Ok(Buffered::Whole(bytes)) => Ok((bytes.clone().into(), Some(bytes))),
-        Ok(Buffered::Longer(body)) => Ok((body, None)),
-        Ok(Buffered::Broken) => Err(failed(CallErrorKind::BodyFailed)),
-        Err(_) => Err(failed(CallErrorKind::DeadlineExceeded)),
-    }
+    })
 }
 
 /// R12: what the answer names goes, before the write ends. After any 2xx or 3xx, a 202 too: whatever it made may be there already. The
@@ -287,7 +321,7 @@ fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String
 }
 
 /// The answer as its client gets it; its body holds the connection it comes over.
-fn reply(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Reply {
+fn reply(job: &Job, answered: Answered, open: Option<OpenWrite>, opened: Option<mirror::Opened>) -> Reply {
     let Answered {
         parts,
         body,
@@ -302,6 +336,7 @@ fn reply(job: &Job, answered: Answered, open: Option<OpenWrite>) -> Reply {
         received,
         body,
         open,
+        opened,
     }
 }
 
@@ -312,6 +347,7 @@ fn answer(core: &Core, job: &Job, reply: Reply, declared: &[(ResourceId, String)
         received,
         body,
         open,
+        opened,
     } = reply;
     let unknown = open.is_some();
     let status = parts.status;
@@ -330,7 +366,7 @@ fn answer(core: &Core, job: &Job, reply: Reply, declared: &[(ResourceId, String)
         None => body,
         Some(open) => body.at_end(move |node| {
             drop(node); // closes the connection, if it is still there: only now does the settling time begin (R11)
-            drop(open);
+            drop((open, opened));
             drop(ticket); // R31
         }),
     };

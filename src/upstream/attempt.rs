@@ -18,7 +18,6 @@ use super::pool::{Refused, Tried};
 use super::primary::TIDEGATE_EPOCH;
 use super::standing::{End, Learnt};
 use super::{One, Pool, held};
-use crate::core::failover::few;
 use crate::core::failover::view::Epoch;
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
@@ -93,7 +92,8 @@ impl Pool {
             return Err(self.error(CallErrorKind::NoNode, Sent::Nothing, None));
         };
         one.retries.request(self.core.number, shared.world.clock.mono());
-        let primary_only = !matches!(call.kind, Kind::Read { primary: false });
+        let primary_only = call.aim.only.is_none() && !matches!(call.kind, Kind::Read { primary: false });
+        let hedges = one.hedges.as_ref().filter(|_| call.aim.only.is_none());
         let strict = primary_only.then(|| Strict::of(one, &call.parts.uri));
         let mut progress = Progress {
             one,
@@ -116,7 +116,7 @@ impl Pool {
             made: 0,
             sent: Sent::Nothing,
         };
-        match one.hedges.as_ref().zip(one.config.hedge) {
+        match hedges.zip(one.config.hedge) {
             None => self.drive(&mut progress).await,
             Some((purse, hedge)) => Box::pin(self.hedged(progress, hedge, purse)).await,
         }
@@ -322,6 +322,8 @@ impl Pool {
                         CallErrorKind::Reset => Failure::Broke { kept_alive },
                         CallErrorKind::NoNode
                         | CallErrorKind::NoPrimary
+                        | CallErrorKind::Queued
+                        | CallErrorKind::Unproven
                         | CallErrorKind::QueueFull
                         | CallErrorKind::ConnectFailed
                         | CallErrorKind::ConnectTimedOut
@@ -371,8 +373,8 @@ impl Pool {
             } => (reason, same_node, budgeted),
         };
         progress.tried.push(node);
-        let elsewhere =
-            few::takers(&progress.one.view.load(), progress.aim.when_none).any(|node| !progress.tried.contains(&node));
+        let view = progress.one.view.load();
+        let elsewhere = progress.aim.takers(&view).any(|node| !progress.tried.contains(&node));
         if !elsewhere && !same_node {
             return false;
         }

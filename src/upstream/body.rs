@@ -111,10 +111,18 @@ impl Body for OutBody {
 
 /// A response body and the connection it comes on.
 pub struct NodeBody {
-    incoming: Incoming,
+    incoming: Coming,
     hold: Hold,
     /// Whether the connection may be used again after this answer.
     reusable: bool,
+}
+
+/// What comes.
+enum Coming {
+    /// From the node.
+    Incoming(Incoming),
+    /// All of it was read before.
+    Whole(Option<Bytes>),
 }
 
 /// Where the connection is.
@@ -132,12 +140,22 @@ impl NodeBody {
     /// body is what was read.
     pub(super) fn new(incoming: Incoming, lease: Lease, reusable: bool) -> Self {
         let mut body = Self {
-            incoming,
+            incoming: Coming::Incoming(incoming),
             hold: Hold::Held(lease),
             reusable,
         };
         body.settle(false);
         body
+    }
+
+    /// A body that was read before, and holds no connection any more.
+    #[must_use]
+    pub fn whole(bytes: Bytes) -> Self {
+        Self {
+            incoming: Coming::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())),
+            hold: Hold::Returned,
+            reusable: false,
+        }
     }
 
     /// Whether the request body has been sent in full (R11: a definite answer needs it).
@@ -196,19 +214,23 @@ impl Body for NodeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
+        let incoming = match &mut this.incoming {
+            Coming::Incoming(incoming) => incoming,
+            Coming::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        };
         let polled = match &mut this.hold {
             Hold::Held(lease) => match lease.link_mut() {
-                Some(link) => link.poll_body(cx, &mut this.incoming),
+                Some(link) => link.poll_body(cx, incoming),
                 None => Poll::Ready(Some(Err(BodyError::Reset))),
             },
-            Hold::Returned | Hold::Closed => Pin::new(&mut this.incoming)
+            Hold::Returned | Hold::Closed => Pin::new(&mut *incoming)
                 .poll_frame(cx)
                 .map_err(|_broken| BodyError::Reset),
         };
         match &polled {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(_))) => {
-                let ended = this.incoming.is_end_stream();
+                let ended = incoming.is_end_stream();
                 this.settle(ended);
             }
             Poll::Ready(Some(Err(_))) => this.hold = Hold::Closed,
@@ -218,18 +240,24 @@ impl Body for NodeBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.incoming {
+            Coming::Incoming(incoming) => incoming.is_end_stream(),
+            Coming::Whole(bytes) => bytes.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.incoming {
+            Coming::Incoming(incoming) => incoming.size_hint(),
+            Coming::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+        }
     }
 }
 
 impl std::fmt::Debug for NodeBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NodeBody")
-            .field("incoming", &self.incoming)
+            .field("length", &self.size_hint())
             .finish_non_exhaustive()
     }
 }

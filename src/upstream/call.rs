@@ -3,9 +3,9 @@
 use super::body::{NodeBody, OutBody};
 use crate::core::balance::HashKey;
 use crate::core::consistency::bound::Lag;
-use crate::core::failover::few::WhenNone;
+use crate::core::failover::few::{self, WhenNone};
 use crate::core::failover::reign::Reign;
-use crate::core::failover::view::Epoch;
+use crate::core::failover::view::{Epoch, View};
 use crate::core::time::MonoTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -60,6 +60,25 @@ pub struct Aim {
     pub key: Option<HashKey>,
     /// What becomes of it when no node is in service.
     pub when_none: WhenNone,
+    /// This node alone, whatever its role and state; none: by the view.
+    pub only: Option<usize>,
+}
+
+impl Aim {
+    /// At this node alone.
+    #[must_use]
+    pub fn at(node: usize) -> Self {
+        Self {
+            only: Some(node),
+            ..Self::default()
+        }
+    }
+
+    /// The nodes it may go to.
+    pub(super) fn takers(self, view: &View) -> impl Iterator<Item = usize> {
+        let others = self.only.is_none().then(|| few::takers(view, self.when_none));
+        self.only.into_iter().chain(others.into_iter().flatten())
+    }
 }
 
 /// What a request is, which decides where it may go and whether it may be repeated.

@@ -16,6 +16,12 @@ pub enum CallErrorKind {
     /// Only the primary may answer, and there is none.
     #[error("no primary")]
     NoPrimary,
+    /// What is ahead of it at its resource has not ended in time (R34).
+    #[error("still queued")]
+    Queued,
+    /// The nodes could not be shown to hold the same (R34).
+    #[error("unproven")]
+    Unproven,
     /// Every connection is in use and the queue is full.
     #[error("the queue for a connection is full")]
     QueueFull,

@@ -93,7 +93,9 @@ pub type Report = Arc<dyn Fn(usize, Event) -> BoxFuture<'static, ()> + Send + Sy
 /// All upstreams and all cores' connections.
 pub struct Upstreams {
     shared: Arc<Shared>,
+    /// Those that serve, and one more for the background where writes are mirrored.
     cores: Vec<Arc<pool::Core>>,
+    serving: usize,
     report: Report,
     /// Nodes whose first probe has not ended.
     unprobed: watch::Sender<usize>,
@@ -151,13 +153,17 @@ impl Upstreams {
             upstreams,
         });
         shared.tell_states();
-        let cores = cores.max(1);
-        let cores = (0..cores)
-            .map(|number| Arc::new(pool::Core::new(Arc::clone(&shared), number, cores)))
+        let serving = cores.max(1);
+        let mirrors = config.upstreams.iter().any(|u| u.replication == Replication::Mirrored);
+        let background = mirrors.then_some(0); // with a share like the first core's
+        let cores = (0..serving)
+            .chain(background)
+            .map(|number| Arc::new(pool::Core::new(Arc::clone(&shared), number, serving)))
             .collect();
         Arc::new(Self {
             shared,
             cores,
+            serving,
             report,
             unprobed: watch::Sender::new(unprobed),
         })
@@ -172,10 +178,38 @@ impl Upstreams {
     pub fn pool(&self, core: usize) -> Pool {
         let core = self
             .cores
-            .get(core)
-            .or(self.cores.last())
+            .get(core.min(self.serving - 1))
             .expect("there is at least one core");
         Pool { core: Arc::clone(core) }
+    }
+
+    /// The background's connections; the last core's where nothing is mirrored.
+    ///
+    /// # Panics
+    ///
+    /// Never: there is at least one core.
+    #[must_use]
+    pub fn background_pool(&self) -> Pool {
+        let core = self.cores.last().expect("there is at least one core");
+        Pool { core: Arc::clone(core) }
+    }
+
+    /// Waits until there is a primary, where one may come by itself, and no longer than `hold`.
+    pub async fn await_primary(&self, upstream: usize) {
+        let Some(one) = self.shared.upstreams.get(upstream).filter(|one| one.may_change_hands()) else {
+            return;
+        };
+        let failover = &one.config.failover;
+        let Some(place) = one.held.enter(failover.max_held) else {
+            return;
+        };
+        let primary = async {
+            while !matches!(one.primary(&one.view.load()), Primary::Node(_)) {
+                place.news().await;
+            }
+        };
+        // Late: who asked looks again, and says that there is none.
+        let _in_time = tokio::time::timeout(failover.hold, primary).await;
     }
 
     /// Every upstream, for `/status`.

@@ -23,7 +23,7 @@ impl Upstreams {
         let running = self.shared.upstreams.iter().zip(&config.upstreams);
         let upstreams = running.map(|(one, config)| match kept(config.id) {
             true => Arc::clone(one),
-            false => Arc::new(one.after(config, self.cores.len())),
+            false => Arc::new(one.after(config, self.serving)),
         });
         let upstreams: Vec<Arc<One>> = upstreams.collect();
         let unprobed = super::unprobed(&upstreams);
@@ -35,10 +35,12 @@ impl Upstreams {
         let cores = self.cores.iter().enumerate();
         let cores = cores.map(|(number, core)| {
             let shared = Arc::clone(&shared);
-            Arc::new(pool::Core::after(core, shared, number, self.cores.len(), &kept))
+            let number = if number < self.serving { number } else { 0 }; // the background's
+            Arc::new(pool::Core::after(core, shared, number, self.serving, &kept))
         });
         Arc::new(Self {
             cores: cores.collect(),
+            serving: self.serving,
             shared,
             report,
             unprobed: watch::Sender::new(unprobed),

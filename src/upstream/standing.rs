@@ -108,6 +108,8 @@ impl End {
             | CallErrorKind::DeadlineExceeded
             | CallErrorKind::NoNode
             | CallErrorKind::NoPrimary
+            | CallErrorKind::Queued
+            | CallErrorKind::Unproven
             | CallErrorKind::QueueFull
             | CallErrorKind::BodyFailed => None,
         }

@@ -33,6 +33,7 @@ mod interim;
 mod matching;
 mod meter;
 mod methods;
+mod mirrored;
 mod naming;
 mod operations;
 mod outcomes;

@@ -12,9 +12,9 @@ pub(super) const UPSTREAM: &[Key] = &[
     ),
     key(
         "replication",
-        choice(&["shared", "primary", "multi-primary"], &["mirrored"]),
+        choice(&["shared", "primary", "mirrored", "multi-primary"], &[]),
         "'shared'",
-        "How the nodes share their data: one store; one node is written to and the others follow; or every node takes writes and passes them on.",
+        "How the nodes share their data: one store; one node is written to and the others follow; Tidegate copies every PUT and DELETE to all of them; or every node takes writes and passes them on.",
     ),
     key(
         "balance",
@@ -87,15 +87,26 @@ pub(super) const UPSTREAM: &[Key] = &[
         Kind::Table(&[HEDGE]),
         "Sends slow reads a second time, to another node where one may answer; the first good answer counts. Default: off.",
     ),
-    off("min_in_sync", COUNT, "1", "Nodes a write must reach."),
-    off(
-        "initial_in_sync",
-        choice(&["all"], &["primary"]),
-        "'all'",
-        "Who is in sync at the first start.",
+    bare(
+        "min_in_sync",
+        COUNT,
+        "Mirrored: nodes that must hold a write before it is acknowledged; default: 1.",
     ),
-    off("mirror_max_body", Kind::Size, "'8MiB'", "The largest mirrored body."),
-    off("mirror_timeout", Kind::Timeout, "'1s'", "How long a copy may take."),
+    bare(
+        "initial_in_sync",
+        choice(&["all", "primary"], &[]),
+        "Mirrored: who holds everything at the very first start: `all` (the default), or `primary` alone; the others wait for `resynced`.",
+    ),
+    bare(
+        "mirror_max_body",
+        Kind::Size,
+        "Mirrored: the longest body of a write, which is held in memory until every node has it; default: 8MiB. Beyond: 413.",
+    ),
+    bare(
+        "mirror_timeout",
+        Kind::Timeout,
+        "Mirrored: how long a copy may take, below failover.hold; default: 1s. A node that is slower leaves the in-sync set.",
+    ),
     off(
         "replicate_result",
         Kind::Flag,

@@ -5,19 +5,25 @@ mod discover;
 mod failover;
 mod health;
 mod hedge;
+mod mirror;
 mod nodes;
 mod outlier;
 mod replication;
 mod retry;
 
 pub(in crate::config) use discover::listed;
-pub(super) use failover::fill;
 
 use super::{plain_name, span};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::Table;
-use crate::config::runtime::{GateBy, HostHeader, Mirror, Mode, Upstream};
+use crate::config::runtime::{GateBy, HostHeader, Mode, Upstream};
 use http::HeaderValue;
+
+/// Defaults that hang on how the nodes share their data.
+pub(super) fn fill(upstream: &mut Table) {
+    failover::fill(upstream);
+    mirror::fill(upstream);
+}
 
 /// Compiles one upstream. `settle_after` comes with the routes.
 pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> Upstream {
@@ -65,6 +71,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
     let outlier = table
         .table("outlier")
         .map(|given| outlier::outlier(given, mode, known, sink));
+    let mirror = mirror::mirror(table, replication, &failover, nodes.len(), sink);
     Upstream {
         id,
         name: name.to_owned(),
@@ -72,7 +79,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         mode,
         replication,
         failover,
-        mirror: Mirror::default(),
+        mirror,
         max_lag: table.duration("max_lag"),
         balance: balance::compile(table, sink),
         nodes,

@@ -95,6 +95,8 @@ impl Pool {
             | CallErrorKind::ConnectTimedOut => true,
             // Of a connection that broke nobody knows why: what is asked once more by the rules of repeats is enough.
             CallErrorKind::Reset
+            | CallErrorKind::Queued
+            | CallErrorKind::Unproven
             | CallErrorKind::QueueFull
             | CallErrorKind::HeadTimedOut
             | CallErrorKind::Garbage

@@ -73,7 +73,7 @@ impl Slots {
         let mut avoided = false;
         let may = |node: &usize| !tried.contains(node);
         let tier = |node: usize| self.nodes.get(node).and_then(|slots| slots.tier);
-        let takers = || few::takers(view, aim.when_none).filter(may);
+        let takers = || aim.takers(view).filter(may);
         // RFC 2782: the lowest that can be reached.
         let lowest = takers().filter_map(tier).min();
         for node in takers() {
@@ -146,7 +146,7 @@ impl Slots {
         link: Option<Box<Link>>,
     ) -> Option<(oneshot::Sender<Handed>, Option<Box<Link>>)> {
         let slots = self.nodes.get_mut(node)?;
-        let takes = |aim: Aim| few::takers(view, aim.when_none).any(|taker| taker == node);
+        let takes = |aim: Aim| aim.takers(view).any(|taker| taker == node);
         let may = |waiter: &Waiter| !waiter.tried.contains(&node) && takes(waiter.aim);
         if slots.tier.is_some()
             && let Some(at) = self.queue.iter().position(may)

@@ -74,6 +74,20 @@ impl Missed {
         Listed::New
     }
 
+    /// Whether listing a target would change nothing.
+    #[must_use]
+    pub fn knows(&self, node: usize, target: &str) -> bool {
+        let list = self.lists.get(&node);
+        list.is_some_and(|list| list.overflowed || list.targets.contains(target))
+    }
+
+    /// Nobody knows what the node has missed.
+    pub fn lost(&mut self, node: usize) {
+        let list = self.lists.entry(node).or_default();
+        list.overflowed = true;
+        list.targets.clear();
+    }
+
     /// The node was sent something and did not answer: until `settled_at` it may be applied.
     pub fn unanswered(&mut self, node: usize, settled_at: MonoTime) {
         let list = self.lists.entry(node).or_default();

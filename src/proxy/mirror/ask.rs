@@ -1,0 +1,171 @@
+//! Asks every node of the set for a target, compares, and repairs by the primary's word (R34): [`Compare`] carried out. Runs in an exclusive
+//! turn of the resource's queue, or while no write is under way.
+
+use super::Mirror;
+use super::write::copy;
+use crate::core::failover::mirror::compare::{Compare, Effect, End, Event, Shown};
+use crate::core::time::Span;
+use crate::upstream::{Aim, Answered, Call, Kind, NodeBody, OutBody, Pool};
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_RANGE,
+    RANGE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// What a node shows of a target: its status, and its body where that is the target's state.
+pub(super) type State = (StatusCode, Bytes);
+
+/// A comparison that has ended.
+pub(super) struct Compared {
+    pub(super) end: End,
+    /// The primary's answer, its body whole.
+    pub(super) primary: Option<Answered>,
+}
+
+/// What is sent along with the state of a target: what its bytes are.
+const OF_THE_BYTES: [http::HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
+
+/// A request for all of a target as its nodes have stored it, with a client's fields or none.
+pub(super) fn plain(target: &str, fields: HeaderMap) -> Option<Parts> {
+    let mut head = Request::new(()).into_parts().0;
+    head.uri = target.parse::<Uri>().ok()?;
+    head.headers = fields;
+    for name in [RANGE, IF_RANGE, ACCEPT_ENCODING, CONTENT_LENGTH] {
+        head.headers.remove(name);
+    }
+    head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Some(head)
+}
+
+impl Mirror {
+    /// Compares a target at all nodes of the set, and repairs it where they differ.
+    pub(super) async fn compare(self: &Arc<Self>, pool: &Pool, head: &Parts, target: &str) -> Compared {
+        let mut machine = Compare::default();
+        let mut effects = VecDeque::from(machine.step(&self.standing(), Event::Turn));
+        let (mut asked, mut copies) = (JoinSet::new(), JoinSet::new());
+        let primary_node = self.standing().primary;
+        let mut primary: Option<Answered> = None;
+        loop {
+            let event = match effects.pop_front() {
+                Some(Effect::Ask { node }) => {
+                    let (mirror, pool, head) = (Arc::clone(self), pool.clone(), head.clone());
+                    asked.spawn(async move { (node, mirror.show(&pool, node, head).await) });
+                    continue;
+                }
+                Some(Effect::Copy { node }) => {
+                    let shown = machine.of_primary();
+                    let call = shown.and_then(|shown| self.repair(node, head, shown, primary.as_ref()));
+                    let (pool, limit) = (pool.clone(), self.config.mirror.timeout);
+                    copies.spawn(async move {
+                        let confirmed = match call {
+                            Some(call) => copy(pool, call, limit).await,
+                            None => false,
+                        };
+                        (node, confirmed)
+                    });
+                    continue;
+                }
+                Some(Effect::Remove { node }) => {
+                    self.remove(node, target).await;
+                    Event::Removed { node }
+                }
+                Some(Effect::End(end)) => return Compared { end, primary },
+                None => tokio::select! {
+                    Some(Ok((node, (shown, answered)))) = asked.join_next() => {
+                        if Some(node) == primary_node {
+                            primary = answered;
+                        }
+                        Event::Showed { node, shown }
+                    }
+                    Some(Ok((node, confirmed))) = copies.join_next() => Event::Copied { node, confirmed },
+                    else => return Compared { end: End::Overtaken, primary },
+                },
+            };
+            effects.extend(machine.step(&self.standing(), event));
+        }
+    }
+
+    /// What a node shows of a target, in time; with its answer, whose body is whole.
+    pub(super) async fn show(&self, pool: &Pool, node: usize, mut head: Parts) -> (Shown<State>, Option<Answered>) {
+        let limit = self.config.mirror.timeout;
+        if !head.headers.contains_key(HOST)
+            && let Some(host) = self.host(node, None)
+        {
+            head.headers.insert(HOST, host);
+        }
+        let call = Call {
+            upstream: self.config.id,
+            parts: head,
+            body: OutBody::Empty,
+            kind: Kind::Read { primary: false },
+            aim: Aim::at(node),
+            deadline: self.now().after(Span::from(limit)),
+            before_send: None,
+            on_interim: None,
+        };
+        let shown = async {
+            let Ok(mut answered) = pool.call(call).await else {
+                return (Shown::Silent, None);
+            };
+            let max = usize::try_from(self.config.mirror.max_body).unwrap_or(usize::MAX);
+            let body = std::mem::replace(&mut answered.body, NodeBody::whole(Bytes::new()));
+            let bytes = match Limited::new(body, max).collect().await {
+                Ok(all) => all.to_bytes(),
+                Err(error) if error.is::<LengthLimitError>() => return (Shown::TooLarge, None),
+                Err(_) => return (Shown::Silent, None),
+            };
+            answered.body = NodeBody::whole(bytes.clone());
+            let status = answered.parts.status;
+            let shown = match status {
+                StatusCode::OK => Shown::State((status, bytes)),
+                StatusCode::NOT_FOUND | StatusCode::GONE => Shown::Gone,
+                // A refusal tells nothing of what is stored: neither does it being the same everywhere.
+                _ => Shown::Strange((status, Bytes::new())),
+            };
+            (shown, Some(answered))
+        };
+        tokio::time::timeout(limit, shown)
+            .await
+            .unwrap_or((Shown::Silent, None))
+    }
+
+    /// What gives a node what the primary has shown; none when that cannot be.
+    pub(super) fn repair(
+        &self,
+        node: usize,
+        asked: &Parts,
+        shown: &Shown<State>,
+        answered: Option<&Answered>,
+    ) -> Option<Call> {
+        let mut head = asked.clone();
+        head.headers.remove(CACHE_CONTROL);
+        if !head.headers.contains_key(HOST)
+            && let Some(host) = self.host(node, None)
+        {
+            head.headers.insert(HOST, host);
+        }
+        let body = match shown {
+            Shown::State((_, bytes)) => {
+                head.method = Method::PUT;
+                for name in OF_THE_BYTES {
+                    if let Some(value) = answered.and_then(|answered| answered.parts.headers.get(&name)) {
+                        head.headers.insert(name, value.clone());
+                    }
+                }
+                bytes.clone()
+            }
+            Shown::Gone => {
+                head.method = Method::DELETE;
+                Bytes::new()
+            }
+            Shown::Strange(_) | Shown::TooLarge | Shown::Silent => return None,
+        };
+        Some(self.call_of(node, head, body))
+    }
+}

@@ -1,0 +1,239 @@
+//! What happens at mirrored upstreams without a request: what earlier processes left open is in doubt before the first request (R35), nodes
+//! that are out are given what they have missed and join the set again (R33b), and doubts of resources that nobody reads are ended.
+//!
+//! Bounded: one thing at a time per upstream, and so many per round.
+
+use super::Mirror;
+use super::ask::plain;
+use super::write::copy;
+use crate::coord::NotDone;
+use crate::core::failover::event::Event;
+use crate::core::failover::mirror::missed::Next;
+use crate::core::failover::mirror::turns::Turn;
+use crate::core::reason::NodeState;
+use crate::core::rules::Rule;
+use crate::core::time::Span;
+use crate::proxy::Shared;
+use crate::upstream::Pool;
+use http::HeaderMap;
+use http::header::HOST;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// So much is done of one kind in a round.
+const PER_ROUND: usize = 64;
+
+/// How long a doubt rests whose comparison came to nothing.
+const REST: Span = Span::from_secs(5);
+
+/// From a failure of the disk to the next attempt.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Shared {
+    /// Takes up what earlier processes left. Before the first request.
+    pub async fn recall_mirrors(&self) {
+        for mirror in self.mirrors.get().into_iter().flatten().flatten() {
+            mirror.recall().await;
+        }
+    }
+
+    /// One round of tending the mirrored upstreams.
+    pub async fn tend_mirrors(&self) {
+        let mut mirrors = self.mirrors.get().into_iter().flatten().flatten().peekable();
+        if mirrors.peek().is_none() {
+            return;
+        }
+        let pool = self.upstreams.background_pool();
+        for mirror in mirrors {
+            mirror.end_doubts(&pool).await;
+            mirror.bring_back(&pool).await;
+        }
+    }
+}
+
+impl Mirror {
+    async fn recall(&self) {
+        let recalled = self.journal.recalled();
+        let place = |name: &str| self.config.nodes.iter().position(|node| node.name == name);
+        for list in recalled.missed.iter().filter(|list| list.upstream == self.config.name) {
+            let Some(node) = place(&list.node) else { continue };
+            let mut missed = self.missed.lock();
+            for target in &list.targets {
+                let _new = missed.note(node, target);
+            }
+            if list.overflown {
+                missed.lost(node);
+            }
+        }
+        let in_sync = self.view.load().in_sync.clone();
+        if !self.config.mirror.initially_all {
+            // Who was never in the set has missed nobody knows what.
+            let mut missed = self.missed.lock();
+            for (node, _) in in_sync.iter().enumerate().filter(|(_, in_sync)| !**in_sync) {
+                if missed.count(node) == Some(0) {
+                    missed.lost(node);
+                }
+            }
+        }
+        let intents = recalled.intents.iter();
+        let open: Vec<_> = intents
+            .filter(|(_, intent)| intent.upstream == self.config.name && Rule::R35.holds())
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            upstream = self.config.name,
+            writes = open.len(),
+            "writes of the process before may be applied late: their resources are compared, and all nodes but the primary left the set"
+        );
+        let settled_at = self.settled_at();
+        for (id, intent) in &open {
+            let resource = self.resource_of(&intent.target);
+            self.lines
+                .doubt(resource, |doubt| doubt.raise(&intent.target, *id, settled_at));
+        }
+        // R35: what the process before had sent to them may be applied late, over what is acked from now on.
+        let primary = self.standing().primary;
+        for (node, in_sync) in in_sync.into_iter().enumerate() {
+            if Some(node) == primary {
+                continue;
+            }
+            self.missed.lock().unanswered(node, settled_at);
+            for (_, intent) in &open {
+                while !self.list(node, &intent.target).await {
+                    sleep(AGAIN).await;
+                }
+            }
+            // The primary itself stays: the owner knows who that is.
+            while in_sync
+                && let Err(NotDone::NotDurable(_)) = self.coord.tell(self.config.id, Event::Missed { node }).await
+            {
+                sleep(AGAIN).await;
+            }
+        }
+    }
+
+    /// R34: a comparison after settling, for resources that nobody reads.
+    async fn end_doubts(self: &Arc<Self>, pool: &Pool) {
+        for _ in 0..PER_ROUND {
+            let now = self.now();
+            let Some(resource) = self.lines.overdue(now, now.after(REST)) else {
+                return;
+            };
+            let place = self.lines.enter(resource, Turn::Alone);
+            let turn = async {
+                place.up().await;
+                Arc::clone(&self.under_way).read_owned().await
+            };
+            if let Ok(_under_way) = timeout(self.hold(), turn).await
+                && let Err(end) = self.settle(pool, resource, None).await
+            {
+                tracing::debug!(upstream = self.config.name, ?end, "a resource stays in doubt");
+            }
+        }
+    }
+
+    /// R33b: nodes that are out, and alive.
+    async fn bring_back(self: &Arc<Self>, pool: &Pool) {
+        let view = Arc::clone(&self.view.load());
+        for (node, in_sync) in view.in_sync.iter().enumerate() {
+            if *in_sync {
+                self.forget(node).await;
+                continue;
+            }
+            let alive = matches!(
+                view.state(node),
+                NodeState::Quarantined | NodeState::Standby | NodeState::Active | NodeState::Ejected
+            );
+            if alive && view.active().is_some() {
+                self.bring(pool, node).await;
+            }
+        }
+    }
+
+    /// The operator has said that a node holds everything.
+    async fn forget(&self, node: usize) {
+        let has_list = self.missed.lock().count(node) != Some(0);
+        if has_list && self.journal.emptied(&self.config.name, self.node(node)).await.is_ok() {
+            self.missed.lock().forget(node);
+        }
+    }
+
+    async fn bring(self: &Arc<Self>, pool: &Pool, node: usize) {
+        for _ in 0..PER_ROUND {
+            let next = self.missed.lock().next(node, self.now(), false);
+            match next {
+                Next::Copy(target) => {
+                    let place = self.lines.enter(self.resource_of(&target), Turn::Alone);
+                    if timeout(self.hold(), place.up()).await.is_err() || !self.give(pool, node, &target).await {
+                        return;
+                    }
+                }
+                Next::Wait(_) | Next::Operator | Next::Admit => return,
+                Next::Hold => return self.admit(pool, node).await,
+            }
+        }
+    }
+
+    /// The last few, and then the set, while no write or comparison is under way.
+    async fn admit(self: &Arc<Self>, pool: &Pool, node: usize) {
+        let Ok(_held) = timeout(self.hold(), Arc::clone(&self.under_way).write_owned()).await else {
+            return;
+        };
+        loop {
+            let next = self.missed.lock().next(node, self.now(), true);
+            match next {
+                Next::Copy(target) => {
+                    if !self.give(pool, node, &target).await {
+                        return;
+                    }
+                }
+                Next::Admit => break,
+                Next::Wait(_) | Next::Operator | Next::Hold => return,
+            }
+        }
+        if self.journal.emptied(&self.config.name, self.node(node)).await.is_err() {
+            return;
+        }
+        let told = self.coord.tell(self.config.id, Event::CaughtUp { node }).await;
+        let joined = self.view.load().in_sync.get(node) == Some(&true);
+        if told.is_ok() && joined {
+            self.missed.lock().forget(node);
+            tracing::info!(
+                upstream = self.config.name,
+                node = self.node(node),
+                "a node has caught up and is in the set again"
+            );
+        }
+    }
+
+    /// Gives a node what the primary shows of a target; whether it has confirmed.
+    async fn give(self: &Arc<Self>, pool: &Pool, node: usize, target: &str) -> bool {
+        let before = self.standing();
+        let Some(primary) = before.primary else { return false };
+        let mut fields = HeaderMap::new();
+        if let Some(host) = self.lines.host(self.resource_of(target)) {
+            fields.insert(HOST, host);
+        }
+        let Some(head) = plain(target, fields) else {
+            return false;
+        };
+        let (shown, answered) = self.show(pool, primary, head.clone()).await;
+        let Some(call) = self.repair(node, &head, &shown, answered.as_ref()) else {
+            return false;
+        };
+        if !copy(pool.clone(), call, self.config.mirror.timeout).await {
+            self.missed.lock().unanswered(node, self.settled_at());
+            return false;
+        }
+        let after = self.standing();
+        if (before.epoch, before.primary) != (after.epoch, after.primary) {
+            return false; // copied from who is not the primary any more
+        }
+        self.missed.lock().copied(node, target);
+        self.journal.caught_up(&self.config.name, self.node(node), target);
+        true
+    }
+}

@@ -1,0 +1,166 @@
+//! A read that only the primary may answer, at a mirrored upstream (R34): it waits for the writes ahead of it; while its resource is in
+//! doubt it is answered with what all nodes of the set hold.
+//!
+//! In doubt it is answered from what was compared, not by asking again: what is applied late between the two would be shown although
+//! only one node holds it.
+
+use super::Mirror;
+use super::ask::plain;
+use crate::core::failover::mirror::compare::End;
+use crate::core::failover::mirror::turns::Turn;
+use crate::core::http::validate::Conditions;
+use crate::core::retry::Sent;
+use crate::core::rules::Rule;
+use crate::core::time::MonoTime;
+use crate::proxy::Core;
+use crate::store::ResourceId;
+use crate::upstream::{Answered, Call, CallError, CallErrorKind, Kind, OutBody, Pool};
+use http::{HeaderMap, Method};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// From one comparison that came to nothing to the next.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Sends a read: straight to the nodes, unless it is one that only the primary may answer, of a mirrored upstream.
+pub(in crate::proxy) async fn ask(core: &Core, resource: ResourceId, call: Call) -> Result<Answered, CallError> {
+    let primary = matches!(call.kind, Kind::Read { primary: true });
+    match core.shared.mirror_of(call.upstream) {
+        Some(mirror) if primary && Rule::R34.holds() => Box::pin(mirror.answer(core, resource, call)).await,
+        _ => core.pool.call(call).await,
+    }
+}
+
+impl Mirror {
+    async fn answer(self: &Arc<Self>, core: &Core, resource: ResourceId, call: Call) -> Result<Answered, CallError> {
+        let begun = self.now();
+        let until = begun.after(self.hold().into()).min(call.deadline);
+        let failed = |kind| CallError {
+            kind,
+            sent: Sent::Nothing,
+            node: None,
+            closed_at: self.now(),
+        };
+        let left = || until.duration_since(self.now());
+        let place = self.lines.enter(resource, Turn::Read);
+        timeout(left(), place.up())
+            .await
+            .map_err(|_late| failed(CallErrorKind::Queued))?;
+        let in_doubt = || self.lines.doubt(resource, |doubt| doubt.is_open());
+        if !in_doubt() {
+            return core.pool.call(call).await;
+        }
+        place.becomes_alone();
+        let turn = async {
+            place.up().await;
+            Arc::clone(&self.under_way).read_owned().await
+        };
+        let _under_way = timeout(left(), turn)
+            .await
+            .map_err(|_late| failed(CallErrorKind::Queued))?;
+        if !in_doubt() {
+            return core.pool.call(call).await; // whoever was ahead has ended it
+        }
+        self.compared(core, resource, call, until).await.map_err(failed)
+    }
+
+    /// The answer that all nodes of the set agree upon.
+    async fn compared(
+        self: &Arc<Self>,
+        core: &Core,
+        resource: ResourceId,
+        mut call: Call,
+        until: MonoTime,
+    ) -> Result<Answered, CallErrorKind> {
+        if let Some(before_send) = call.before_send.take() {
+            before_send();
+        }
+        let target = call.parts.uri.to_string();
+        let whole = matches!(call.parts.method, Method::GET | Method::HEAD) && matches!(call.body, OutBody::Empty);
+        loop {
+            let end = match self
+                .settle(&core.pool, resource, Some((&target, &call.parts.headers)))
+                .await
+            {
+                Ok((answered, settled)) => {
+                    let listed = self.list_for_all_out(&target).await; // R33b: before the answer
+                    return match answered {
+                        _ if !listed => Err(CallErrorKind::Unproven),
+                        Some(mut answered) if whole => {
+                            if call.parts.method == Method::HEAD {
+                                answered.body = crate::upstream::NodeBody::whole(bytes::Bytes::new());
+                            }
+                            Ok(answered)
+                        }
+                        // Nothing is applied late any more, and nobody else has a turn.
+                        _ if settled => core.pool.call(call).await.map_err(|e| e.kind),
+                        _ => Err(CallErrorKind::Queued),
+                    };
+                }
+                Err(end) => end,
+            };
+            match end {
+                End::Unrepairable | End::Same { .. } => return Err(CallErrorKind::Unproven),
+                End::Unreachable | End::Overtaken if self.now() >= until => return Err(CallErrorKind::NoPrimary),
+                End::Unreachable | End::Overtaken => {
+                    core.shared.upstreams.await_primary(self.config.id).await;
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Compares a resource that is in doubt at all its targets, and at a reader's own; ends the doubt when all of it has settled. The
+    /// primary's answer to the reader, and whether it had settled before.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        pool: &Pool,
+        resource: ResourceId,
+        own: Option<(&str, &HeaderMap)>,
+    ) -> Result<(Option<Answered>, bool), End> {
+        let now = self.now();
+        let (begun, targets, settled) = self.lines.doubt(resource, |doubt| {
+            let targets: Vec<String> = doubt.targets().map(str::to_owned).collect();
+            (doubt.begin(now), targets, doubt.settled_at() <= now)
+        });
+        let host = self.lines.host(resource);
+        let mut fields = HeaderMap::new();
+        if let Some(host) = own
+            .and_then(|(_, fields)| fields.get(http::header::HOST).cloned())
+            .or(host)
+        {
+            fields.insert(http::header::HOST, host);
+        }
+        let mut all_certain = true;
+        let mut answered = None;
+        let others = targets.iter().map(String::as_str);
+        let others = others.filter(|target| own.is_none_or(|(own, _)| own != *target));
+        for target in others.chain(own.map(|(own, _)| own)) {
+            let mine = own.filter(|(own, _)| *own == target);
+            let mut fields = mine.map_or_else(|| fields.clone(), |(_, fields)| fields.clone());
+            Conditions::none(true).apply(&mut fields);
+            let Some(head) = plain(target, fields) else {
+                return Err(End::Unrepairable);
+            };
+            let compared = self.compare(pool, &head, target).await;
+            let End::Same { certain } = compared.end else {
+                return Err(compared.end);
+            };
+            all_certain &= certain || !targets.iter().any(|in_doubt| in_doubt == target);
+            if mine.is_some() {
+                answered = compared.primary;
+            }
+        }
+        if all_certain {
+            // R35: only now are they forgotten.
+            let ended = self.lines.doubt(resource, |doubt| doubt.succeeded(begun));
+            for (intent, target) in ended {
+                if !self.end(intent, &target).await {
+                    self.lines.doubt(resource, |doubt| doubt.raise(&target, intent, now));
+                }
+            }
+        }
+        Ok((answered, settled))
+    }
+}

@@ -1,0 +1,276 @@
+//! A write to a mirrored upstream, around its way through [`crate::proxy::write`] (R33): its turn and its durable intent before it is sent,
+//! its copies, the removals and the fate of its intent between the primary's answer and the ack.
+
+use super::Mirror;
+use super::line::Place;
+use crate::coord::journal::{Intent, IntentId};
+use crate::core::failover::mirror::turns::Turn;
+use crate::core::failover::mirror::write::{Effect, End, Event, Why, Write};
+use crate::core::reason::WriteOutcome;
+use crate::core::rules::Rule;
+use crate::core::time::Span;
+use crate::proxy::buffered::{self, Buffered};
+use crate::proxy::error::Fault;
+use crate::proxy::request::Job;
+use crate::proxy::write::{NoReply, unsent};
+use crate::proxy::{Core, outbound};
+use crate::store::ResourceId;
+use crate::upstream::{Aim, Call, CallErrorKind, Kind, OutBody, Pool};
+use bytes::Bytes;
+use http::header::{EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedRwLockReadGuard;
+use tokio::task::JoinSet;
+
+/// While its connection is open a write may be applied: for so long, unless told.
+const OPEN: Span = Span::from_secs(365 * 24 * 3600);
+
+/// A write that has its turn, and its intent durable.
+pub(in crate::proxy) struct Copying {
+    mirror: Arc<Mirror>,
+    machine: Write,
+    primary: usize,
+    intent: IntentId,
+    target: String,
+    /// What the copies are.
+    head: Parts,
+    body: Bytes,
+    over: bool,
+    place: Place,
+    _under_way: OwnedRwLockReadGuard<()>,
+}
+
+/// A write that ended unknown while its connection may be open: dropped, it has closed (R34).
+pub(in crate::proxy) struct Opened {
+    mirror: Arc<Mirror>,
+    resource: ResourceId,
+    intent: IntentId,
+}
+
+/// Takes a write in: its body, its turn, its intent. From here on it may be sent, to [`Copying::primary`].
+pub(in crate::proxy) async fn enter(
+    mirror: &Arc<Mirror>,
+    core: &Core,
+    job: &Job,
+    body: OutBody,
+) -> Result<(Bytes, Box<Copying>), NoReply> {
+    let refused = |detail| NoReply::Refused(Fault::not_mirrored(detail));
+    if !matches!(job.parts.method, Method::PUT | Method::DELETE) && Rule::R40.holds() {
+        return Err(NoReply::Refused(Fault::not_replicable())); // R40
+    }
+    let body = whole(mirror, core, job, body).await?;
+    let hold = mirror.hold();
+    let place = mirror.lines.enter(job.resource, Turn::Alone);
+    let turn = async {
+        place.up().await;
+        Arc::clone(&mirror.under_way).read_owned().await
+    };
+    let under_way = tokio::time::timeout(hold, turn)
+        .await
+        .map_err(|_late| refused("the requests ahead of it have not ended in time: the write was not sent"))?;
+    if mirror.standing().primary.is_none() {
+        core.shared.upstreams.await_primary(mirror.config.id).await;
+    }
+    let mut machine = Write::new(mirror.config.mirror.min_in_sync);
+    if let [Effect::End(End::NotApplied(why))] = *machine.step(&mirror.standing(), Event::Turn) {
+        return Err(refused(words(why)));
+    }
+    let target = job.target.to_string();
+    let intent = Intent {
+        upstream: mirror.config.name.clone(),
+        target: target.clone(),
+    };
+    // R33: durable before anything is sent.
+    let intent = mirror.journal.intend(intent).await.map_err(|error| {
+        tracing::error!(upstream = mirror.config.name, %error, "a mirrored write is refused");
+        refused(words(Why::NotDurable))
+    })?;
+    let [Effect::Send { node: primary }] = *machine.step(&mirror.standing(), Event::Intended(true)) else {
+        mirror.journal.end(intent);
+        return Err(refused(words(Why::NoPrimary)));
+    };
+    let mut head = outbound::parts(job, &*core.shared.world.entropy);
+    for condition in [
+        IF_MATCH,
+        IF_NONE_MATCH,
+        IF_MODIFIED_SINCE,
+        IF_UNMODIFIED_SINCE,
+        IF_RANGE,
+        EXPECT,
+    ] {
+        head.headers.remove(condition);
+    }
+    let copying = Copying {
+        mirror: Arc::clone(mirror),
+        machine,
+        primary,
+        intent,
+        target,
+        head,
+        body: body.clone(),
+        over: false,
+        place,
+        _under_way: under_way,
+    };
+    Ok((body, Box::new(copying)))
+}
+
+const fn words(why: Why) -> &'static str {
+    match why {
+        Why::NoPrimary => "the upstream has no primary now: the write was not sent",
+        Why::TooFew => "fewer nodes are in sync than min_in_sync: the write was not sent",
+        Why::NotDurable => "what is about to be written cannot be noted durably: the write was not sent",
+        Why::NotSent => "the primary could not be reached: the write was not sent",
+    }
+}
+
+/// All of a client's body, which has to be sent to every node.
+async fn whole(mirror: &Mirror, core: &Core, job: &Job, body: OutBody) -> Result<Bytes, NoReply> {
+    let max = usize::try_from(mirror.config.mirror.max_body).unwrap_or(usize::MAX);
+    match tokio::time::timeout(job.left(core.now()), buffered::whole(body, max)).await {
+        Ok(Buffered::Whole(bytes)) => Ok(bytes),
+        Ok(Buffered::Longer(_)) => Err(NoReply::Refused(Fault::refuse_and_close(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than mirror_max_body",
+        ))),
+        Ok(Buffered::Broken) => Err(unsent(core, CallErrorKind::BodyFailed)),
+        Err(_late) => Err(unsent(core, CallErrorKind::DeadlineExceeded)),
+    }
+}
+
+impl Copying {
+    /// Where it goes first.
+    pub(in crate::proxy) const fn primary(&self) -> usize {
+        self.primary
+    }
+
+    /// The primary has answered, as `outcome` says: copies what it applied, and has the nodes leave the set that do not confirm. What
+    /// it is then.
+    pub(in crate::proxy) async fn spread(&mut self, core: &Core, outcome: WriteOutcome) -> WriteOutcome {
+        let mirror = Arc::clone(&self.mirror);
+        let mut effects = VecDeque::from(self.machine.step(&mirror.standing(), Event::Answered(outcome)));
+        let mut copies = JoinSet::new();
+        loop {
+            let event = match effects.pop_front() {
+                Some(Effect::Copy { node }) => {
+                    let copy = copy(
+                        core.pool.clone(),
+                        mirror.call_of(node, self.head.clone(), self.body.clone()),
+                        mirror.config.mirror.timeout,
+                    );
+                    copies.spawn(async move { (node, copy.await) });
+                    continue;
+                }
+                Some(Effect::Remove { node }) => {
+                    mirror.remove(node, &self.target).await;
+                    Event::Removed { node }
+                }
+                Some(Effect::End(end)) => {
+                    return match end {
+                        End::Acked => WriteOutcome::Applied,
+                        End::Rejected => WriteOutcome::Rejected,
+                        End::NotApplied(_) => WriteOutcome::NotApplied,
+                        End::Unknown => WriteOutcome::Unknown,
+                    };
+                }
+                Some(Effect::Intend | Effect::Send { .. }) => continue,
+                None => match copies.join_next().await {
+                    Some(Ok((node, confirmed))) => Event::Copied {
+                        node,
+                        confirmed: confirmed || !Rule::R33.holds(),
+                    },
+                    Some(Err(_)) | None => return WriteOutcome::Unknown,
+                },
+            };
+            effects.extend(self.machine.step(&mirror.standing(), event));
+        }
+    }
+
+    /// It has ended like this: forgets its intent, or leaves it open and the resource in doubt (R34, R35). What comes back is to be held
+    /// until its connection has closed.
+    pub(in crate::proxy) async fn end(&mut self, outcome: WriteOutcome) -> Option<Opened> {
+        self.over = true;
+        let mirror = &self.mirror;
+        match outcome {
+            WriteOutcome::Rejected | WriteOutcome::NotApplied => mirror.journal.end(self.intent),
+            WriteOutcome::Applied => {
+                if !mirror.end(self.intent, &self.target).await {
+                    self.doubt(mirror.now());
+                }
+            }
+            WriteOutcome::Unknown => {
+                self.doubt(mirror.now().after(OPEN));
+                return Some(Opened {
+                    mirror: Arc::clone(mirror),
+                    resource: self.place.resource,
+                    intent: self.intent,
+                });
+            }
+        }
+        None
+    }
+
+    fn doubt(&self, settled_at: crate::core::time::MonoTime) {
+        let (lines, resource) = (&self.mirror.lines, self.place.resource);
+        lines.doubt(resource, |doubt| doubt.raise(&self.target, self.intent, settled_at));
+        lines.note_host(resource, self.head.headers.get(HOST));
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        if !self.over {
+            self.doubt(self.mirror.settled_at());
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let settled_at = self.mirror.settled_at();
+        self.mirror
+            .lines
+            .doubt(self.resource, |doubt| doubt.settles(self.intent, settled_at));
+    }
+}
+
+impl Mirror {
+    /// A copy of a write, for this node alone.
+    pub(super) fn call_of(&self, node: usize, head: Parts, body: Bytes) -> Call {
+        Call {
+            upstream: self.config.id,
+            parts: head,
+            body: body.into(),
+            kind: Kind::Write { repeatable: false },
+            aim: Aim::at(node),
+            deadline: self.now().after(Span::from(self.config.mirror.timeout)),
+            before_send: None,
+            on_interim: None,
+        }
+    }
+}
+
+/// Sends a copy; whether it was confirmed in time. A DELETE of what is not there is.
+pub(super) async fn copy(pool: Pool, call: Call, limit: Duration) -> bool {
+    let deletes = call.parts.method == Method::DELETE;
+    let confirmed = async {
+        let mut answered = pool.call(call).await.ok()?;
+        let complete = answered.body.finish_upload().await;
+        let status = answered.parts.status;
+        let gone = deletes && matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        let done = status.is_success() && status != StatusCode::ACCEPTED;
+        // Read to its end, so that the connection can be used again; nobody waits for that.
+        let rest = http_body_util::Limited::new(answered.body, REST).collect();
+        tokio::spawn(tokio::time::timeout(limit, rest));
+        (complete && (done || gone)).then_some(())
+    };
+    matches!(tokio::time::timeout(limit, confirmed).await, Ok(Some(())))
+}
+
+/// So much of a copy's answer is read at most, in bytes.
+const REST: usize = 64 * 1024;
