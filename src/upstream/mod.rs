@@ -27,6 +27,7 @@ mod replica;
 mod seat;
 mod shown;
 mod signal;
+mod snapshot;
 mod standing;
 
 #[cfg(test)]
@@ -35,11 +36,12 @@ mod tests;
 pub use body::{BoxBody, NodeBody, OutBody};
 pub use call::{Aim, Answered, Call, Kind, OnInterim};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};
+pub use snapshot::{NodeSnapshot, UpstreamSnapshot};
 
 use crate::config::runtime::{Balance, Config, HostHeader, Mode, Replication, Upstream};
 use crate::core::balance::Rule;
 use crate::core::consistency::bound::Probes;
-use crate::core::failover::event::{Alarm, Effect, Event, Observed};
+use crate::core::failover::event::{Alarm, Effect, Event};
 use crate::core::failover::few::WhenNone;
 use crate::core::failover::health::Outcome;
 use crate::core::failover::outlier::Outlier;
@@ -192,24 +194,6 @@ impl Upstreams {
     pub fn background_pool(&self) -> Pool {
         let core = self.cores.last().expect("there is at least one core");
         Pool { core: Arc::clone(core) }
-    }
-
-    /// Waits until there is a primary, where one may come by itself, and no longer than `hold`.
-    pub async fn await_primary(&self, upstream: usize) {
-        let Some(one) = self.shared.upstreams.get(upstream).filter(|one| one.may_change_hands()) else {
-            return;
-        };
-        let failover = &one.config.failover;
-        let Some(place) = one.held.enter(failover.max_held) else {
-            return;
-        };
-        let primary = async {
-            while !matches!(one.primary(&one.view.load()), Primary::Node(_)) {
-                place.news().await;
-            }
-        };
-        // Late: who asked looks again, and says that there is none.
-        let _in_time = tokio::time::timeout(failover.hold, primary).await;
     }
 
     /// Every upstream, for `/status`.
@@ -432,44 +416,6 @@ impl One {
         self.config.replication == Replication::Shared
     }
 
-    fn snapshot(&self) -> UpstreamSnapshot {
-        let view = self.view.load();
-        let nodes = self.nodes.iter().enumerate().filter_map(|(node, target)| {
-            let seat = target.seat()?;
-            let state = if target.is_leaving() {
-                NodeState::Draining
-            } else {
-                view.state(node)
-            };
-            Some(NodeSnapshot {
-                name: seat.member.name.clone(),
-                url: seat.url.clone(),
-                state: state.word(),
-                role: self.role(node).map(str::to_owned),
-                position: self.position(node),
-                in_sync: view.in_sync.get(node).copied().unwrap_or(true),
-            })
-        });
-        UpstreamSnapshot {
-            name: self.config.name.clone(),
-            mode: match self.config.mode {
-                Mode::ActiveActive => "active-active",
-                Mode::ActivePassive => "active-passive",
-            },
-            replication: self.config.replication.word(),
-            epoch: view.epoch.0,
-            primary: match self.primary(&view) {
-                Primary::Node(node) => self.node_name(node),
-                Primary::Any | Primary::Homes | Primary::Pending | Primary::None(_) => None,
-            },
-            observed: match view.observed.read() {
-                Observed::At(position) => Some(position.0),
-                Observed::Unknown => None,
-            },
-            nodes: nodes.collect(),
-        }
-    }
-
     /// A call's aim, as far as the upstream allows it. Where one node has the traffic or the writes, nobody else gets them because that
     /// one is out: that would be a promotion (R29).
     fn aim(&self, aim: Aim, primary_only: bool) -> Aim {
@@ -510,40 +456,4 @@ impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Pool")
     }
-}
-
-/// An upstream in `/status`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct UpstreamSnapshot {
-    /// Its name.
-    pub name: String,
-    /// `active-active` or `active-passive`.
-    pub mode: &'static str,
-    /// `shared`.
-    pub replication: &'static str,
-    /// Counts changes of the active node.
-    pub epoch: u64,
-    /// The node that takes all traffic; none when several do, or none does.
-    pub primary: Option<String>,
-    /// The largest position that clients have been shown (R32); none while it is not known, and nobody is promoted by it.
-    pub observed: Option<u64>,
-    /// Its nodes, in the order of the file.
-    pub nodes: Vec<NodeSnapshot>,
-}
-
-/// A node in `/status`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct NodeSnapshot {
-    /// Its name.
-    pub name: String,
-    /// As configured.
-    pub url: String,
-    /// A word of [`NodeState`].
-    pub state: &'static str,
-    /// What the node says it is; none with `shared` replication, where all are the same.
-    pub role: Option<String>,
-    /// The position it reports; none with `shared` replication.
-    pub position: Option<u64>,
-    /// Whether it holds every acked write; always, over one shared store.
-    pub in_sync: bool,
 }

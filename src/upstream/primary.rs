@@ -1,9 +1,9 @@
 //! Who may answer writes and strong reads, by the view (CONSISTENCY.md section 4), and whether an answer of that node still counts when it
 //! comes (R29, R54).
 
-use super::One;
 use super::call::Answered;
 use super::pool::Tried;
+use super::{One, Upstreams};
 use crate::config::runtime::{Mode, Promotion, Replication};
 use crate::core::failover::homes;
 use crate::core::failover::view::{Epoch, Primary, View};
@@ -21,6 +21,26 @@ pub(super) enum Toward {
     AllBut(Tried),
     /// There is no primary.
     Nobody,
+}
+
+impl Upstreams {
+    /// Waits until there is a primary, where one may come by itself, and no longer than `hold`.
+    pub async fn await_primary(&self, upstream: usize) {
+        let Some(one) = self.shared.upstreams.get(upstream).filter(|one| one.may_change_hands()) else {
+            return;
+        };
+        let failover = &one.config.failover;
+        let Some(place) = one.held.enter(failover.max_held) else {
+            return;
+        };
+        let primary = async {
+            while !matches!(one.primary(&one.view.load()), Primary::Node(_)) {
+                place.news().await;
+            }
+        };
+        // Late: who asked looks again, and says that there is none.
+        let _in_time = tokio::time::timeout(failover.hold, primary).await;
+    }
 }
 
 impl One {

@@ -1,0 +1,83 @@
+//! What `/status` tells of an upstream.
+
+use super::One;
+use crate::config::runtime::Mode;
+use crate::core::failover::event::Observed;
+use crate::core::failover::view::Primary;
+use crate::core::reason::NodeState;
+
+impl One {
+    pub(super) fn snapshot(&self) -> UpstreamSnapshot {
+        let view = self.view.load();
+        let nodes = self.nodes.iter().enumerate().filter_map(|(node, target)| {
+            let seat = target.seat()?;
+            let state = if target.is_leaving() {
+                NodeState::Draining
+            } else {
+                view.state(node)
+            };
+            Some(NodeSnapshot {
+                name: seat.member.name.clone(),
+                url: seat.url.clone(),
+                state: state.word(),
+                role: self.role(node).map(str::to_owned),
+                position: self.position(node),
+                in_sync: view.in_sync.get(node).copied().unwrap_or(true),
+            })
+        });
+        UpstreamSnapshot {
+            name: self.config.name.clone(),
+            mode: match self.config.mode {
+                Mode::ActiveActive => "active-active",
+                Mode::ActivePassive => "active-passive",
+            },
+            replication: self.config.replication.word(),
+            epoch: view.epoch.0,
+            primary: match self.primary(&view) {
+                Primary::Node(node) => self.node_name(node),
+                Primary::Any | Primary::Homes | Primary::Pending | Primary::None(_) => None,
+            },
+            observed: match view.observed.read() {
+                Observed::At(position) => Some(position.0),
+                Observed::Unknown => None,
+            },
+            nodes: nodes.collect(),
+        }
+    }
+}
+
+/// An upstream in `/status`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct UpstreamSnapshot {
+    /// Its name.
+    pub name: String,
+    /// `active-active` or `active-passive`.
+    pub mode: &'static str,
+    /// `shared`.
+    pub replication: &'static str,
+    /// Counts changes of the active node.
+    pub epoch: u64,
+    /// The node that takes all traffic; none when several do, or none does.
+    pub primary: Option<String>,
+    /// The largest position that clients have been shown (R32); none while it is not known, and nobody is promoted by it.
+    pub observed: Option<u64>,
+    /// Its nodes, in the order of the file.
+    pub nodes: Vec<NodeSnapshot>,
+}
+
+/// A node in `/status`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NodeSnapshot {
+    /// Its name.
+    pub name: String,
+    /// As configured.
+    pub url: String,
+    /// A word of [`NodeState`].
+    pub state: &'static str,
+    /// What the node says it is; none with `shared` replication, where all are the same.
+    pub role: Option<String>,
+    /// The position it reports; none with `shared` replication.
+    pub position: Option<u64>,
+    /// Whether it holds every acked write; always, over one shared store.
+    pub in_sync: bool,
+}
