@@ -273,6 +273,7 @@ impl Rooms {
         });
         let tender = Arc::clone(&self);
         tasks.spawn(async move {
+            tender.probed.cancelled().await; // before, nobody knows what the nodes have missed
             loop {
                 tokio::time::sleep(TENDING).await;
                 tender.era().proxy.tend_mirrors().await;

@@ -155,8 +155,15 @@ impl Mirror {
 
     /// The operator has said that a node holds everything.
     async fn forget(&self, node: usize) {
-        let has_list = self.missed.lock().count(node) != Some(0);
-        if has_list && self.journal.emptied(&self.config.name, self.node(node)).await.is_ok() {
+        if self.missed.lock().count(node) == Some(0) {
+            return;
+        }
+        // A write or comparison under way lists first, and has the node leave then: in between it looks the same.
+        let Ok(_held) = timeout(self.hold(), self.under_way.write()).await else {
+            return;
+        };
+        let in_sync = self.view.load().in_sync.get(node) == Some(&true);
+        if in_sync && self.journal.emptied(&self.config.name, self.node(node)).await.is_ok() {
             self.missed.lock().forget(node);
         }
     }
