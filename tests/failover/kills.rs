@@ -138,6 +138,10 @@ fn shared() -> Cluster {
     Cluster::nodes(Kind::Shared, 2, ["", "", ""])
 }
 
+fn mirrored() -> Cluster {
+    Cluster::nodes(Kind::Mirrored, 2, ["", "", ""])
+}
+
 /// Acks what the other has.
 pub fn primary() -> Cluster {
     let mut cluster = Cluster::nodes(Kind::Primary { lag_ms: 0 }, 2, ["", "", ""]);
@@ -152,6 +156,11 @@ async fn a_killed_active_over_one_store_loses_no_acked_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_active_of_a_mirrored_pair_loses_no_acked_write() {
+    assert_eq!(play(mirrored(), 3).await.silences.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_primary_whose_replica_has_its_position_loses_no_acked_write() {
     assert_eq!(play(primary(), 3).await.silences.len(), 3);
 }
@@ -160,7 +169,7 @@ async fn a_killed_primary_whose_replica_has_its_position_loses_no_acked_write() 
 #[ignore = "by hand: see the module's doc"]
 async fn by_hand() {
     let kills = std::env::var("KILLS").map_or(20, |k| k.parse().expect("KILLS is a number"));
-    for cluster in [shared(), primary()] {
+    for cluster in [shared(), mirrored(), primary()] {
         play(cluster, kills).await;
     }
 }

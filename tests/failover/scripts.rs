@@ -166,6 +166,38 @@ async fn r29_a_killed_proxy_remembers_who_is_the_primary() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r35_a_killed_proxy_forgets_no_mirrored_write() {
+    let mut cluster = Cluster::nodes(Kind::Mirrored, 2, ["", "", ""]);
+    cluster.start_proxy();
+    let load = Load::start(cluster.proxy_at, 4, 3).await;
+    for _ in 0..3 {
+        let from = load.operations();
+        eventually("some operations", || async { load.operations() > from + 60 }).await;
+        cluster.kill_proxy();
+        cluster.start_proxy();
+        load.moved(cluster.proxy_at);
+        let now = load.now();
+        load.until_reads(now, 10).await;
+    }
+    let history = load.end().await;
+    let mut last = BTreeMap::new();
+    for key in 0..KEYS {
+        let key = format!("/k/{key}");
+        let mut value = None;
+        eventually("an answer after all that is unsettled", || async {
+            Client::connect(cluster.proxy_at).await.get(&key).await.status < 500
+        })
+        .await;
+        let answer = Client::connect(cluster.proxy_at).await.get(&key).await;
+        if answer.status == 200 {
+            value = Some(answer.text().to_owned());
+        }
+        last.insert(key, value);
+    }
+    judge(&history, &last, "three restarts of the proxy");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failovers_are_counted_and_timed() {
     let mut cluster = Cluster::nodes(Kind::Shared, 2, ["", "", ""]);
     cluster.start_proxy();
