@@ -2,6 +2,7 @@
 
 use super::support::DEADLINE;
 use super::support::client::Client;
+use super::support::origin::bound;
 use super::support::proxy::Binary;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ pub struct NodeProcess {
     pub address: SocketAddr,
     dir: tempfile::TempDir,
     child: Option<Child>,
+    /// Its port while it is dead: nobody else on this machine may take it.
+    kept: Option<tokio::net::TcpSocket>,
 }
 
 pub struct Cluster {
@@ -59,11 +62,13 @@ impl NodeProcess {
             address: nowhere(),
             dir: tempfile::tempdir().unwrap(),
             child: None,
+            kept: None,
         }
     }
 
     /// Starts it, at the address of its last life if it had one.
     fn start(&mut self, env: &[(&str, String)]) {
+        self.kept = None;
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "node::serve", "--ignored", "--nocapture"])
             .env("NODE_DIR", self.dir.path())
@@ -91,6 +96,7 @@ impl NodeProcess {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
+            self.kept = Some(bound(self.address));
         }
     }
 

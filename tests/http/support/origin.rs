@@ -30,6 +30,8 @@ pub struct Origin {
     shared: Arc<Shared>,
     exchanges: mpsc::UnboundedReceiver<Exchange>,
     accepting: Option<JoinHandle<()>>,
+    /// Its port while it is down: nobody else on this machine may take it.
+    kept: Option<TcpSocket>,
 }
 
 impl Origin {
@@ -51,6 +53,7 @@ impl Origin {
             shared,
             exchanges,
             accepting,
+            kept: None,
         }
     }
 
@@ -109,6 +112,7 @@ impl Origin {
         let accepting = self.accepting.take().expect("the node is up");
         accepting.abort();
         let _ = accepting.await;
+        self.kept = Some(bound(self.address));
     }
 
     /// Resets every open connection; the listener stays.
@@ -123,7 +127,8 @@ impl Origin {
     /// The machine is back, on the same port.
     pub async fn up(&mut self) {
         assert!(self.accepting.is_none(), "the node is up already");
-        self.accepting = Some(tokio::spawn(accept(listen(self.address), self.shared.clone())));
+        let listener = self.kept.take().expect("its port was kept").listen(1024).unwrap();
+        self.accepting = Some(tokio::spawn(accept(listener, self.shared.clone())));
     }
 }
 
@@ -139,13 +144,18 @@ impl Drop for Origin {
     }
 }
 
-fn listen(on: SocketAddr) -> TcpListener {
+/// A socket that holds the port and refuses connections until it listens.
+pub fn bound(on: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket
         .bind(on)
         .unwrap_or_else(|e| panic!("the origin cannot bind {on}: {e}"));
-    socket.listen(1024).unwrap()
+    socket
+}
+
+fn listen(on: SocketAddr) -> TcpListener {
+    bound(on).listen(1024).unwrap()
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
