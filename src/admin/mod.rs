@@ -20,8 +20,7 @@ pub use purge::{NotPurged, Purge, PurgeKind, Purged};
 pub use reload::{NotReloaded, Reloaded, Reloading};
 pub use serve::serve;
 pub use status::{
-    BegunStatus, BuildStatus, CacheStatus, MeterScale, MeterStatus, NodeStatus, RouteStatus, Status, UnsettledStatus,
-    UpstreamStatus,
+    BegunStatus, BuildStatus, CacheStatus, MeterScale, MeterStatus, RouteStatus, Status, UnsettledStatus,
 };
 
 use crate::proxy::{ExplainError, Explanation, Question};

@@ -2,7 +2,7 @@
 
 use super::Controlled;
 use super::problem::Problem;
-use super::status::UpstreamStatus;
+use crate::upstream::UpstreamSnapshot;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
@@ -24,7 +24,7 @@ pub enum NodeWord {
 #[derive(Clone, Debug)]
 pub struct Ordered {
     /// The upstream as it is now.
-    pub upstream: UpstreamStatus,
+    pub upstream: UpstreamSnapshot,
     /// A promotion goes on.
     pub under_way: bool,
 }

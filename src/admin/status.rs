@@ -1,5 +1,7 @@
-//! The document of `GET /status`; its field names are a public contract (INTERFACE.md section 3).
+//! The document of `GET /status`; its field names are a public contract (INTERFACE.md section 3). What it says of an upstream and its
+//! nodes is their own snapshot.
 
+use crate::upstream::UpstreamSnapshot;
 use serde::Serialize;
 
 /// The whole process at one moment.
@@ -8,7 +10,7 @@ pub struct Status {
     /// Routes in the order of the file.
     pub routes: Vec<RouteStatus>,
     /// Upstreams in the order of the file.
-    pub upstreams: Vec<UpstreamStatus>,
+    pub upstreams: Vec<UpstreamSnapshot>,
     /// What is stored.
     pub cache: CacheStatus,
     /// Resources that a write left unsettled.
@@ -57,42 +59,6 @@ pub struct MeterScale {
     pub beyond: u64,
     /// The nines of the share within, to two places; with none beyond, what so many hits can show at the most.
     pub nines: Option<f64>,
-}
-
-/// One upstream.
-#[derive(Clone, Debug, Serialize)]
-pub struct UpstreamStatus {
-    /// Its name.
-    pub name: String,
-    /// `active-active` or `active-passive`.
-    pub mode: &'static str,
-    /// How its nodes replicate.
-    pub replication: &'static str,
-    /// The view's epoch.
-    pub epoch: u64,
-    /// The primary's name; none where every node takes writes.
-    pub primary: Option<String>,
-    /// The largest position that clients have been shown (R32); none while it is not known: then nobody is promoted by position.
-    pub observed: Option<u64>,
-    /// Its nodes in the order of the file.
-    pub nodes: Vec<NodeStatus>,
-}
-
-/// One node.
-#[derive(Clone, Debug, Serialize)]
-pub struct NodeStatus {
-    /// Its name.
-    pub name: String,
-    /// Its URL as configured.
-    pub url: String,
-    /// A word of `core::reason::NodeState`.
-    pub state: &'static str,
-    /// What the node says it is; none where all are the same.
-    pub role: Option<String>,
-    /// Its replication position, where the node tells one.
-    pub position: Option<u64>,
-    /// Whether it is in the in-sync set.
-    pub in_sync: bool,
 }
 
 /// What is stored.

@@ -2,11 +2,12 @@
 
 use super::guard::{Access, Peer};
 use super::{
-    Begin, BegunStatus, BuildStatus, CacheStatus, Control, NodeStatus, NodeWord, NotBegun, NotOrdered, NotPurged,
-    Ordered, Purge, PurgeKind, Purged, RouteStatus, Status, UnsettledStatus, UpstreamStatus, router,
+    Begin, BegunStatus, BuildStatus, CacheStatus, Control, NodeWord, NotBegun, NotOrdered, NotPurged, Ordered, Purge,
+    PurgeKind, Purged, RouteStatus, Status, UnsettledStatus, router,
 };
 use crate::config::load::from_text;
 use crate::proxy::{ExplainError, Explanation, Question};
+use crate::upstream::{NodeSnapshot, UpstreamSnapshot};
 use crate::world::{BoxFuture, World};
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -44,14 +45,14 @@ impl Control for Fake {
                 consistency: Some("strong"),
                 meter: None,
             }],
-            upstreams: vec![UpstreamStatus {
+            upstreams: vec![UpstreamSnapshot {
                 name: "orders".to_owned(),
                 mode: "active-passive",
                 replication: "shared",
                 epoch: 3,
                 primary: Some("a".to_owned()),
                 observed: None,
-                nodes: vec![NodeStatus {
+                nodes: vec![NodeSnapshot {
                     name: "a".to_owned(),
                     url: "http://a:1".to_owned(),
                     state: "active",

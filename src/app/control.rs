@@ -2,9 +2,9 @@
 
 use super::rooms::Rooms;
 use crate::admin::{
-    Begin, BegunStatus, BuildStatus, CacheStatus, Control, MeterScale, MeterStatus, NodeStatus, NodeWord, NotBegun,
-    NotOrdered, NotPurged, NotReloaded, Ordered, Purge, PurgeKind, Purged, Reloaded, Reloading, RouteStatus, Status,
-    UnsettledStatus, UpstreamStatus,
+    Begin, BegunStatus, BuildStatus, CacheStatus, Control, MeterScale, MeterStatus, NodeWord, NotBegun, NotOrdered,
+    NotPurged, NotReloaded, Ordered, Purge, PurgeKind, Purged, Reloaded, Reloading, RouteStatus, Status,
+    UnsettledStatus,
 };
 use crate::config::print::redacted_json;
 use crate::config::runtime::Action;
@@ -48,7 +48,7 @@ impl Control for Controls {
         let era = rooms.era();
         Status {
             routes: era.config.routes.iter().map(|route| self.route_status(route)).collect(),
-            upstreams: era.upstreams.snapshot().into_iter().map(upstream_status).collect(),
+            upstreams: era.upstreams.snapshot(),
             cache: CacheStatus {
                 entries: usage.entries,
                 bytes: usage.bytes,
@@ -250,25 +250,5 @@ fn meter_status(tally: Tally) -> MeterStatus {
         judged: tally.judged,
         void: tally.void,
         scales: scales.collect(),
-    }
-}
-
-pub(super) fn upstream_status(upstream: crate::upstream::UpstreamSnapshot) -> UpstreamStatus {
-    let nodes = upstream.nodes.into_iter().map(|node| NodeStatus {
-        name: node.name,
-        url: node.url,
-        state: node.state,
-        role: node.role,
-        position: node.position,
-        in_sync: node.in_sync,
-    });
-    UpstreamStatus {
-        name: upstream.name,
-        mode: upstream.mode,
-        replication: upstream.replication,
-        epoch: upstream.epoch,
-        primary: upstream.primary,
-        observed: upstream.observed,
-        nodes: nodes.collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! The operator's word on a node, from the admin port to the owner of the views.
 
-use super::control::{Controls, upstream_status};
+use super::control::Controls;
 use crate::admin::{NodeWord, NotOrdered, Ordered};
 use crate::config::runtime::Upstream;
 use crate::coord::{Came, NotDone};
@@ -47,7 +47,7 @@ impl Controls {
             }
         };
         let mut snapshot = era.upstreams.snapshot().into_iter();
-        let upstream = snapshot.nth(config.id).map(upstream_status);
+        let upstream = snapshot.nth(config.id);
         let gone = || NotOrdered::Unknown("there is no such upstream".to_owned());
         Ok(Ordered {
             upstream: upstream.ok_or_else(gone)?,

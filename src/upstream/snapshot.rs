@@ -1,4 +1,4 @@
-//! What `/status` tells of an upstream.
+//! What `/status` tells of an upstream; its field names are a public contract (INTERFACE.md section 3).
 
 use super::One;
 use crate::config::runtime::Mode;
@@ -53,11 +53,11 @@ pub struct UpstreamSnapshot {
     pub name: String,
     /// `active-active` or `active-passive`.
     pub mode: &'static str,
-    /// `shared`.
+    /// How its nodes replicate.
     pub replication: &'static str,
-    /// Counts changes of the active node.
+    /// The view's epoch: counts changes of the active node.
     pub epoch: u64,
-    /// The node that takes all traffic; none when several do, or none does.
+    /// The name of the node that takes writes; none when several do, or none does.
     pub primary: Option<String>,
     /// The largest position that clients have been shown (R32); none while it is not known, and nobody is promoted by it.
     pub observed: Option<u64>,
@@ -78,6 +78,6 @@ pub struct NodeSnapshot {
     pub role: Option<String>,
     /// The position it reports; none with `shared` replication.
     pub position: Option<u64>,
-    /// Whether it holds every acked write; always, over one shared store.
+    /// Whether it is in the in-sync set; always, over one shared store.
     pub in_sync: bool,
 }
