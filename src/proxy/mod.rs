@@ -234,7 +234,8 @@ impl Core {
     fn unanswered(&self, asked: Asked<'_>, route: Option<usize>) -> Record {
         let peer = &asked.connection.peer;
         let mut listeners = self.shared.config.listeners.iter();
-        let listener = listeners.position(|listener| Arc::ptr_eq(listener, &peer.listener));
+        // By name: a reload reads them anew, and connections go on.
+        let listener = listeners.position(|listener| listener.name == peer.listener.name);
         Record {
             request: access_log::Request::new(
                 asked.start,

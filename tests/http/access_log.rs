@@ -3,7 +3,7 @@
 
 use super::support::client::Client;
 use super::support::origin::Origin;
-use super::support::proxy::{Binary, Proxy, one_route};
+use super::support::proxy::{Binary, Proxy, complete, config_file, one_route, run_to_end};
 use super::support::register::Register;
 use super::support::within;
 use serde_json::Value;
@@ -462,6 +462,31 @@ async fn the_binary_logs_to_stdout_after_the_ready_line_and_to_the_last_request(
     paths.sort_by_key(|path| path.trim_start_matches('/').parse::<u32>().unwrap());
     let expected: Vec<String> = (0..20).map(|number| format!("/{number}")).collect();
     assert_eq!(paths, expected);
+}
+
+#[tokio::test]
+async fn a_reload_takes_no_listener_s_name_away() {
+    let text = |body: &str| {
+        format!("[telemetry]\naccess_log = \"json\"\n[[routes]]\nrespond = {{ status = 200, body = \"{body}\" }}\n")
+    };
+    let (folder, file) = config_file(&text("a"), &[]);
+    let mut binary = Binary::start(&["run", "-c", &file], folder);
+    let (address, admin) = binary.ready();
+    let mut from_before = Client::connect(address).await;
+    assert_eq!(from_before.get("/").await.text(), "a");
+    std::fs::write(&file, complete(&text("b"), &[])).unwrap();
+    let told = run_to_end(&["reload", "--admin", &admin.to_string()]).await;
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    assert_eq!(from_before.get("/").await.text(), "b");
+    assert_eq!(Client::connect(address).await.get("/").await.text(), "b");
+    binary.signal(rustix::process::Signal::TERM);
+    let ended = within("the end", binary.ended()).await;
+    let lines = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let listeners: Vec<Value> = lines.map(|line| line["listener"].clone()).collect();
+    assert_eq!(listeners, ["main", "main", "main"]);
 }
 
 #[tokio::test]
