@@ -34,7 +34,7 @@ impl Hook {
                 &failover.on_promote,
                 failover.hook_timeout,
             ),
-            Effect::Start { node } => match upstream.nodes.get(node).and_then(|n| n.standby.as_ref()) {
+            Effect::Start { node, .. } => match upstream.nodes.get(node).and_then(|n| n.standby.as_ref()) {
                 Some(Standby::Cold { start, start_timeout }) => ("start", node, None, start, *start_timeout),
                 Some(Standby::Hot | Standby::Warm) | None => return None,
             },
@@ -113,7 +113,7 @@ fn ended(effect: Effect, ok: bool) -> Option<Event> {
     match effect {
         Effect::Fence { node, epoch } => Some(Event::Fenced { node, epoch, ok }),
         Effect::Promote { node, epoch } => Some(Event::Promoted { node, epoch, ok }),
-        Effect::Start { node } => Some(Event::Started { node, ok }),
+        Effect::Start { node, until } => Some(Event::Started { node, until, ok }),
         Effect::State { .. }
         | Effect::CloseAll { .. }
         | Effect::CloseIdle { .. }

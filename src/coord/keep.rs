@@ -159,8 +159,10 @@ impl Remembered {
                 "a node of the remembered view is not configured any more: it is ignored"
             );
         }
+        let lost = self.primary.as_ref().is_some_and(|name| place(name).is_none());
         Record {
-            epoch: Epoch(self.epoch),
+            // R53: whoever is the first one now is another than the one that had this epoch.
+            epoch: Epoch(self.epoch.saturating_add(lost.into())),
             primary: self.primary.as_ref().and_then(place),
             deposed: self.deposed.as_ref().and_then(place),
             in_sync: upstream.nodes.iter().map(|n| self.holds(upstream, &n.name)).collect(),

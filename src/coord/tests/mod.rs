@@ -165,6 +165,18 @@ fn records_go_by_name_when_the_order_of_the_file_changes() {
         term: None,
     };
     let before = config(&["a", "b", "gone"]);
+    let lost = Record {
+        primary: Some(2),
+        deposed: None,
+        ..record.clone()
+    };
+    let lost = super::keep::Remembered::of(&before.upstreams[0], &lost);
+    let lost = lost.record(&config(&["a", "b"]).upstreams[0]);
+    assert_eq!(
+        (lost.primary, lost.epoch),
+        (None, Epoch(10)),
+        "R53: the next primary is another one"
+    );
     let remembered = super::keep::Remembered::of(&before.upstreams[0], &record);
     for replication in [Replication::Shared, Replication::Primary, Replication::Mirrored] {
         let mut after = (*config(&["b", "new", "a"]).upstreams[0]).clone();
@@ -207,7 +219,8 @@ async fn hooks_are_run_with_their_words_filled_in_and_answer_with_their_end() {
     let epoch = Epoch(7);
     let fence = Effect::Fence { node: 0, epoch };
     let promote = Effect::Promote { node: 1, epoch };
-    let start = Effect::Start { node: 1 };
+    let until = MonoTime::default();
+    let start = Effect::Start { node: 1, until };
     for (exit, ok) in [
         (Some(Exit::Code(0)), true),
         (Some(Exit::Code(1)), false),
@@ -221,7 +234,11 @@ async fn hooks_are_run_with_their_words_filled_in_and_answer_with_their_end() {
             hook.run(Arc::<Scripted>::clone(&process)).await
         };
         assert_eq!(run(fence).await, Some(Event::Fenced { node: 0, epoch, ok }), "{exit:?}");
-        assert_eq!(run(start).await, Some(Event::Started { node: 1, ok }), "{exit:?}");
+        assert_eq!(
+            run(start).await,
+            Some(Event::Started { node: 1, until, ok }),
+            "{exit:?}"
+        );
         // Not configured: nobody is asked.
         assert_eq!(
             run(promote).await,
@@ -238,6 +255,6 @@ async fn hooks_are_run_with_their_words_filled_in_and_answer_with_their_end() {
             .map(|c| (c.argv.iter().map(String::as_str).collect(), c.time_limit.as_secs()));
         assert_eq!(asked.collect::<Vec<(Vec<_>, _)>>(), expected);
     }
-    assert!(Hook::of(&upstream, Effect::Start { node: 0 }).is_none());
+    assert!(Hook::of(&upstream, Effect::Start { node: 0, until }).is_none());
     assert!(Hook::of(&upstream, Effect::CloseAll { node: 0 }).is_none());
 }

@@ -45,6 +45,8 @@ pub enum Event {
     Started {
         /// Which node.
         node: usize,
+        /// Of the attempt that was to last until then; results of earlier ones count for nothing.
+        until: MonoTime,
         /// Whether it succeeded.
         ok: bool,
     },
@@ -194,6 +196,8 @@ pub enum Effect {
     Start {
         /// Which node.
         node: usize,
+        /// Its probes must pass by then.
+        until: MonoTime,
     },
     /// Probe this node now: a report from after this instant is needed.
     ProbeNow {

@@ -65,14 +65,25 @@ impl Machine {
         }
     }
 
-    /// R51: whether a term has more than one claimant: two that claim it now, or another than the one that claimed it first.
+    /// R51: whether a term has more than one claimant: two that claim it now, or another than the one that claimed it first. Where Tidegate
+    /// promotes it is also disputed who the primary is when another one claims a later term than the one in office does.
     pub(super) fn is_disputed(&self) -> bool {
         let mut claimants = self.claimants();
         let (one, another) = (claimants.next(), claimants.next());
         let usurped = self
             .claim
             .is_some_and(|claim| one.is_some_and(|node| node != claim.node));
-        (another.is_some() || usurped) && Rule::R51.holds()
+        let in_office = self.primary.filter(|_| self.is_led());
+        let in_office = in_office.filter(|node| self.node(*node).is_some_and(Tracked::is_alive));
+        let rivalled = in_office.is_some() && one.is_some() && one != in_office;
+        (another.is_some() || usurped || rivalled) && Rule::R51.holds()
+    }
+
+    /// R51: where Tidegate promotes, the highest term there was is now that of the node it put in office: its predecessor claims it in vain.
+    pub(super) fn inherit_claim(&mut self, node: usize) {
+        if let Some(claim) = &mut self.claim {
+            claim.node = node;
+        }
     }
 
     /// Who claims the highest term ever seen, by the last probe that passed.

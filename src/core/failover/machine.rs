@@ -191,7 +191,7 @@ impl Machine {
             Event::Tick => {}
             Event::Fenced { node, epoch, ok } => self.fenced(now, node, epoch, ok, effects),
             Event::Promoted { node, epoch, ok } => self.promoted(now, node, epoch, ok, effects),
-            Event::Started { node, ok } => self.started(now, node, ok, effects),
+            Event::Started { node, until, ok } => self.started(now, node, until, ok, effects),
             Event::Operator(word) => self.ordered(now, word, effects),
             Event::Missed { node } => self.missed(node),
             Event::CaughtUp { node } => {
@@ -235,6 +235,14 @@ impl Machine {
             *tracked = Tracked::new(now, *slot, initial, tracked.in_sync);
             tracked.late = true;
         }
+        if !filled && self.pinned == Some(node) {
+            self.pinned = None; // the operator did not speak of who comes next
+        }
+        if filled && self.primary == Some(node) && Rule::R53.holds() {
+            // It left, and nobody took over: the one that sits there now is another node.
+            self.primary = None;
+            self.epoch = self.epoch.next(); // R53
+        }
     }
 
     fn ordered(&mut self, now: MonoTime, word: Word, effects: &mut Vec<Effect>) {
@@ -251,6 +259,9 @@ impl Machine {
             Word::Drain { .. } => {
                 tracked.drained = true;
                 tracked.late = true;
+                if self.pinned == Some(node) {
+                    self.pinned = None; // the later word counts
+                }
                 if self.primary == Some(node) && self.is_led() && !self.may_succeed(node) {
                     effects.push(Effect::Alarm(Alarm::NoSuccessor { node }));
                 }
@@ -294,6 +305,9 @@ impl Machine {
         if self.primary != Some(node) {
             self.reign_since = now;
             self.observing = Arc::new(Observing::from(now)); // R36: positions of two reigns do not compare
+            for tracked in &mut self.nodes {
+                tracked.quarantine = tracked.quarantine.under_another();
+            }
         }
         self.primary = Some(node);
         self.deposed = None;

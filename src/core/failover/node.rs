@@ -40,6 +40,17 @@ pub(super) enum Quarantine {
     Until(Option<Position>),
 }
 
+impl Quarantine {
+    /// R36: where the last primary was says nothing of how far a node must come under this one.
+    pub(super) fn under_another(self) -> Self {
+        match self {
+            Self::Until(Some(_)) if Rule::R36.holds() => Self::Until(None),
+            Self::Until(goal) => Self::Until(goal),
+            Self::Over => Self::Over,
+        }
+    }
+}
+
 /// Whether a cold node runs, as far as is known. Others always count as running.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Power {

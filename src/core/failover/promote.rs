@@ -314,6 +314,7 @@ impl Machine {
             }
         }
         self.enthrone(now, node, former);
+        self.inherit_claim(node);
         if let Some(tracked) = self.nodes.get_mut(node) {
             tracked.in_sync = true;
             tracked.quarantine = Quarantine::Over;

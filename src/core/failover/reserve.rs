@@ -124,7 +124,7 @@ impl Machine {
             if let (Power::Off, Some(Grade::Cold { start_timeout }), true) = (tracked.power, tracked.standby, may) {
                 let until = now.after(start_timeout);
                 tracked.power = Power::Starting { until };
-                effects.push(Effect::Start { node });
+                effects.push(Effect::Start { node, until });
                 return true;
             }
         }
@@ -132,12 +132,12 @@ impl Machine {
     }
 
     /// The start hook of a node has ended.
-    pub(super) fn started(&mut self, now: MonoTime, node: usize, ok: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn started(&mut self, now: MonoTime, node: usize, until: MonoTime, ok: bool, effects: &mut Vec<Effect>) {
         let initial = self.settings.initial;
         let Some(tracked) = self.nodes.get_mut(node) else {
             return;
         };
-        if !matches!(tracked.power, Power::Starting { .. }) {
+        if tracked.power != (Power::Starting { until }) {
             return;
         }
         if !ok {

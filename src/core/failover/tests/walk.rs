@@ -317,7 +317,10 @@ impl State {
                     ok,
                 }
             }
-            Act::Start(node, ok) => Event::Started { node, ok },
+            Act::Start(node, ok) => match m.nodes[node].power {
+                Power::Starting { until } => Event::Started { node, until, ok },
+                Power::Running | Power::Off | Power::Failed => return None,
+            },
             Act::Say(word) => Event::Operator(word),
             Act::Missed(node) => Event::Missed { node },
             Act::CaughtUp(node) => Event::CaughtUp { node },
