@@ -46,7 +46,8 @@ pub async fn serve(
             next = next => next,
         };
         match (accepted, place) {
-            (Ok((stream, peer)), Ok(place)) => {
+            (Ok((_, None)), Ok(_)) => {} // over a unix socket, which this port is not
+            (Ok((stream, Some(peer))), Ok(place)) => {
                 tokio::spawn(connection(stream, peer, router.clone(), place));
             }
             (Err(error), _) => {

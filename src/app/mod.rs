@@ -18,7 +18,7 @@ use crate::config::runtime::Config;
 use crate::proxy::{ExplainError, Explanation, Question};
 use crate::server::accept::BindError;
 use crate::server::drain::{Drain, Phase};
-use crate::world::World;
+use crate::world::{Address, World};
 use rooms::Rooms;
 use std::future::Future;
 use std::io;
@@ -123,7 +123,7 @@ impl App {
 #[derive(Debug)]
 pub struct Running {
     /// Listeners with their real addresses, in the order of the file.
-    pub listeners: Vec<(String, SocketAddr)>,
+    pub listeners: Vec<(String, Address)>,
     /// The admin port's real address.
     pub admin: SocketAddr,
     rooms: Arc<Rooms>,
@@ -152,7 +152,7 @@ impl Running {
     fn bound(&mut self, admin: SocketAddr) {
         let doors = self.rooms.doors().iter();
         self.listeners = doors
-            .map(|door| (door.listener().name.clone(), door.address()))
+            .map(|door| (door.listener().name.clone(), door.address().clone()))
             .collect();
         self.admin = admin;
     }

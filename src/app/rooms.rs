@@ -236,7 +236,7 @@ impl Rooms {
             let service = move |peer, interim| {
                 proxy.for_connection(proxy::Peer {
                     address: peer,
-                    local: at.address(),
+                    local: at.address().clone(),
                     listener: Arc::clone(at.listener()),
                     tls: false,
                     interim: Some(interim),

@@ -2,7 +2,7 @@
 
 use super::{App, Running, StartError};
 use crate::config::load::from_text;
-use crate::world::World;
+use crate::world::{Address, World};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -29,7 +29,7 @@ fn app(server: &str, listeners: &str) -> App {
 const MAIN: &str = "[listeners.main]\naddress = \"127.0.0.1:0\"";
 
 fn main_of(running: &Running) -> SocketAddr {
-    running.listeners.first().unwrap().1
+    running.listeners.first().unwrap().1.tcp().unwrap()
 }
 
 fn connect(to: SocketAddr) -> TcpStream {
@@ -85,7 +85,7 @@ fn every_interface_is_both_families_and_the_ready_line_has_real_ports() {
     .start()
     .unwrap();
     let port = main_of(&running).port();
-    let other = running.listeners.get(1).unwrap().1;
+    let other = running.listeners.get(1).unwrap().1.tcp().unwrap();
     let line = format!("ready listeners=main=[::]:{port},other={other} admin={}", running.admin);
     assert_eq!(running.ready_line(), line);
     assert_ne!(port, 0);
@@ -109,7 +109,7 @@ fn an_address_in_use_is_an_error_and_stops_what_had_started() {
     match app("", &both).start() {
         Err(StartError::Listener(error)) => {
             assert_eq!(error.source.kind(), ErrorKind::AddrInUse);
-            assert_eq!((error.name.as_str(), error.address), ("second", taken));
+            assert_eq!((error.name.as_str(), error.address), ("second", Address::Tcp(taken)));
         }
         other => panic!("{other:?}"),
     }

@@ -86,6 +86,8 @@ pub enum Bind {
     Address(SocketAddr),
     /// `":PORT"`: every interface, both families.
     AllInterfaces(u16),
+    /// A unix socket.
+    Socket(std::path::PathBuf),
 }
 
 /// `[listeners.NAME]`.
@@ -96,11 +98,11 @@ pub struct Listener {
     /// Where it listens.
     pub bind: Bind,
     /// Whose `Forwarded` and `X-Forwarded-*` are believed.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Sources,
     /// Networks that may use the PURGE method; empty: nobody.
-    pub purge_from: Vec<Network>,
+    pub purge_from: Sources,
     /// Networks that see Cache-Status `key` and `detail`.
-    pub debug_from: Vec<Network>,
+    pub debug_from: Sources,
     /// How long a request head may take.
     pub header_timeout: Duration,
     /// How long a connection may be idle between requests.
@@ -115,6 +117,26 @@ pub struct Listener {
     pub max_body: u64,
     /// The most connections at once, over all threads.
     pub max_connections: usize,
+}
+
+/// Whose peers: those of networks, and of unix sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The networks.
+    pub networks: Vec<Network>,
+    /// `"unix:"`: peers over a unix socket, which have no address.
+    pub unix: bool,
+}
+
+impl Sources {
+    /// Whether a peer is among them; one without an address came over a unix socket.
+    #[must_use]
+    pub fn contains(&self, peer: Option<std::net::IpAddr>) -> bool {
+        match peer {
+            Some(address) => self.networks.iter().any(|network| network.contains(address)),
+            None => self.unix,
+        }
+    }
 }
 
 /// An address block in CIDR notation.

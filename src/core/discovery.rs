@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 /// Slots of an upstream with discovery. More nodes than that are left out, and that is said.
@@ -25,9 +26,9 @@ pub const RETRY: Duration = Duration::from_secs(5);
 pub struct Member {
     /// Its name: of two with the same the first counts.
     pub name: String,
-    /// Host name or address (without brackets) to connect to.
+    /// Host name or address (without brackets) to connect to, or `unix:PATH` ([`socket`]).
     pub host: String,
-    /// Port to connect to.
+    /// Port to connect to; 0 with a unix socket.
     pub port: u16,
     /// Nodes of a higher number are asked only when none of a lower one is in service (RFC 2782: priority).
     pub tier: u16,
@@ -117,6 +118,34 @@ pub fn named(host: &str, port: u16) -> String {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
+    }
+}
+
+/// Before the path of a unix socket, wherever an address may be one.
+pub const UNIX: &str = "unix:";
+
+/// The path of a node's unix socket, where its host says that it has one. No host name or address holds a colon after `unix`.
+#[must_use]
+pub fn socket(host: &str) -> Option<&Path> {
+    host.strip_prefix(UNIX).map(Path::new)
+}
+
+/// The url of a node, as it is shown.
+#[must_use]
+pub fn url(host: &str, port: u16) -> String {
+    match socket(host) {
+        Some(_) => host.to_owned(),
+        None => format!("http://{}", named(host, port)),
+    }
+}
+
+/// The `Host` that stands for a node itself: its address, and `localhost` for one behind a unix socket, which has none that HTTP could
+/// write (RFC 9110 s7.2).
+#[must_use]
+pub fn authority(host: &str, port: u16) -> String {
+    match socket(host) {
+        Some(_) => "localhost".to_owned(),
+        None => named(host, port),
     }
 }
 

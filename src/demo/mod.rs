@@ -62,7 +62,8 @@ pub fn run(options: &Options, world: &World) -> Result<(), DemoError> {
         DemoError::Config(said.join("\n"))
     })?;
     let running = App::build(config, world.clone())?.start()?;
-    let proxy = running.listeners.first().map_or(ports.proxy, |(_, address)| *address);
+    let proxy = running.listeners.first().and_then(|(_, address)| address.tcp());
+    let proxy = proxy.unwrap_or(ports.proxy);
     let stage = Stage::new(world, proxy, running.admin, Arc::clone(&backend));
     let shown = if options.once {
         println!("The tour: five nodes over one store, the proxy on {proxy}, one route per level.");

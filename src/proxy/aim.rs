@@ -40,8 +40,10 @@ fn hashed(job: &Job, on: &HashOn) -> Option<HashKey> {
                 .filter(|_| job.connection.trusted)
                 .and_then(|line| line.to_str().ok());
             let last = named.and_then(|line| line.rsplit(',').next()).map(str::trim);
-            let client = last.filter(|last| !last.is_empty()).unwrap_or(&job.connection.address);
-            Some(HashKey::of(client.as_bytes()))
+            let told = last.filter(|last| !last.is_empty());
+            // Over a unix socket clients cannot be told apart, unless a proxy in front names them: all at one node would be no balance.
+            let known = job.connection.peer.address.map(|_| job.connection.address.as_str());
+            told.or(known).map(|client| HashKey::of(client.as_bytes()))
         }
         HashOn::Header(name) => headers.get(name).map(|value| HashKey::of(value.as_bytes())),
         HashOn::Cookie(name) => key::cookie(headers, name).map(HashKey::of),

@@ -55,7 +55,7 @@ use crate::store::Store;
 use crate::telemetry::access_log::{self, AccessLog, End, Record};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Pool, Upstreams};
-use crate::world::World;
+use crate::world::{Address, World};
 use arc_swap::{ArcSwap, Cache};
 use body::Carried;
 use bytes::Bytes;
@@ -240,7 +240,7 @@ impl Core {
             request: access_log::Request::new(
                 asked.start,
                 listener,
-                peer.address.ip(),
+                peer.address.map(|address| address.ip()),
                 asked.parts,
                 asked.request_id.get(),
             ),
@@ -340,10 +340,10 @@ impl Proxy {
 /// Who is at the other end of a connection, and where it came in.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its address; over a unix socket it has none.
+    pub address: Option<SocketAddr>,
     /// Ours.
-    pub local: SocketAddr,
+    pub local: Address,
     /// The listener it came to.
     pub listener: Arc<Listener>,
     /// Whether it came over TLS.
@@ -352,11 +352,14 @@ pub struct Peer {
     pub interim: Option<Arc<Interim>>,
 }
 
+/// A client whose address nobody knows (RFC 7239 s6.2).
+const UNKNOWN: &str = "unknown";
+
 /// What is worked out once per connection.
 #[derive(Debug)]
 struct ConnectionInfo {
     peer: Peer,
-    /// The peer's address as text.
+    /// The peer's address as text, or [`UNKNOWN`].
     address: String,
     /// The same as a member of `Forwarded` begins: `for=...` (RFC 7239 s6).
     forwarded_node: String,
@@ -370,16 +373,17 @@ struct ConnectionInfo {
 
 impl ConnectionInfo {
     fn new(peer: Peer) -> Self {
-        let address = peer.address.ip().to_canonical();
+        let address = peer.address.map(|address| address.ip().to_canonical());
         Self {
-            address: address.to_string(),
+            address: address.map_or_else(|| UNKNOWN.to_owned(), |address| address.to_string()),
             forwarded_node: match address {
-                IpAddr::V4(address) => format!("for={address}"),
-                IpAddr::V6(address) => format!("for=\"[{address}]\""),
+                Some(IpAddr::V4(address)) => format!("for={address}"),
+                Some(IpAddr::V6(address)) => format!("for=\"[{address}]\""),
+                None => format!("for={UNKNOWN}"),
             },
-            trusted: peer.listener.trusted_proxies.iter().any(|n| n.contains(address)),
-            purges: peer.listener.purge_from.iter().any(|n| n.contains(address)),
-            debug: peer.listener.debug_from.iter().any(|n| n.contains(address)),
+            trusted: peer.listener.trusted_proxies.contains(address),
+            purges: peer.listener.purge_from.contains(address),
+            debug: peer.listener.debug_from.contains(address),
             peer,
         }
     }

@@ -1,19 +1,22 @@
 //! Listening sockets: one per listener and serving thread on the same port (SO_REUSEPORT), so that the kernel deals connections out and no
-//! thread hands one to another. The cap on connections is the listener's, over all threads.
+//! thread hands one to another. A unix socket is one for all threads: the kernel wakes those that are idle, and the first takes the
+//! connection, so that a busy core gets none. (One acceptor that deals them out would move every stream between two reactors.) The cap on connections is the listener's, over all threads.
 
 use super::connection::{self, Shared};
 use super::drain::Phase;
 use crate::config::runtime::{Bind, Listener};
 use crate::proxy::Interim;
-use crate::world::{BindOptions, Listener as Socket, Net, Stream};
+use crate::world::{Address, BindOptions, Listener as Socket, Net, SharedListener, Stream};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -31,11 +34,18 @@ const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = 97;
 /// A listener of the configuration with its real address, shared by the threads that accept on it.
 pub struct Door {
     listener: Arc<Listener>,
-    address: SocketAddr,
+    address: Address,
     open: AtomicUsize,
     refused: AtomicU64,
-    /// Keeps another process from sharing the port.
-    _claim: Option<Box<dyn Send + Sync>>,
+    held: Held,
+}
+
+/// What keeps another process out.
+enum Held {
+    /// Nobody else shares the port; nothing for port 0, which the kernel gives to nobody else.
+    Port { _claim: Option<Box<dyn Send + Sync>> },
+    /// The unix socket with its file, until it is closed.
+    File(Mutex<Option<Box<dyn SharedListener>>>),
 }
 
 impl std::fmt::Debug for Door {
@@ -51,7 +61,7 @@ pub struct BindError {
     /// The listener's name.
     pub name: String,
     /// The address that was asked for.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What the operating system said.
     pub source: io::Error,
 }
@@ -62,42 +72,82 @@ impl Door {
     /// # Errors
     /// When the address is in use, by this or another process, or cannot be bound.
     pub fn open(net: &dyn Net, listener: Arc<Listener>) -> Result<(Arc<Self>, Box<dyn Socket>), BindError> {
-        let mut wanted = match listener.bind {
-            Bind::Address(address) => address,
-            Bind::AllInterfaces(port) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
-        };
-        let opened = match claim_and_listen(net, wanted) {
-            Err(error) if listener.bind == Bind::AllInterfaces(wanted.port()) && lacks_ipv6(&error) => {
-                wanted = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted.port());
-                claim_and_listen(net, wanted)
+        let opened = match &listener.bind {
+            Bind::Address(address) => claim_and_listen(net, *address),
+            Bind::AllInterfaces(port) => {
+                let wanted = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), *port);
+                claim_and_listen(net, wanted).or_else(|(wanted, error)| match lacks_ipv6(&error) {
+                    true => claim_and_listen(net, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted.port())),
+                    false => Err((wanted, error)),
+                })
             }
-            result => result,
+            Bind::Socket(path) => return Self::open_unix(net, Arc::clone(&listener), path),
         };
-        let (claim, socket, address) = opened.map_err(|source| BindError {
+        let (claim, socket, address) = opened.map_err(|(wanted, source)| BindError {
             name: listener.name.clone(),
-            address: wanted,
+            address: Address::Tcp(wanted),
             source,
         })?;
-        let door = Self {
+        let door = Self::new(listener, Address::Tcp(address), Held::Port { _claim: claim });
+        Ok((door, socket))
+    }
+
+    fn open_unix(
+        net: &dyn Net,
+        listener: Arc<Listener>,
+        path: &Path,
+    ) -> Result<(Arc<Self>, Box<dyn Socket>), BindError> {
+        let address = Address::Unix(path.to_owned());
+        let opened = net.listen_unix(path).and_then(|file| Ok((file.share()?, file)));
+        match opened {
+            Ok((socket, file)) => {
+                let door = Self::new(listener, address, Held::File(Mutex::new(Some(file))));
+                Ok((door, socket))
+            }
+            Err(source) => Err(BindError {
+                name: listener.name.clone(),
+                address,
+                source,
+            }),
+        }
+    }
+
+    fn new(listener: Arc<Listener>, address: Address, held: Held) -> Arc<Self> {
+        Arc::new(Self {
             listener,
             address,
             open: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
-            _claim: claim,
-        };
-        Ok((Arc::new(door), socket))
+            held,
+        })
     }
 
-    /// Binds one more socket to the same port, for one more thread.
+    /// Binds one more socket to the same port, or takes one more hold of the unix socket, for one more thread.
     ///
     /// # Errors
     /// When the operating system refuses.
     pub fn share(&self, net: &dyn Net) -> Result<Box<dyn Socket>, BindError> {
-        net.listen(self.address, OPTIONS).map_err(|source| BindError {
+        let shared = match (&self.address, &self.held) {
+            (Address::Tcp(address), _) => net.listen(*address, OPTIONS),
+            (Address::Unix(_), Held::File(file)) => match &*file.lock() {
+                Some(file) => file.share(),
+                None => Err(io::ErrorKind::NotConnected.into()),
+            },
+            (Address::Unix(_), Held::Port { .. }) => Err(io::ErrorKind::NotConnected.into()),
+        };
+        shared.map_err(|source| BindError {
             name: self.listener.name.clone(),
-            address: self.address,
+            address: self.address.clone(),
             source,
         })
+    }
+
+    /// Nobody new finds the door: a unix socket's file goes at once, so that another process can put its own there.
+    fn shut(&self) {
+        match &self.held {
+            Held::File(file) => drop(file.lock().take()),
+            Held::Port { .. } => {} // as long as connections live, the port is ours
+        }
     }
 
     /// The listener's configuration.
@@ -108,8 +158,8 @@ impl Door {
 
     /// The address, with its real port.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Connections open now.
@@ -150,12 +200,16 @@ const OPTIONS: BindOptions = BindOptions {
 
 type Opened = (Option<Box<dyn Send + Sync>>, Box<dyn Socket>, SocketAddr);
 
-fn claim_and_listen(net: &dyn Net, wanted: SocketAddr) -> io::Result<Opened> {
-    // The kernel gives port 0 to nobody else.
-    let claim = (wanted.port() != 0).then(|| net.claim(wanted)).transpose()?;
-    let socket = net.listen(wanted, OPTIONS)?;
-    let address = socket.local_addr()?;
-    Ok((claim, socket, address))
+/// A failure says which address could not be had.
+fn claim_and_listen(net: &dyn Net, wanted: SocketAddr) -> Result<Opened, (SocketAddr, io::Error)> {
+    let opened = || {
+        // The kernel gives port 0 to nobody else.
+        let claim = (wanted.port() != 0).then(|| net.claim(wanted)).transpose()?;
+        let socket = net.listen(wanted, OPTIONS)?;
+        let address = socket.local_addr()?;
+        Ok((claim, socket, address))
+    };
+    opened().map_err(|error| (wanted, error))
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
@@ -166,18 +220,18 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 /// `service` makes the service of a connection from its peer's address and the place where it leaves interim heads.
 pub async fn accept<M, S, B>(door: Arc<Door>, mut socket: Box<dyn Socket>, shared: Shared, service: M)
 where
-    M: Fn(SocketAddr, Arc<Interim>) -> S,
+    M: Fn(Option<SocketAddr>, Arc<Interim>) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let builder = connection::protocol(&door.listener);
-    let serve = |stream: Stream, peer: SocketAddr| {
+    let serve = |stream: Stream, peer: Option<SocketAddr>| {
         // A dual-stack socket writes IPv4 peers as ::ffff:a.b.c.d; networks in the configuration are written as people do.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         let Some(place) = door.admit() else {
-            tracing::debug!(listener = %door.listener.name, %peer, "refused: max_connections are open");
+            tracing::debug!(listener = %door.listener.name, ?peer, "refused: max_connections are open");
             return;
         };
         let interim = Arc::new(Interim::default());
@@ -210,6 +264,7 @@ where
             }
         }
     }
+    door.shut();
     // What the kernel has already accepted for us would be reset by closing the socket.
     tokio::task::yield_now().await;
     while let Some(Ok((stream, peer))) = accept_now(&mut *socket).await {
@@ -218,7 +273,7 @@ where
 }
 
 /// A connection that is waiting already.
-async fn accept_now(socket: &mut dyn Socket) -> Option<io::Result<(Stream, SocketAddr)>> {
+async fn accept_now(socket: &mut dyn Socket) -> Option<io::Result<(Stream, Option<SocketAddr>)>> {
     let mut accept = pin!(socket.accept());
     poll_fn(|cx| match accept.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(Some(result)),

@@ -25,6 +25,7 @@ pub(super) async fn reach(shared: &Shared, one: &One, node: usize) -> io::Result
             found = net.resolve(host, *port).await?;
             &found
         }
+        Some(Place::Socket(path)) => return net.connect_unix(path).await,
         None => &[],
     };
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");

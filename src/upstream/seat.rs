@@ -4,10 +4,11 @@
 //! Invariant: a place is given to another node only when the last request of its former one is over and every connection closed.
 
 use crate::config::runtime::Node;
-use crate::core::discovery::{Member, named};
+use crate::core::discovery::{Member, authority, socket, url};
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::Notify;
@@ -31,14 +32,19 @@ pub(super) struct Seat {
     /// As configured.
     pub(super) url: String,
     pub(super) at: Place,
-    /// `host:port`, for `host = "node"` and for probes.
+    /// `host:port`, or `localhost` behind a unix socket, for `host = "node"` and for probes.
     pub(super) authority: HeaderValue,
 }
 
 /// Where a node is.
 pub(super) enum Place {
     Address(SocketAddr),
-    Name { host: String, port: u16 },
+    Name {
+        host: String,
+        port: u16,
+    },
+    /// A unix socket.
+    Socket(PathBuf),
 }
 
 impl Target {
@@ -106,7 +112,7 @@ impl Target {
 
     /// A node sits down; the one that sat there before is it itself, or gone.
     pub(super) fn sit(&self, member: Member) {
-        let url = format!("http://{}", named(&member.host, member.port));
+        let url = url(&member.host, member.port);
         self.seat.store(Some(Arc::new(Seat::new(member, url))));
         self.leaving.store(false, Ordering::SeqCst);
     }
@@ -126,19 +132,15 @@ impl Target {
 
 impl Seat {
     fn new(member: Member, url: String) -> Self {
+        let authority = authority(&member.host, member.port);
         let bare = member.host.trim_start_matches('[').trim_end_matches(']');
-        let (at, authority) = match bare.parse::<IpAddr>() {
-            Ok(ip) => {
-                let address = SocketAddr::new(ip, member.port);
-                (Place::Address(address), address.to_string())
-            }
-            Err(_) => {
-                let place = Place::Name {
-                    host: member.host.clone(),
-                    port: member.port,
-                };
-                (place, format!("{}:{}", member.host, member.port))
-            }
+        let at = match (socket(&member.host), bare.parse::<IpAddr>()) {
+            (Some(path), _) => Place::Socket(path.to_owned()),
+            (None, Ok(ip)) => Place::Address(SocketAddr::new(ip, member.port)),
+            (None, Err(_)) => Place::Name {
+                host: member.host.clone(),
+                port: member.port,
+            },
         };
         Self {
             at,

@@ -7,12 +7,12 @@ mod view_cell;
 
 pub use view_cell::ViewCell;
 
-use crate::core::discovery::{Kind, Record};
+use crate::core::discovery::{Kind, Record, UNIX};
 use crate::core::time::{MonoTime, WallTime};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,35 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A byte stream to a peer, boxed.
 pub type Stream = Box<dyn Io>;
 
+/// Where somebody listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An interface and a port.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The address of one that listens on a port.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}
+
 /// How a listener is bound.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct BindOptions {
@@ -99,6 +128,17 @@ pub trait Net: Send + Sync {
         let _ = (name, kind);
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
     }
+    /// Connects to a unix socket; where its queue is full, as soon as it no longer is.
+    fn connect_unix<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Stream>> {
+        let _ = path;
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    /// Claims a path, binds and listens on a unix socket there, which whoever gets into its folder may connect to. A file that a process
+    /// left behind is replaced; `AddrInUse` when somebody listens on it, `AlreadyExists` when it is no socket.
+    fn listen_unix(&self, path: &Path) -> io::Result<Box<dyn SharedListener>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Claims an address for this process until the guard is dropped; `AddrInUse` when another process holds it. SO_REUSEPORT alone
     /// would let a second process share a port unnoticed. Not for port 0.
     fn claim(&self, address: SocketAddr) -> io::Result<Box<dyn Send + Sync>>;
@@ -115,10 +155,16 @@ pub struct Answer {
 
 /// A bound, listening socket.
 pub trait Listener: Send {
-    /// The next connection and its peer.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>>;
-    /// The address, with its real port.
+    /// The next connection and its peer's address; over a unix socket it has none.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, Option<SocketAddr>)>>;
+    /// The address, with its real port; `Unsupported` for a unix socket.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A listening unix socket. Dropped, it removes its file; connections that wait in its queue can still be accepted.
+pub trait SharedListener: Send + Sync {
+    /// The same socket for one more thread: whichever is idle takes the next connection. Must be called on the runtime that will accept.
+    fn share(&self) -> io::Result<Box<dyn Listener>>;
 }
 
 /// Files. Blocking: never called on a core's thread after start.

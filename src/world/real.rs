@@ -2,9 +2,13 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod process;
+mod unix;
 
 use super::names::Names;
-use super::{Answer, BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Log, Net, Output, Stream, World};
+use super::{
+    Answer, BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Log, Net, Output, SharedListener, Stream,
+    World,
+};
 use crate::core::discovery::Kind;
 use crate::core::time::{MonoTime, WallTime};
 use rustix::process::{Resource, Rlimit};
@@ -91,6 +95,14 @@ impl Net for RealNet {
         Box::pin(self.names.lookup(name, kind))
     }
 
+    fn connect_unix<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(unix::connect(path))
+    }
+
+    fn listen_unix(&self, path: &Path) -> io::Result<Box<dyn SharedListener>> {
+        unix::listen(path)
+    }
+
     fn claim(&self, address: SocketAddr) -> io::Result<Box<dyn Send + Sync>> {
         // The name keeps out a second process of ours that starts at the same moment.
         let name = std::os::unix::net::SocketAddr::from_abstract_name(format!("tidegate/listen/{address}"))?;
@@ -128,11 +140,11 @@ pub(super) fn raise_file_limit() -> io::Result<u64> {
 struct RealListener(TcpListener);
 
 impl Listener for RealListener {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, Option<SocketAddr>)>> {
         Box::pin(async move {
             let (stream, peer) = self.0.accept().await?;
             stream.set_nodelay(true)?;
-            Ok((Box::new(stream) as Stream, peer))
+            Ok((Box::new(stream) as Stream, Some(peer)))
         })
     }
 

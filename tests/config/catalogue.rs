@@ -147,7 +147,6 @@ fn whole_tables_of_later_capabilities_are_refused_once() {
         "[second_levels.pool]\nnodes = []\n",
         "[listeners.main]\ntls = { certificate = \"c\" }\n",
         "[listeners.main]\nprotocols = [\"http/1.1\", \"h2\"]\n",
-        "[listeners.main]\naddress = \"unix:/run/t.sock\"\n",
     ] {
         let found = errors(text);
         assert!(

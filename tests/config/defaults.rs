@@ -4,7 +4,7 @@ use crate::support::{good, load, messages};
 use std::time::Duration;
 use tidegate::config::print;
 use tidegate::config::runtime::{
-    Action, Balance, Bind, Failover, GateBy, HostHeader, LogFormat, Mode, Promotion, Standby,
+    Action, Balance, Bind, Failover, GateBy, HostHeader, LogFormat, Mode, Promotion, Sources, Standby,
 };
 use tidegate::core::policy::{Contract, OnUnreachable, OriginTtl, Writers};
 
@@ -48,8 +48,8 @@ fn the_smallest_file_has_the_defaults_of_the_interface() {
     );
     assert_eq!((listener.max_header_bytes, listener.max_headers), (32 << 10, 100));
     assert_eq!((listener.max_body, listener.max_connections), (64 << 20, 10_000));
-    assert!(listener.trusted_proxies.is_empty());
-    assert!(listener.debug_from[0].contains("127.0.0.1".parse().unwrap()));
+    assert_eq!(listener.trusted_proxies, Sources::default());
+    assert!(listener.debug_from.contains(Some("127.0.0.1".parse().unwrap())));
     assert!(config.admin.token.is_none() && !config.admin.metrics_token);
     assert_eq!((config.cache.max_memory, config.cache.max_object), (256 << 20, 8 << 20));
     assert_eq!(

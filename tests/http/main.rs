@@ -46,6 +46,7 @@ mod refusals;
 mod reload;
 mod replicas;
 mod session;
+mod sockets;
 mod strong;
 mod support;
 mod tags;

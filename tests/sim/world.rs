@@ -223,10 +223,10 @@ impl AsyncWrite for Wired {
 struct SimListener(TcpListener, Arc<Life>);
 
 impl Listener for SimListener {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, Option<SocketAddr>)>> {
         Box::pin(async move {
             let (stream, peer) = self.0.accept().await?;
-            Ok((Box::new(self.1.hold(stream, None)) as Stream, peer))
+            Ok((Box::new(self.1.hold(stream, None)) as Stream, Some(peer)))
         })
     }
 

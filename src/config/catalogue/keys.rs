@@ -102,7 +102,7 @@ const LISTENER: &[Key] = &[
     bare(
         "address",
         Kind::Text,
-        "HOST:PORT; `:8080` is every interface, both families; port 0 takes any free one.",
+        "HOST:PORT; `:8080` is every interface, both families; port 0 takes any free one; `unix:PATH` is a unix socket.",
     ),
     key(
         "protocols",
@@ -123,19 +123,19 @@ const LISTENER: &[Key] = &[
         "trusted_proxies",
         TEXTS,
         "[]",
-        "Networks whose Forwarded and X-Forwarded-* are believed.",
+        "Networks whose Forwarded and X-Forwarded-* are believed; `unix:` for peers over a unix socket.",
     ),
     key(
         "purge_from",
         TEXTS,
         "[]",
-        "Networks whose peers may use the PURGE method, and not through another proxy; empty: nobody.",
+        "Networks whose peers may use the PURGE method, and not through another proxy; `unix:` for peers over a unix socket; empty: nobody.",
     ),
     key(
         "debug_from",
         TEXTS,
         "['127.0.0.0/8']",
-        "Networks that see Cache-Status `key` and `detail`.",
+        "Networks that see Cache-Status `key` and `detail`; `unix:` for peers over a unix socket.",
     ),
     key(
         "header_timeout",

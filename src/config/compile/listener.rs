@@ -1,6 +1,6 @@
 //! `[listeners.*]`, and who already listens where.
 
-use super::networks;
+use super::{socket, sources};
 use crate::config::diagnostic::{Place, Sink};
 use crate::config::effective::Table;
 use crate::config::runtime::{Bind, Listener};
@@ -20,20 +20,18 @@ impl Taken {
 }
 
 fn collide(a: &Bind, b: &Bind) -> bool {
-    let port = |bind: &Bind| match bind {
-        Bind::Address(address) => address.port(),
-        Bind::AllInterfaces(port) => *port,
-    };
-    let ip = |bind: &Bind| match bind {
-        Bind::Address(address) => Some(address.ip()),
-        Bind::AllInterfaces(_) => None,
-    };
-    let same_port = port(a) == port(b) && port(a) != 0;
-    same_port
-        && match (ip(a), ip(b)) {
-            (Some(a), Some(b)) => a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified())),
-            _ => true,
+    match (a, b) {
+        (Bind::Socket(a), Bind::Socket(b)) => a == b,
+        (Bind::Socket(_), _) | (_, Bind::Socket(_)) => false,
+        (Bind::AllInterfaces(port), other) | (other, Bind::AllInterfaces(port)) => {
+            *port != 0 && single(other).is_some_and(|address| address.port() == *port)
         }
+        (Bind::Address(a), Bind::Address(b)) => {
+            let same_ip = a.ip() == b.ip()
+                || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+            a.port() == b.port() && a.port() != 0 && same_ip
+        }
+    }
 }
 
 pub(super) fn compile(name: &str, table: &Table, taken: &mut Taken, sink: &mut Sink) -> Listener {
@@ -54,9 +52,9 @@ pub(super) fn compile(name: &str, table: &Table, taken: &mut Taken, sink: &mut S
     Listener {
         name: name.to_owned(),
         bind: bind.unwrap_or(Bind::AllInterfaces(0)),
-        trusted_proxies: networks(table, "trusted_proxies", sink),
-        purge_from: networks(table, "purge_from", sink),
-        debug_from: networks(table, "debug_from", sink),
+        trusted_proxies: sources(table, "trusted_proxies", sink),
+        purge_from: sources(table, "purge_from", sink),
+        debug_from: sources(table, "debug_from", sink),
         header_timeout: table.duration("header_timeout").unwrap_or_default(),
         idle_timeout: table.duration("idle_timeout").unwrap_or_default(),
         body_timeout: table.duration("body_timeout").unwrap_or_default(),
@@ -75,20 +73,20 @@ fn address(table: &Table, sink: &mut Sink) -> Option<Bind> {
     let Some(node) = table.get("address") else {
         sink.error(
             &place,
-            "missing: a listener needs an address like \"0.0.0.0:8080\" or \":8080\"",
+            "missing: a listener needs an address like \"0.0.0.0:8080\", \":8080\" or \"unix:/run/tidegate.sock\"",
         );
         return None;
     };
-    bind(node.as_text()?)
-        .map_err(|message| sink.error(&place, message))
-        .ok()
+    let text = node.as_text()?;
+    let bind = match socket::path(text, sink) {
+        Some(path) => path.map(Bind::Socket),
+        None => bind(text),
+    };
+    bind.map_err(|message| sink.error(&place, message)).ok()
 }
 
 /// Reads `HOST:PORT` or `:PORT`.
 pub(super) fn bind(text: &str) -> Result<Bind, String> {
-    if text.starts_with("unix:") {
-        return Err("unix sockets: not supported yet".into());
-    }
     if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
         return Ok(Bind::AllInterfaces(port));
     }
@@ -104,11 +102,12 @@ pub(super) fn bind(text: &str) -> Result<Bind, String> {
     ))
 }
 
-/// The one address a `Bind` stands for where only one socket is opened.
-pub(super) fn single(bind: &Bind) -> SocketAddr {
+/// The one address a `Bind` stands for where only one socket is opened; a unix socket has none.
+pub(super) fn single(bind: &Bind) -> Option<SocketAddr> {
     match bind {
-        Bind::Address(address) => *address,
-        Bind::AllInterfaces(port) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), *port),
+        Bind::Address(address) => Some(*address),
+        Bind::AllInterfaces(port) => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), *port)),
+        Bind::Socket(_) => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod listener;
 mod policy;
 mod route;
 mod session;
+mod socket;
 mod upstream;
 mod warn;
 
@@ -16,8 +17,9 @@ use super::catalogue;
 use super::diagnostic::{Sink, did_you_mean};
 use super::effective::{Effective, Node, Table, Value};
 use super::print;
-use super::runtime::{Admin, Cache, Config, LogFormat, Meter, Network, Numbers, Secret, Server, Telemetry};
+use super::runtime::{Admin, Cache, Config, LogFormat, Meter, Network, Numbers, Secret, Server, Sources, Telemetry};
 use super::shape::constant;
+use crate::core::discovery::UNIX;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,11 +146,14 @@ fn server(table: &Table, root: &Table, sink: &mut Sink) -> Server {
 
 fn admin(table: &Table, taken: &mut listener::Taken, sink: &mut Sink) -> Admin {
     let place = table.place_of("address");
-    let bind = table.text("address").map(listener::bind);
+    let bind = table.text("address").map(|text| match text.starts_with(UNIX) {
+        true => Err("the admin port is a port: an address like \"127.0.0.1:9901\"".to_owned()),
+        false => listener::bind(text),
+    });
     let address = match bind {
         Some(Ok(bind)) => {
             taken.take(bind.clone(), &place, sink);
-            listener::single(&bind)
+            listener::single(&bind).unwrap_or(listener::NOWHERE)
         }
         Some(Err(message)) => {
             sink.error(&place, message);
@@ -231,15 +236,21 @@ fn telemetry(table: &Table, sink: &mut Sink) -> Telemetry {
 }
 
 /// The networks of a list.
-fn networks(table: &Table, name: &str, sink: &mut Sink) -> Vec<Network> {
-    let mut networks = Vec::new();
+/// Networks, and `unix:` for whoever comes over a unix socket.
+fn sources(table: &Table, name: &str, sink: &mut Sink) -> Sources {
+    let mut sources = Sources::default();
     for (text, node) in table.texts(name) {
         match Network::parse(text) {
-            Ok(network) => networks.push(network),
+            Ok(network) => sources.networks.push(network),
+            Err(_) if text == UNIX => sources.unix = true,
+            Err(_) if text.starts_with(UNIX) => sink.error(
+                &node.place,
+                format!("peers over unix sockets have no address: \"{UNIX}\" means all of them"),
+            ),
             Err(message) => sink.error(&node.place, message),
         }
     }
-    networks
+    sources
 }
 
 /// The span, or nothing where its mistake is already reported.

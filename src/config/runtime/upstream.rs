@@ -179,13 +179,13 @@ pub enum HashOn {
 /// One node of an upstream.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// `host:port` unless named.
+    /// Unless named: `host:port`, or `unix:` and the name of the socket's file.
     pub name: String,
-    /// `http://host:port`, as configured.
+    /// `http://host:port` or `unix:PATH`.
     pub url: String,
-    /// Host name or address to connect to.
+    /// Host name or address to connect to, or `unix:PATH`.
     pub host: String,
-    /// Port to connect to.
+    /// Port to connect to; 0 with a unix socket.
     pub port: u16,
     /// Share of the load relative to the others.
     pub weight: u32,

@@ -28,7 +28,6 @@ use crate::core::reason::{FetchReason, Problem};
 use http::Method;
 use http::request::Parts;
 use question::Asked;
-use std::net::IpAddr;
 use std::sync::Arc;
 use stored::Judge;
 use told::{AskedTold, KeyTold, PassedOverTold, Promise, ResourceTold, RouteTold, Verdict};
@@ -214,7 +213,7 @@ fn asked(question: &Question, parts: &Parts, connection: &super::ConnectionInfo)
             .to_owned(),
         fields: stored::names(&parts.headers),
         listener: connection.peer.listener.name.clone(),
-        from: question.from.unwrap_or(IpAddr::from([127, 0, 0, 1])).to_string(),
+        from: connection.address.clone(),
         trusted: connection.trusted,
     }
 }

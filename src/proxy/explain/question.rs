@@ -1,8 +1,9 @@
 //! A question as a person writes it, turned into the request that the request path would see. What is wrong with it is said without
 //! repeating a field's value: it may be a secret.
 
-use crate::config::runtime::{Config, Listener};
+use crate::config::runtime::{Bind, Config, Listener};
 use crate::proxy::{ConnectionInfo, Peer};
+use crate::world::Address;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
@@ -23,7 +24,7 @@ pub struct Question {
     pub headers: Vec<String>,
     /// The listener it comes to; the first when none is named.
     pub listener: Option<String>,
-    /// The client's address; 127.0.0.1 when none is given.
+    /// The client's address; 127.0.0.1 when none is given, and none at all over a unix socket.
     pub from: Option<IpAddr>,
     /// An answer of the origin's that is to be judged too.
     pub answer: Option<Supposed>,
@@ -115,10 +116,14 @@ impl Question {
         let listener = config.listeners.iter().find(wanted);
         let listener =
             listener.ok_or_else(|| ExplainError::NoSuchListener(self.listener.clone().unwrap_or_default()))?;
-        let from = self.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let from = SocketAddr::new(self.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0);
+        let (address, local) = match &listener.bind {
+            Bind::Socket(path) => (None, Address::Unix(path.clone())),
+            Bind::Address(_) | Bind::AllInterfaces(_) => (Some(from), Address::Tcp(from)),
+        };
         Ok(Peer {
-            address: SocketAddr::new(from, 0),
-            local: SocketAddr::new(from, 0),
+            address,
+            local,
             listener: Arc::clone(listener),
             tls,
             interim: None,

@@ -20,6 +20,7 @@ use super::{Shared, routes};
 use crate::config::runtime::{Replication, Upstream};
 use crate::coord::Coord;
 use crate::coord::journal::{IntentId, Journal};
+use crate::core::discovery::authority;
 use crate::core::failover::event::Event;
 use crate::core::failover::mirror::Standing;
 use crate::core::failover::mirror::missed::Missed;
@@ -118,8 +119,8 @@ impl Mirror {
     /// The `Host` for a request of our own: its last client's, else the node's.
     fn host(&self, node: usize, last: Option<HeaderValue>) -> Option<HeaderValue> {
         last.or_else(|| {
-            let url = &self.config.nodes.get(node)?.url;
-            HeaderValue::from_str(url.strip_prefix("http://")?).ok()
+            let node = self.config.nodes.get(node)?;
+            HeaderValue::from_str(&authority(&node.host, node.port)).ok()
         })
     }
 

@@ -6,7 +6,9 @@
 )]
 
 use super::{Shared, protocol, serve};
-use crate::config::runtime::{Admin, Bind, Cache, Config, Listener, LogFormat, Server as ServerConfig, Telemetry};
+use crate::config::runtime::{
+    Admin, Bind, Cache, Config, Listener, LogFormat, Server as ServerConfig, Sources, Telemetry,
+};
 use crate::core::time::{MonoTime, WallTime};
 use crate::server::drain::{Drain, Phase};
 use crate::telemetry::metrics::{Gauges, Metrics};
@@ -56,9 +58,9 @@ fn listener() -> Listener {
     Listener {
         name: "main".to_owned(),
         bind: Bind::AllInterfaces(0),
-        trusted_proxies: Vec::new(),
-        purge_from: Vec::new(),
-        debug_from: Vec::new(),
+        trusted_proxies: Sources::default(),
+        purge_from: Sources::default(),
+        debug_from: Sources::default(),
         header_timeout: HEAD,
         idle_timeout: IDLE,
         body_timeout: STALL,

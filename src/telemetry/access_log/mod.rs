@@ -17,7 +17,7 @@
 //! | --- | --- | --- |
 //! | `time` | bare | when the request's head was in; RFC 3339, UTC, milliseconds |
 //! | `listener` | bare | the listener's name |
-//! | `client` | bare | the address at the other end of the connection (not what `X-Forwarded-For` says of it) |
+//! | `client` | bare | the address at the other end of the connection (not what `X-Forwarded-For` says of it); `unix:` over a unix socket |
 //! | `method` | bare | the method |
 //! | `host` | bare | the host asked for, as the client wrote it |
 //! | `path` | bare | the path as the client wrote it, without the query |

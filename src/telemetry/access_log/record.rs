@@ -2,6 +2,7 @@
 //! could break a line is escaped when it is written.
 
 use crate::config::runtime::{Action, Config, LogFormat};
+use crate::core::discovery::UNIX;
 use crate::core::reason::{FetchReason, Outcome};
 use crate::core::time::{MonoTime, WallTime};
 use http::header::HOST;
@@ -49,6 +50,25 @@ impl End {
     }
 }
 
+/// Who asked; over a unix socket nobody has an address.
+#[derive(Copy, Clone, Debug)]
+struct Client(Option<IpAddr>);
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str(UNIX),
+        }
+    }
+}
+
+impl Serialize for Client {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// What is known of a request when its answer begins. Owns copies: a record in the queue must not keep a connection's buffer alive.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -56,7 +76,7 @@ pub struct Request {
     start: MonoTime,
     /// Index into the configuration's listeners.
     listener: Option<usize>,
-    client: IpAddr,
+    client: Client,
     method: Method,
     host: Option<Box<str>>,
     path: Box<str>,
@@ -70,7 +90,7 @@ impl Request {
     pub fn new(
         start: MonoTime,
         listener: Option<usize>,
-        client: IpAddr,
+        client: Option<IpAddr>,
         parts: &Parts,
         made_id: Option<&HeaderValue>,
     ) -> Self {
@@ -88,7 +108,7 @@ impl Request {
         Self {
             start,
             listener,
-            client: client.to_canonical(),
+            client: Client(client.map(|address| address.to_canonical())),
             method,
             host: host.map(|host| cut(host, MAX_HOST)),
             path: cut(parts.uri.path().as_bytes(), MAX_PATH),
@@ -144,7 +164,7 @@ pub struct Record {
 struct Shown<'a> {
     time: String,
     listener: Option<&'a str>,
-    client: IpAddr,
+    client: Client,
     method: &'a str,
     host: Option<&'a str>,
     path: Option<&'a str>,

@@ -33,7 +33,7 @@ fn request(method: &str, uri: &str, headers: &[(&str, &[u8])]) -> Request {
     }
     let parts = builder.body(()).unwrap().into_parts().0;
     let start = MonoTime::from_micros(5_000_000);
-    Request::new(start, Some(0), [10, 0, 0, 7].into(), &parts, None)
+    Request::new(start, Some(0), Some([10, 0, 0, 7].into()), &parts, None)
 }
 
 fn record(request: Request) -> Record {
@@ -86,7 +86,7 @@ fn what_is_not_known_is_a_dash_or_null() {
     let start = MonoTime::from_micros(5_000_000);
     let empty = Record {
         generation: 0,
-        request: Request::new(start, None, [10, 0, 0, 7].into(), &parts, None),
+        request: Request::new(start, None, Some([10, 0, 0, 7].into()), &parts, None),
         status: None,
         outcome: None,
         route: None,

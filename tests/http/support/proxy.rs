@@ -10,6 +10,9 @@ use std::sync::mpsc;
 use tidegate::app::{App, Running};
 use tidegate::world::World;
 
+/// For a proxy whose first listener is no port.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
 /// One upstream `o` with one node `{origin}`, and one route for everything with these keys.
 pub fn one_route(keys: &str) -> String {
     format!(
@@ -62,7 +65,7 @@ impl Proxy {
         })
         .await;
         Self {
-            address: running.listeners[0].1,
+            address: running.listeners[0].1.tcp().unwrap_or(NOWHERE),
             admin: running.admin,
             running: Some(running),
         }

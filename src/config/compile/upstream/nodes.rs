@@ -1,9 +1,10 @@
 //! `nodes = [...]`.
 
-use super::super::plain_name;
+use super::super::{plain_name, socket};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::{Node as Given, Table, Value};
 use crate::config::runtime::{Mode, Node, Standby};
+use crate::core::discovery::{self, UNIX};
 use std::time::Duration;
 
 /// How long the start of a cold node may take where nobody said.
@@ -66,24 +67,33 @@ fn node(table: &Table, first: bool, mode: Mode, sink: &mut Sink) -> Option<Node>
         return None;
     };
     let url = given.as_text()?;
-    let (host, port) = match http_url(url) {
+    let place = match socket::path(url, sink) {
+        Some(path) => path.map(|path| (format!("{UNIX}{}", path.display()), 0)),
+        None => http_url(url),
+    };
+    let (host, port) = match place {
         Ok(parts) => parts,
         Err(message) => {
             sink.error(&given.place, message);
             return None;
         }
     };
-    let bracketed = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.clone()
+    let name = match (table.text("name"), discovery::socket(&host)) {
+        (Some(name), _) => name.to_owned(),
+        (None, None) => discovery::named(&host, port),
+        (None, Some(path)) => {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = format!("{UNIX}{file}");
+            if plain_name(&name).is_err() {
+                sink.error(&table.place_of("name"), "missing: the socket's own is none that fits");
+            }
+            name
+        }
     };
     let reserve = mode == Mode::ActivePassive && !first;
     Some(Node {
-        name: table
-            .text("name")
-            .map_or_else(|| format!("{bracketed}:{port}"), str::to_owned),
-        url: format!("http://{bracketed}:{port}"),
+        name,
+        url: discovery::url(&host, port),
         host,
         port,
         weight: table.count_u32("weight"),
@@ -130,15 +140,11 @@ fn standby(table: &Table, sink: &mut Sink) -> Standby {
 fn http_url(url: &str) -> Result<(String, u16), String> {
     let wrong = || format!("expected a url like \"http://127.0.0.1:9000\", found \"{url}\"");
     let Some((scheme, authority)) = url.split_once("://") else {
-        return Err(if url.starts_with("unix:") {
-            "unix sockets: not supported yet".into()
-        } else {
-            wrong()
-        });
+        return Err(wrong());
     };
     match scheme {
         "http" => {}
-        "https" | "h2" | "h2c" | "unix" => return Err(format!("{scheme}: not supported yet")),
+        "https" | "h2" | "h2c" => return Err(format!("{scheme}: not supported yet")),
         _ => return Err(wrong()),
     }
     let authority = authority.strip_suffix('/').unwrap_or(authority);
