@@ -4,6 +4,7 @@ use crate::config::diff;
 use crate::config::runtime::Config;
 use crate::coord::{Coord, NotDone};
 use crate::core::reason::{NodeState, RetryReason};
+use crate::core::time::MonoTime;
 use crate::proxy;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Events, Report, Upstreams};
@@ -26,7 +27,7 @@ pub(super) struct Era {
 
 impl Era {
     /// The era of a configuration that is numbered after this one. Nothing of it serves or probes yet.
-    pub(super) fn after(&self, config: Config, coord: &Arc<Coord>) -> Arc<Self> {
+    pub(super) fn after(&self, now: MonoTime, config: Config, coord: &Arc<Coord>) -> Arc<Self> {
         let config = Arc::new(config);
         let metrics = self.metrics.after(&config);
         let upstreams = self.upstreams.after(
@@ -34,6 +35,7 @@ impl Era {
             Arc::new(Counting(Arc::clone(&metrics))),
             report(coord),
             |upstream| diff::is_kept(&self.config, &config, upstream),
+            |upstream| coord.cell_for(now, upstream),
         );
         let proxy = self
             .proxy

@@ -10,6 +10,7 @@ mod past;
 mod reload;
 mod rooms;
 mod threads;
+mod turnover;
 mod views;
 
 pub use reload::{NotReloaded, Reloaded};

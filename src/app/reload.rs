@@ -1,12 +1,14 @@
 //! Reload (R31): the file is read again, and either all of it runs or nothing changes.
 //!
-//! The order. What can refuse comes first. Then the new nodes are probed, so that none is asked before it is known. Then the store takes
+//! The order. New nodes are probed first, so that none is asked before it is known. Then the owner of the views takes the change over,
+//! durably, or refuses it: the last that can. Then the store takes
 //! over, before any request is planned by the new configuration; then the cores switch one after another, and a request belongs to the
 //! configuration it was planned by. At last, when every unsafe request from before is over, what became exclusive may prove.
 
 use super::era::Era;
 use super::past;
 use super::rooms::Rooms;
+use super::turnover;
 use crate::config::diff;
 use crate::config::load;
 use crate::proxy;
@@ -36,7 +38,7 @@ pub struct Reloaded {
 pub struct NotReloaded(pub Vec<String>);
 
 impl NotReloaded {
-    fn one(why: impl Into<String>) -> Self {
+    pub(super) fn one(why: impl Into<String>) -> Self {
         Self(vec![why.into()])
     }
 }
@@ -133,8 +135,8 @@ impl Rooms {
         }
         let changed = diff::changed(&running.config, &config);
         if !changed.is_empty() {
-            let next = running.after(config, &self.views.coord);
-            self.views.add(&next.upstreams);
+            let next = running.after(self.world.clock.mono(), config, &self.views.coord);
+            turnover::turn_over(&self.views, &running, &next).await?;
             self.probe(&running, &next).await;
             self.take_over(&running, &next);
         }
@@ -144,8 +146,8 @@ impl Rooms {
         })
     }
 
-    /// Probes what is new once before it is asked anything. The old probes end first: two that count the same failures would count them
-    /// twice.
+    /// Has the new configuration probe the nodes, and waits for those that nobody has probed before. The old probes end first: two that
+    /// count the same failures would count them twice.
     async fn probe(&self, running: &Era, next: &Era) {
         running.probes.cancel();
         Arc::clone(&next.upstreams).run_probes(next.probes.clone());

@@ -122,6 +122,18 @@ impl Nodes for Hands {
         }
     }
 
+    fn taken_over(&self, upstream: usize, effects: &[Effect]) {
+        let all = self.0.views.upstreams.lock().clone();
+        let mut all = all.iter().rev().filter_map(Weak::upgrade);
+        // The configuration to come knows the names of what it brings.
+        if let Some(coming) = all.next() {
+            coming.carry_out(upstream, effects);
+        }
+        for other in all {
+            other.follow(upstream, effects);
+        }
+    }
+
     fn not_durable(&self, upstream: usize) {
         self.0.era().metrics.view_not_durable(upstream);
     }

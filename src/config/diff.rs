@@ -4,10 +4,12 @@
 //! It also numbers the new configuration after the running one. Upstreams and routes are known by number to the gate, the metrics and the
 //! requests in flight, so a number belongs to a name for the life of the process and is never given to another.
 
+mod places;
+
 use super::diagnostic::{Place, Sink};
 use super::effective::{Node, Table};
 use super::print::{Secrets, json};
-use super::runtime::{Action, Config, Numbers, Route, Upstream};
+use super::runtime::{Action, Config, Numbers, Replication, Route, Upstream};
 use crate::core::policy::{Caching, Contract, Policy};
 use crate::core::rules::Rule;
 use std::collections::BTreeSet;
@@ -38,7 +40,7 @@ pub(super) fn refuse(running: &Config, new: &Config, sink: &mut Sink) {
         };
         section(name, (was.get(name), is.get(name)), kept, &is.place, sink);
     }
-    same_upstreams(was, is, sink);
+    same_upstreams(running, new, (was, is), sink);
     let numbers = Numbers::after(&running.numbers, new);
     for (what, count, first) in [
         ("upstreams", numbers.upstreams.len(), running.numbers.first_upstreams),
@@ -52,28 +54,92 @@ pub(super) fn refuse(running: &Config, new: &Config, sink: &mut Sink) {
     }
 }
 
-/// What of an upstream decides who its nodes are and how their health is judged.
-const NODE_KEYS: &[&str] = &["mode", "replication", "nodes", "discover", "health_check", "failover"];
-
-/// The owner of the views knows upstreams and nodes by their place, and their records are under way: neither is exchanged.
-fn same_upstreams(was: &Table, is: &Table, sink: &mut Sink) {
-    let upstreams = |root: &Table| root.table("upstreams").cloned().unwrap_or_else(Table::empty);
+/// What of an upstream a running process cannot take over, and why. Where nobody would be harmed it is taken over.
+fn same_upstreams(running: &Config, new: &Config, (was, is): (&Table, &Table), sink: &mut Sink) {
+    let empty = Table::empty();
+    let upstreams = |root: &Table| root.table("upstreams").cloned().unwrap_or_else(|| empty.clone());
     let (was, is) = (upstreams(was), upstreams(is));
-    for name in keys(&was, &is) {
-        let (Some(was), Some(is)) = (was.table(name), is.table(name)) else {
-            let place = is.get(name).map(|node| node.place.clone());
-            let place = place.unwrap_or_else(|| is.place.child(name, is.place.span.clone()));
-            sink.error(&place, "needs a restart: a running process keeps its upstreams");
+    for gone in running
+        .upstreams
+        .iter()
+        .filter(|u| u.replication == Replication::Mirrored && !u.retired)
+    {
+        if is.table(&gone.name).is_none() {
+            let place = is.place.child(&gone.name, is.place.span.clone());
+            sink.error(&place, "needs a restart: writes are being copied");
+        }
+    }
+    for upstream in &new.upstreams {
+        if upstream.replication == Replication::Mirrored && was.table(&upstream.name).is_none() {
+            sink.error(&is.place, "needs a restart: writes are being copied");
+        }
+        let Some(table) = is.table(&upstream.name) else {
             continue;
         };
-        // Nodes that come and go, and writes that are being copied, belong to one set of keys.
-        let whole = is.table("discover").is_some() || !matches!(is.text("replication"), Some("shared" | "primary"));
-        let differ = keys(was, is)
-            .into_iter()
-            .filter(|key| !is_same(was.get(key), is.get(key)));
-        for key in differ.filter(|key| whole || NODE_KEYS.contains(key)) {
-            leaf(key, (was.get(key), is.get(key)), &is.place, sink);
+        let Some(before) = running.upstreams.iter().find(|u| u.name == upstream.name) else {
+            continue;
+        };
+        if before.retired {
+            if before.replication != Replication::Shared {
+                let message =
+                    "needs a restart: this process has let it go, and who holds which writes is not known any more";
+                sink.error(&table.place, message);
+            }
+            continue;
         }
+        let Some(old) = was.table(&upstream.name) else {
+            continue;
+        };
+        let differs = |key: &&str| !is_same(old.get(key), table.get(key));
+        for key in keys(old, table).into_iter().filter(differs) {
+            if let Some(why) = fixed(key, before, upstream) {
+                let place = table.get(key).map(|node| node.place.clone());
+                let place = place.unwrap_or_else(|| table.place.child(key, table.place.span.clone()));
+                sink.error(&place, format!("needs a restart: {why}"));
+            }
+        }
+        if upstream.nodes.len() + before.nodes.len() > before.order.len() + places::MAX_NEWCOMERS
+            && places::differ(before, upstream)
+        {
+            let message = format!(
+                "needs a restart: more than {} nodes have come to this upstream since it was configured",
+                places::MAX_NEWCOMERS
+            );
+            sink.error(&table.place_of("nodes"), message);
+        }
+    }
+}
+
+/// What to do instead of changing what an upstream is.
+const OTHERWISE: &str = "or give the upstream another name, and its routes too: that can be reloaded";
+
+/// Why a key of a live upstream stays as it is; none: it need not.
+fn fixed(key: &str, was: &Upstream, is: &Upstream) -> Option<String> {
+    let names = |upstream: &Upstream| {
+        let check = upstream.health_check.as_ref();
+        check.map(|check| {
+            let (role, term) = (check.role_header.clone(), check.term_header.clone());
+            (role, term, check.position_header.clone())
+        })
+    };
+    match key {
+        "replication" => Some(format!("what its nodes hold cannot change while they are used; {OTHERWISE}")),
+        // Nodes that come and go belong to one set of keys.
+        _ if was.discover.is_some() || is.discover.is_some() => {
+            Some(format!("a running process keeps an upstream whose nodes are discovered; {OTHERWISE}"))
+        }
+        "nodes" if is.replication == Replication::MultiPrimary && places::differ(was, is) => Some(
+            "resources would have another home, which may lack what was acknowledged: restart when the nodes have exchanged everything"
+                .to_owned(),
+        ),
+        "health_check" if is.replication != Replication::Shared && names(was) != names(is) => Some(format!(
+            "what is in flight tells roles, terms and positions by the old names; {OTHERWISE}"
+        )),
+        _ if is.replication == Replication::Mirrored => Some("writes are being copied".to_owned()),
+        "gate" if is.replication == Replication::Mirrored => Some(format!(
+            "writes that are being copied are known by it; {OTHERWISE}"
+        )),
+        _ => None,
     }
 }
 
@@ -208,10 +274,14 @@ pub(super) fn number(running: &Config, mut new: Config) -> Config {
         .filter_map(|(id, name)| {
             let found = new.upstreams.iter().find(|u| u.name == *name);
             let upstream = match found {
-                Some(upstream) => Upstream {
-                    id,
-                    ..Upstream::clone(upstream)
-                },
+                Some(upstream) => {
+                    let mut upstream = Upstream::clone(upstream);
+                    upstream.id = id;
+                    if let Some(was) = running.upstreams.get(id) {
+                        places::place(was, &mut upstream);
+                    }
+                    upstream
+                }
                 None => retired(running.upstreams.get(id)?),
             };
             Some(Arc::new(upstream))
@@ -256,7 +326,7 @@ pub(super) fn number(running: &Config, mut new: Config) -> Config {
 /// The place of an upstream that no file names any more.
 fn retired(upstream: &Upstream) -> Upstream {
     Upstream {
-        nodes: Vec::new(),
+        order: Vec::new(),
         health_check: None,
         discover: None,
         retired: true,

@@ -122,13 +122,14 @@ impl Keeper for InFile {
 impl Remembered {
     /// A record, with names.
     pub(super) fn of(upstream: &Upstream, record: &Record) -> Self {
-        let name = |node: usize| upstream.nodes.get(node).map(|n| n.name.clone());
+        let listed = |node: &usize| upstream.is_listed(*node);
+        let name = |node: usize| Some(upstream.nodes.get(node).filter(|_| listed(&node))?.name.clone());
         let in_sync = record.in_sync.iter().enumerate().filter(|(_, in_sync)| **in_sync);
         Self {
             epoch: record.epoch.0,
             primary: record.primary.and_then(name),
             deposed: record.deposed.and_then(name),
-            nodes: upstream.nodes.iter().map(|n| n.name.clone()).collect(),
+            nodes: upstream.listed().map(|(_, n)| n.name.clone()).collect(),
             in_sync: in_sync.filter_map(|(node, _)| name(node)).collect(),
             term: record.term.map(|claim| Term {
                 term: claim.term,
@@ -139,7 +140,7 @@ impl Remembered {
 
     /// The record for the nodes there are now.
     pub(super) fn record(&self, upstream: &Upstream) -> Record {
-        let place = |name: &String| upstream.nodes.iter().position(|n| n.name == *name);
+        let place = |name: &String| upstream.listed().find(|(_, n)| n.name == *name).map(|(place, _)| place);
         if upstream.discover.is_some() {
             // Places are taken anew by whoever is found, and one store holds everything.
             return Record {

@@ -12,16 +12,20 @@ mod lines;
 mod order;
 mod owner;
 mod settings;
+mod take_over;
 
 pub use keep::RecallError;
 pub use order::Came;
 pub use owner::Owner;
+pub use take_over::{Change, NotTaken};
 
 use crate::config::runtime::Config;
 use crate::core::failover::event::{Effect, Event};
 use crate::core::failover::refuse::Refusal;
 use crate::world::{ViewCell, World};
+use parking_lot::RwLock;
 use std::sync::Arc;
+use take_over::Changed;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events that may wait for the owner; beyond, whoever tells it something waits too.
@@ -29,8 +33,10 @@ const QUEUE: usize = 1024;
 
 /// The owner's outer face: what everybody but it holds.
 pub struct Coord {
-    views: Vec<Arc<ViewCell>>,
+    /// By the upstreams' numbers.
+    views: RwLock<Vec<Arc<ViewCell>>>,
     queue: mpsc::Sender<Asked>,
+    changes: mpsc::Sender<Changed>,
     /// Some view is another one, or a step has ended.
     changed: watch::Sender<()>,
 }
@@ -39,6 +45,10 @@ pub struct Coord {
 pub trait Nodes: Send + Sync {
     /// Carries out what a step asks for; hooks and timers are not among it. The new view is in place.
     fn carry_out(&self, upstream: usize, effects: &[Effect]);
+    /// The same for what a reload asks for.
+    fn taken_over(&self, upstream: usize, effects: &[Effect]) {
+        self.carry_out(upstream, effects);
+    }
     /// A view could not be made durable, and did not change.
     fn not_durable(&self, upstream: usize);
 }
@@ -68,21 +78,27 @@ impl Coord {
     #[must_use]
     pub fn new(config: &Arc<Config>, world: &World) -> (Arc<Self>, Owner) {
         let (queue, asked) = mpsc::channel(QUEUE);
+        let (changes, changed) = mpsc::channel(1);
         let machines = owner::machines(config, world.clock.as_ref(), &keep::Views::new());
         let views = machines.iter().map(|m| ViewCell::new(m.view()));
         let coord = Arc::new(Self {
-            views: views.collect(),
+            views: RwLock::new(views.collect()),
             queue,
+            changes,
             changed: watch::Sender::new(()),
         });
-        let owner = Owner::new(Arc::clone(&coord), config, world, machines, asked);
+        let owner = Owner::new(Arc::clone(&coord), config, world, machines, (asked, changed));
         (coord, owner)
     }
 
-    /// The cells from which views are read, in the order of the configuration.
+    /// The cells from which views are read, by the upstreams' numbers.
     #[must_use]
     pub fn views(&self) -> Vec<Arc<ViewCell>> {
-        self.views.clone()
+        self.views.read().clone()
+    }
+
+    fn cell(&self, upstream: usize) -> Option<Arc<ViewCell>> {
+        self.views.read().get(upstream).cloned()
     }
 
     /// Tells the owner what happened at an upstream. When it returns `Ok` the new view, if there is one, is durable and in place, and what
@@ -101,7 +117,7 @@ impl Coord {
 impl std::fmt::Debug for Coord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Coord")
-            .field("upstreams", &self.views.len())
+            .field("upstreams", &self.views.read().len())
             .finish_non_exhaustive()
     }
 }

@@ -36,7 +36,7 @@ impl Coord {
         let came = async {
             loop {
                 changed.borrow_and_update();
-                let primary = self.views.get(upstream).map(|view| view.load().primary);
+                let primary = self.cell(upstream).map(|view| view.load().primary);
                 match (primary, wanted) {
                     (Some(Primary::Pending), _) => {}
                     (Some(Primary::Node(node)), Some(wanted)) if node != wanted => return Came::Other(node),

@@ -6,6 +6,7 @@
 
 use super::hooks::Hook;
 use super::keep::{InFile, InMemory, Keeper, RecallError, Remembered, Views};
+use super::take_over::Changed;
 use super::{Asked, Coord, Nodes, NotDone, settings};
 use crate::config::runtime::{Config, Upstream};
 use crate::core::failover::event::{Effect, Event};
@@ -25,22 +26,29 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// The owner of all upstreams' views. Run it, or nothing changes; dropped, whoever tells it something is refused.
 pub struct Owner {
-    coord: Arc<Coord>,
+    pub(super) coord: Arc<Coord>,
     config: Arc<Config>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     process: Arc<dyn Process>,
-    machines: Vec<Owned>,
-    keeper: Box<dyn Keeper>,
+    pub(super) machines: Vec<Owned>,
+    pub(super) keeper: Box<dyn Keeper>,
     /// What is kept, upstreams that are not configured any more included.
-    views: Views,
+    pub(super) views: Views,
     queue: mpsc::Receiver<Asked>,
+    changes: mpsc::Receiver<Changed>,
 }
 
-struct Owned {
-    machine: Machine,
+/// One upstream.
+pub(super) struct Owned {
+    /// As configured now.
+    pub(super) config: Arc<Upstream>,
+    pub(super) machine: Machine,
     /// When it wants to be told of the time.
-    wake: Option<MonoTime>,
+    pub(super) wake: Option<MonoTime>,
 }
+
+/// The hooks that run, and what their ends mean.
+pub(super) type Hooks = JoinSet<(usize, Option<Event>)>;
 
 impl Owner {
     pub(super) fn new(
@@ -48,17 +56,18 @@ impl Owner {
         config: &Arc<Config>,
         world: &World,
         machines: Vec<Machine>,
-        queue: mpsc::Receiver<Asked>,
+        (queue, changes): (mpsc::Receiver<Asked>, mpsc::Receiver<Changed>),
     ) -> Self {
         Self {
             coord,
             config: Arc::clone(config),
             clock: Arc::clone(&world.clock),
             process: Arc::clone(&world.process),
-            machines: machines.into_iter().map(Owned::of).collect(),
+            machines: Owned::all(config, machines),
             keeper: Box::new(InMemory),
             views: Views::new(),
             queue,
+            changes,
         }
     }
 
@@ -77,10 +86,10 @@ impl Owner {
             }
         }
         let machines = machines(&self.config, self.clock.as_ref(), &views);
-        for (machine, cell) in machines.iter().zip(&self.coord.views) {
+        for (machine, cell) in machines.iter().zip(self.coord.views()) {
             cell.store(machine.view());
         }
-        self.machines = machines.into_iter().map(Owned::of).collect();
+        self.machines = Owned::all(&self.config, machines);
         self.keeper = Box::new(keeper);
         self.views = views;
         Ok(())
@@ -110,6 +119,10 @@ impl Owner {
             let (upstream, event, tell) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                Some(changed) = self.changes.recv() => {
+                    self.take_over(changed, &nodes, &mut hooks).await;
+                    continue;
+                }
                 Some(asked) = self.queue.recv() => (asked.upstream, asked.event, Some(asked.tell)),
                 Some(ended) = hooks.join_next(), if !hooks.is_empty() => match ended {
                     Ok((upstream, Some(event))) => (upstream, event, None),
@@ -178,11 +191,12 @@ impl Owner {
         upstream: usize,
         event: Event,
         nodes: &Arc<dyn Nodes>,
-        hooks: &mut JoinSet<(usize, Option<Event>)>,
+        hooks: &mut Hooks,
     ) -> Result<(), NotDone> {
-        let (Some(owned), Some(config)) = (self.machines.get_mut(upstream), self.config.upstreams.get(upstream)) else {
+        let Some(owned) = self.machines.get_mut(upstream).filter(|owned| !owned.config.retired) else {
             return Ok(());
         };
+        let config = Arc::clone(&owned.config);
         if let Event::Operator(word) = event
             && let Some(refusal) = owned.machine.refuses(word)
         {
@@ -195,7 +209,7 @@ impl Owner {
         let record = next.record();
         if record != owned.machine.record() {
             // R29: durable before anything follows from it.
-            let before = self.views.insert(config.name.clone(), Remembered::of(config, &record));
+            let before = self.views.insert(config.name.clone(), Remembered::of(&config, &record));
             if let Err(error) = self.keeper.keep(&self.views).await {
                 match before {
                     Some(before) => self.views.insert(config.name.clone(), before),
@@ -207,30 +221,53 @@ impl Owner {
             }
         }
         owned.machine = next;
+        self.show(upstream, &effects, |effects| nodes.carry_out(upstream, effects), hooks);
+        Ok(())
+    }
+
+    /// A step has been made durable: everybody sees it, and what follows from it begins.
+    pub(super) fn show(
+        &mut self,
+        upstream: usize,
+        effects: &[Effect],
+        carry_out: impl FnOnce(&[Effect]),
+        hooks: &mut Hooks,
+    ) {
+        let Some(owned) = self.machines.get_mut(upstream) else {
+            return;
+        };
         let view = owned.machine.view();
-        if let Some(cell) = self.coord.views.get(upstream)
+        if let Some(cell) = self.coord.cell(upstream)
             && view != **cell.load()
         {
             cell.store(view);
         }
-        for effect in &effects {
+        for effect in effects {
             if let Effect::WakeAt(at) = effect {
                 owned.wake = Some(*at);
             }
-            if let Some(hook) = Hook::of(config, *effect) {
+            if let Some(hook) = Hook::of(&owned.config, *effect) {
                 let process = Arc::clone(&self.process);
                 hooks.spawn(async move { (upstream, hook.run(process).await) });
             }
         }
-        nodes.carry_out(upstream, &effects);
+        carry_out(effects);
         self.coord.changed.send_replace(());
-        Ok(())
     }
 }
 
 impl Owned {
-    fn of(machine: Machine) -> Self {
-        Self { machine, wake: None }
+    pub(super) fn of(config: &Arc<Upstream>, machine: Machine) -> Self {
+        Self {
+            config: Arc::clone(config),
+            machine,
+            wake: None,
+        }
+    }
+
+    fn all(config: &Config, machines: Vec<Machine>) -> Vec<Self> {
+        let both = config.upstreams.iter().zip(machines);
+        both.map(|(config, machine)| Self::of(config, machine)).collect()
     }
 }
 
@@ -245,12 +282,16 @@ impl std::fmt::Debug for Owner {
 /// Epochs of an upstream that is not remembered start at the wall clock's seconds, so that they do not fall when the process restarts
 /// (R54).
 pub(super) fn machines(config: &Config, clock: &dyn Clock, views: &Views) -> Vec<Machine> {
-    let seconds = u64::try_from(clock.wall().as_millis() / 1000).unwrap_or(0);
-    let epoch = Epoch(seconds << 16);
+    let epoch = first_epoch(clock);
     let now = clock.mono();
     let machine = |upstream: &Arc<Upstream>| {
         let remembered = views.get(&upstream.name).map(|r| r.record(upstream));
         Machine::new(now, settings::settings(upstream, epoch), remembered.as_ref())
     };
     config.upstreams.iter().map(machine).collect()
+}
+
+pub(super) fn first_epoch(clock: &dyn Clock) -> Epoch {
+    let seconds = u64::try_from(clock.wall().as_millis() / 1000).unwrap_or(0);
+    Epoch(seconds << 16)
 }

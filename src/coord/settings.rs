@@ -47,15 +47,13 @@ pub(super) fn settings(upstream: &Upstream, epoch: Epoch) -> Settings {
 
 /// A slot for each node, or the empty ones that discovery fills.
 fn slots(upstream: &Upstream) -> Vec<Slot> {
-    if upstream.discover.is_some() {
-        let empty = Slot {
-            standby: None,
-            filled: false,
-        };
-        return vec![empty; upstream.slots()];
+    let mut slots = vec![Slot::empty(); upstream.slots()];
+    for (rank, (place, node)) in upstream.listed().enumerate() {
+        if let Some(slot) = slots.get_mut(place) {
+            *slot = Slot::of(node.standby.as_ref().map(grade)).ranked(rank);
+        }
     }
-    let nodes = upstream.nodes.iter();
-    nodes.map(|node| Slot::of(node.standby.as_ref().map(grade))).collect()
+    slots
 }
 
 fn sharing(upstream: &Upstream) -> Sharing {

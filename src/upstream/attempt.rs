@@ -373,7 +373,7 @@ impl Pool {
             } => (reason, same_node, budgeted),
         };
         progress.tried.push(node);
-        let view = progress.one.view.load();
+        let view = progress.one.view();
         let elsewhere = progress.aim.takers(&view).any(|node| !progress.tried.contains(&node));
         if !elsewhere && !same_node {
             return false;

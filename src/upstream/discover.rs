@@ -10,6 +10,7 @@ use crate::config::runtime::Discover;
 use crate::core::discovery::{self, Change, Kind, Member, RETRY, Slot, members, reconcile};
 use crate::core::failover::event::Event;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -148,7 +149,7 @@ impl Upstreams {
     }
 
     async fn apply(&self, upstream: usize, one: &One, found: &[Member], first: bool, seen: &mut Seen) {
-        let plan = reconcile(&one.places(), found);
+        let plan = reconcile(&one.seats(), found);
         if plan.left_out != seen.left_out {
             seen.left_out = plan.left_out;
             if plan.left_out > 0 {
@@ -240,8 +241,8 @@ impl Upstreams {
 }
 
 impl One {
-    fn places(&self) -> Vec<Slot> {
-        let place = |target: &super::seat::Target| match target.seat() {
+    fn seats(&self) -> Vec<Slot> {
+        let place = |target: &Arc<super::seat::Target>| match target.seat() {
             None => Slot::Empty,
             Some(seat) if target.is_leaving() => Slot::Leaving(seat.member.clone()),
             Some(seat) => Slot::Taken(seat.member.clone()),

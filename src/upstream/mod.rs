@@ -46,10 +46,11 @@ use crate::core::failover::few::WhenNone;
 use crate::core::failover::health::Outcome;
 use crate::core::failover::outlier::Outlier;
 use crate::core::failover::reign::Reign;
-use crate::core::failover::view::Primary;
+use crate::core::failover::view::{Primary, View};
 use crate::core::reason::{NodeState, RetryReason};
 use crate::core::retry::Budget;
 use crate::world::{BoxFuture, ViewCell, World};
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use purse::Purse;
@@ -115,7 +116,9 @@ struct One {
     config: Arc<Upstream>,
     rule: Rule,
     view: Arc<ViewCell>,
-    nodes: Arc<[Target]>,
+    nodes: Arc<[Arc<Target>]>,
+    /// The last view in which one of these nodes was certain to be, when a reload takes some of them out.
+    former: ArcSwapOption<View>,
     /// What the probes of the primary have shown (R43).
     probes: Arc<Mutex<Probes>>,
     /// Who waits for another primary.
@@ -236,7 +239,7 @@ impl Upstreams {
     #[must_use]
     pub fn place(&self, upstream: usize, node: &str) -> Option<usize> {
         let nodes = &self.shared.upstreams.get(upstream)?.nodes;
-        let named = |target: &Target| target.seat().is_some_and(|seat| seat.member.name == node);
+        let named = |target: &Arc<Target>| target.seat().is_some_and(|seat| seat.member.name == node);
         nodes.iter().position(named)
     }
 
@@ -340,6 +343,7 @@ fn unprobed(upstreams: &[Arc<One>]) -> usize {
 }
 
 impl Shared {
+    /// Says where every node stands.
     fn tell_states(&self) {
         for (id, one) in self.upstreams.iter().enumerate() {
             let view = one.view.load();
@@ -392,14 +396,15 @@ impl One {
             Balance::Hash(_) => Rule::Hash,
         };
         let nodes = match config.discover {
-            Some(_) => (0..config.slots()).map(|_| Target::empty()).collect(),
-            None => config.nodes.iter().map(Target::of).collect(),
+            Some(_) => (0..config.slots()).map(|_| Arc::new(Target::empty())).collect(),
+            None => reload::targets(config),
         };
         Self {
             config: Arc::clone(config),
             rule,
             view,
             nodes,
+            former: ArcSwapOption::empty(),
             probes: Arc::default(),
             held: Arc::default(),
             ejected: Arc::new(Mutex::new(eject::nobody(config))),
@@ -438,7 +443,7 @@ impl One {
 
     /// Who sits in a place.
     fn seat(&self, node: usize) -> Option<Arc<Seat>> {
-        self.nodes.get(node).and_then(Target::seat)
+        self.nodes.get(node).and_then(|target| target.seat())
     }
 
     fn node_name(&self, node: usize) -> Option<String> {

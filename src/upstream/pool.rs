@@ -163,7 +163,7 @@ impl Core {
         let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
             return Found::Refused(Refused::NoNode);
         };
-        let view = shared.view.load();
+        let view = shared.view();
         let mut slots = slots.lock();
         match slots.choose(&view, tried, aim, now, shared.rule, || {
             self.shared.world.entropy.next_u64()
@@ -227,7 +227,7 @@ impl Core {
         let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
             return;
         };
-        let view = shared.view.load();
+        let view = shared.view();
         let mut guard = slots.lock();
         // A link that was ended while in use, or whose node has left, is closed (after the lock).
         let dead = match &link {
@@ -265,7 +265,7 @@ impl Core {
         let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
             return;
         };
-        let view = shared.view.load();
+        let view = shared.view();
         let mut hands: Vec<Hand> = Vec::new();
         let mut guard = slots.lock();
         for waiter in std::mem::take(&mut guard.queue) {

@@ -98,7 +98,7 @@ impl One {
         };
         by_health
             && config.health_check.is_some()
-            && config.nodes.len() > 1
+            && config.order.len() > 1
             && !matches!(self.view.load().primary, Primary::None(_))
     }
 

@@ -32,7 +32,7 @@ impl Upstreams {
     pub fn run_probes(self: Arc<Self>, stop: CancellationToken) {
         for (upstream, one) in self.shared.upstreams.iter().enumerate() {
             if one.config.health_check.is_some() {
-                for node in 0..one.nodes.len() {
+                for node in (0..one.nodes.len()).filter(|node| one.may_sit(*node)) {
                     let this = Arc::clone(&self);
                     let stop = stop.clone();
                     tokio::spawn(async move {
@@ -94,6 +94,21 @@ impl Upstreams {
             // A refusal during the spacing has left its permit.
             let _ = tokio::time::timeout(wait.saturating_sub(spacing), target.probe_now.notified()).await;
         }
+    }
+
+    /// One probe of a node that the owner does not know yet; none where nodes are not probed.
+    pub(super) async fn probe_once(&self, upstream: usize, node: usize) -> Option<Event> {
+        let one = self.shared.upstreams.get(upstream)?;
+        let check = one.config.health_check.as_ref()?;
+        let sent = self.shared.world.clock.mono();
+        let (outcome, said) = probe(&self.shared, one, node, check).await;
+        self.probed_first(one, node);
+        Some(Event::Probed {
+            node,
+            outcome,
+            said,
+            sent,
+        })
     }
 
     async fn sweep(&self) {

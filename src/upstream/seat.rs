@@ -50,6 +50,14 @@ pub(super) enum Place {
 impl Target {
     /// The place of a node that stays.
     pub(super) fn of(node: &Node) -> Self {
+        let target = Self::empty();
+        target.reseat(node);
+        target.awaited.store(true, Ordering::Relaxed);
+        target
+    }
+
+    /// The node sits there, with the weight and the limit that it has now.
+    pub(super) fn reseat(&self, node: &Node) {
         let member = Member {
             name: node.name.clone(),
             host: node.host.clone(),
@@ -58,10 +66,9 @@ impl Target {
             weight: node.weight,
             max_in_flight: node.max_in_flight,
         };
-        let target = Self::empty();
-        target.seat.store(Some(Arc::new(Seat::new(member, node.url.clone()))));
-        target.awaited.store(true, Ordering::Relaxed);
-        target
+        if self.seat().is_none_or(|seat| seat.member != member) {
+            self.seat.store(Some(Arc::new(Seat::new(member, node.url.clone()))));
+        }
     }
 
     /// A place for a node to be found.

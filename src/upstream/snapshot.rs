@@ -7,9 +7,18 @@ use crate::core::failover::view::Primary;
 use crate::core::reason::NodeState;
 
 impl One {
+    /// Where there are nodes, in the order of the file.
+    fn places(&self) -> Vec<usize> {
+        match self.config.discover {
+            Some(_) => (0..self.nodes.len()).collect(),
+            None => self.config.order.clone(),
+        }
+    }
+
     pub(super) fn snapshot(&self) -> UpstreamSnapshot {
         let view = self.view.load();
-        let nodes = self.nodes.iter().enumerate().filter_map(|(node, target)| {
+        let nodes = self.places().into_iter().filter_map(|node| {
+            let target = self.nodes.get(node)?;
             let seat = target.seat()?;
             let state = if target.is_leaving() {
                 NodeState::Draining

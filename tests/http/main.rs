@@ -44,6 +44,7 @@ mod ranges;
 mod readme;
 mod refusals;
 mod reload;
+mod reload_nodes;
 mod replicas;
 mod session;
 mod sockets;

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A proxy over a file that the test rewrites.
-struct Reloading {
-    proxy: Proxy,
+pub(super) struct Reloading {
+    pub(super) proxy: Proxy,
     file: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Reloading {
-    async fn start(text: &str) -> Self {
+    pub(super) async fn start(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tidegate.toml");
         let proxy = Proxy::start_from_file(&file, text).await;
@@ -27,12 +27,12 @@ impl Reloading {
         }
     }
 
-    fn write(&self, text: &str) {
+    pub(super) fn write(&self, text: &str) {
         std::fs::write(&self.file, super::support::proxy::complete(text, &[])).unwrap();
     }
 
     /// Rewrites the file and reloads; the key paths that changed.
-    async fn reload(&self, text: &str) -> Vec<String> {
+    pub(super) async fn reload(&self, text: &str) -> Vec<String> {
         self.write(text);
         let answer = self.proxy.admin_post("/reload", "").await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -41,7 +41,7 @@ impl Reloading {
         changed.map(|path| path.as_str().unwrap().to_owned()).collect()
     }
 
-    async fn hash(&self) -> String {
+    pub(super) async fn hash(&self) -> String {
         self.proxy.status().await["config_hash"].as_str().unwrap().to_owned()
     }
 

@@ -82,6 +82,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         mirror,
         max_lag: table.duration("max_lag"),
         balance: balance::compile(table, sink),
+        order: (0..nodes.len()).collect(),
         nodes,
         discover,
         host: host_header(table, sink),

@@ -176,76 +176,138 @@ fn what_changed_is_told_by_its_key() {
 }
 
 #[test]
-fn upstreams_and_what_their_views_depend_on_need_a_restart() {
-    let check = |path: &str| format!("health_check = {{ path = \"{path}\" }}\n");
+fn what_of_an_upstream_a_reload_cannot_change_is_refused_with_the_reason() {
+    let check = |keys: &str| format!("health_check = {{ path = \"/ok\"{keys} }}\n");
     let a = |nodes: &str, keys: &str| {
         format!("[upstreams.a]\nnodes = [{nodes}]\n{keys}[[routes]]\nupstream = \"a\"\nconsistency = \"off\"\n")
     };
     let (one, two) = ("{ url = \"http://127.0.0.1:1\" }", "{ url = \"http://127.0.0.1:2\" }");
     let both = format!("{one}, {two}");
-    let before = a(&both, &check("/ok"));
-    let loaded = from_text(&before, "f.toml", Path::new(""), &World::real());
-    let running = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.errors));
-    let cases: [(&str, String, &[&str]); 9] = [
-        ("no change", before.clone(), &[]),
+    let three = format!("{both}, {}", one.replace(":1\"", ":3\""));
+    let primary = |keys: &str| format!("{}replication = \"primary\"\nmax_lag = \"1s\"\n", check(keys));
+    let homes = "replication = \"multi-primary\"\n";
+    let cases: [(&str, String, String, &[&str]); 14] = [
+        ("no change", check(""), a(&both, &check("")), &[]),
+        ("a node more", check(""), a(&three, &check("")), &[]),
+        ("a node less", check(""), a(two, &check("")), &[]),
+        ("their order", check(""), a(&format!("{two}, {one}"), &check("")), &[]),
         (
-            "how a node is asked",
-            a(
-                &both,
-                &format!("{}balance = \"random\"\nretry = {{ attempts = 3 }}\n", check("/ok")),
-            ),
+            "a weight",
+            check(""),
+            a(&both.replace(":1\"", ":1\", weight = 3"), &check("")),
             &[],
         ),
         (
-            "a node more",
-            a(&format!("{both}, {}", one.replace(":1\"", ":3\"")), &check("/ok")),
-            &["upstreams.a.nodes"],
-        ),
-        (
-            "their order",
-            a(&format!("{two}, {one}"), &check("/ok")),
-            &["upstreams.a.nodes"],
-        ),
-        (
-            "a weight",
-            a(&both.replace(":1\"", ":1\", weight = 3"), &check("/ok")),
-            &["upstreams.a.nodes"],
-        ),
-        (
             "what is probed",
-            a(&both, &check("/other")),
-            &["upstreams.a.health_check.path"],
+            check(""),
+            a(&both, "health_check = { tcp = true }\n"),
+            &[],
+        ),
+        ("whether", check(""), a(&both, ""), &[]),
+        (
+            "mode",
+            check(""),
+            a(&both, &format!("mode = \"active-passive\"\n{}", check(""))),
+            &[],
+        ),
+        (
+            "failover",
+            primary(""),
+            a(&both, &format!("{}failover = {{ hold = \"9s\" }}\n", primary(""))),
+            &[],
         ),
         (
             "one store or a primary",
-            a(
-                &both,
-                &format!("{}replication = \"primary\"\nmax_lag = \"1s\"\n", check("/ok")),
-            ),
-            // Who promotes follows from it.
-            &["upstreams.a.failover.promotion", "upstreams.a.replication"],
+            check(""),
+            a(&both, &primary("")),
+            &["upstreams.a.replication"],
+        ),
+        (
+            "by what name a position is told",
+            primary(", position_header = \"P\""),
+            a(&both, &primary(", position_header = \"Q\"")),
+            &["upstreams.a.health_check"],
+        ),
+        (
+            "a home more",
+            homes.to_owned(),
+            a(&three, homes),
+            &["upstreams.a.nodes"],
         ),
         (
             "another upstream",
-            format!("[upstreams.b]\nnodes = [{two}]\n{before}"),
-            &["upstreams.b"],
+            check(""),
+            format!("[upstreams.b]\nnodes = [{two}]\n{}", a(&both, &check(""))),
+            &[],
         ),
         (
             "another name",
-            before.replace("upstreams.a]", "upstreams.b]").replace("\"a\"", "\"b\""),
-            &["upstreams.b", "upstreams.a"],
+            check(""),
+            a(&both, &check(""))
+                .replace("upstreams.a]", "upstreams.b]")
+                .replace("\"a\"", "\"b\""),
+            &[],
         ),
     ];
-    for (what, text, named) in cases {
+    for (what, before, text, named) in cases {
+        let loaded = from_text(&a(&both, &before), "f.toml", Path::new(""), &World::real());
+        let running = loaded.config.unwrap_or_else(|| panic!("{what}: {:?}", loaded.errors));
         let loaded = reload(&running, &text);
         let errors: Vec<_> = loaded.errors.iter().map(|e| e.path.as_str()).collect();
         assert_eq!(errors, named, "{what}: {:?}", loaded.errors);
         assert!(
-            loaded.errors.iter().all(|e| e.message.contains("needs a restart")),
+            loaded.errors.iter().all(|e| e.message.contains("needs a restart: ")),
             "{what}"
         );
         assert_eq!(loaded.config.is_none(), !named.is_empty(), "{what}");
     }
+}
+
+#[test]
+fn r31_a_place_belongs_to_one_node_for_life_and_a_node_that_moved_is_another_one() {
+    let text = |nodes: &[(&str, u16)]| {
+        let nodes = nodes
+            .iter()
+            .map(|(name, port)| format!("{{ name = \"{name}\", url = \"http://127.0.0.1:{port}\" }}"));
+        let nodes: Vec<_> = nodes.collect();
+        format!(
+            "[upstreams.u]\nnodes = [{}]\n[[routes]]\nupstream = \"u\"\nconsistency = \"off\"\n",
+            nodes.join(", ")
+        )
+    };
+    let loaded = from_text(&text(&[("a", 1), ("b", 2)]), "f.toml", Path::new(""), &World::real());
+    let mut running = loaded.config.unwrap();
+    let places = |config: &Config| -> Vec<(String, usize)> {
+        let listed = config.upstreams[0].listed();
+        listed
+            .map(|(place, node)| (node.url.replace("http://127.0.0.1:", &node.name), place))
+            .collect()
+    };
+    for (nodes, expected) in [
+        (vec![("b", 2), ("a", 1)], vec![("b2", 1), ("a1", 0)]),
+        (vec![("c", 3), ("b", 2)], vec![("c3", 2), ("b2", 1)]),
+        (vec![("b", 9), ("c", 3)], vec![("b9", 3), ("c3", 2)]),
+        // Back, and nobody knows where it has been.
+        (vec![("a", 1), ("b", 9)], vec![("a1", 4), ("b9", 3)]),
+    ] {
+        running = reload(&running, &text(&nodes)).config.unwrap();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(name, place)| (name.to_owned(), place))
+            .collect();
+        assert_eq!(places(&running), expected, "{nodes:?}");
+        assert!(reload(&running, &text(&nodes)).config.is_some());
+    }
+    let names: Vec<_> = running.upstreams[0]
+        .nodes
+        .iter()
+        .map(|node| node.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["a", "b", "c", "b", "a"],
+        "who has gone is still called by its name"
+    );
 }
 
 #[test]

@@ -26,8 +26,10 @@ pub struct Upstream {
     pub max_lag: Option<Duration>,
     /// How active nodes share the load.
     pub balance: Balance,
-    /// The nodes, in the order of the file; none when they are discovered.
+    /// The nodes by their places, which they keep for the life of the process; none when they are discovered.
     pub nodes: Vec<Node>,
+    /// The places of the nodes that the file names, in its order: a node that is not among them has been taken out by a reload.
+    pub order: Vec<usize>,
     /// Who says which nodes there are; none: the configuration does.
     pub discover: Option<Discover>,
     /// The `Host` sent upstream.
@@ -62,6 +64,18 @@ impl Upstream {
             Some(_) => SLOTS,
             None => self.nodes.len(),
         }
+    }
+
+    /// The nodes that the file names, in its order, each with its place.
+    pub fn listed(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let placed = |place: &usize| Some((*place, self.nodes.get(*place)?));
+        self.order.iter().filter_map(placed)
+    }
+
+    /// Whether the node in a place is one that the file names.
+    #[must_use]
+    pub fn is_listed(&self, place: usize) -> bool {
+        self.order.contains(&place)
     }
 
     /// The node that writes and strong reads go to; none when every node is as good.
@@ -419,6 +433,7 @@ impl Upstream {
             mirror: Mirror::default(),
             max_lag: None,
             balance: Balance::LeastRequest,
+            order: (0..nodes.len()).collect(),
             nodes,
             discover: None,
             host: HostHeader::Preserve,

@@ -19,6 +19,7 @@ use super::view::{Epoch, NoPrimary, Primary, View};
 use crate::core::reason::NodeState;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// One upstream's nodes and who takes traffic.
@@ -124,10 +125,23 @@ impl Machine {
 
     /// Takes one event; pushes what must be done.
     pub fn step(&mut self, now: MonoTime, event: Event, observed: Observed, effects: &mut Vec<Effect>) {
+        self.stepping(now, observed, effects, |machine, effects| {
+            machine.take(now, event, effects);
+        });
+    }
+
+    /// Whatever happens, and what follows from it.
+    pub(super) fn stepping(
+        &mut self,
+        now: MonoTime,
+        observed: Observed,
+        effects: &mut Vec<Effect>,
+        happens: impl FnOnce(&mut Self, &mut Vec<Effect>),
+    ) {
         let before = self.states();
         let served = self.serving();
         let old = self.primary.or(self.deposed);
-        self.take(now, event, effects);
+        happens(self, effects);
         self.decide(now, observed, effects);
         self.note_service(now, &served);
         for (node, is) in self.states().into_iter().enumerate() {
@@ -166,7 +180,7 @@ impl Machine {
     }
 
     /// What an event says of single nodes.
-    fn take(&mut self, now: MonoTime, event: Event, effects: &mut Vec<Effect>) {
+    pub(super) fn take(&mut self, now: MonoTime, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Probed {
                 node,
@@ -338,10 +352,16 @@ impl Machine {
 
     /// Nodes in the order in which they are preferred: the first without `standby`, then that of the file.
     pub(super) fn preference(&self) -> impl Iterator<Item = usize> + use<> {
-        let first = self.nodes.iter().position(|node| node.standby.is_none()).unwrap_or(0);
-        let count = self.nodes.len();
-        let rest = (0..count).filter(move |node| *node != first);
-        std::iter::once(first).filter(move |node| *node < count).chain(rest)
+        let slots = &self.settings.nodes;
+        let mut order: SmallVec<[usize; 8]> = (0..slots.len()).collect();
+        let key = |node: &usize| slots.get(*node).map(|slot| (!slot.filled, slot.rank));
+        order.sort_by_key(key); // stable: of one rank by place
+        let takes_traffic = |node: &usize| slots.get(*node).is_some_and(|slot| slot.standby.is_none());
+        let first = order.iter().position(takes_traffic);
+        if let Some(head) = first.and_then(|first| order.get_mut(..=first)) {
+            head.rotate_right(1);
+        }
+        order.into_iter()
     }
 
     pub(super) fn node(&self, node: usize) -> Option<&Tracked> {

@@ -21,6 +21,7 @@ pub mod refuse;
 pub mod reign;
 mod reserve;
 pub mod settings;
+pub mod take_over;
 pub mod view;
 
 #[cfg(test)]

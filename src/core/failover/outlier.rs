@@ -107,6 +107,11 @@ impl Outlier {
         self.settings = settings;
     }
 
+    /// So many places for nodes from now on.
+    pub fn resize(&mut self, nodes: usize) {
+        self.nodes.resize(nodes, Record::default());
+    }
+
     /// Nothing is known of a node any more: another one sits in its place.
     pub fn forget(&mut self, node: usize) {
         if let Some(here) = self.nodes.get_mut(node) {

@@ -116,15 +116,37 @@ pub enum Initial {
 pub struct Slot {
     /// How its node waits in reserve; none: it takes traffic first.
     pub standby: Option<Grade>,
-    /// Whether it is filled; discovery fills and empties the others.
+    /// Whether it is filled; discovery fills and empties the others, and a reload empties those whose nodes it takes out.
     pub filled: bool,
+    /// Where its node stands in the file: after a reload that need not be the place.
+    pub rank: usize,
 }
 
 impl Slot {
     /// A filled slot.
     #[must_use]
     pub const fn of(standby: Option<Grade>) -> Self {
-        Self { standby, filled: true }
+        Self {
+            standby,
+            filled: true,
+            rank: 0,
+        }
+    }
+
+    /// An empty one.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            standby: None,
+            filled: false,
+            rank: usize::MAX,
+        }
+    }
+
+    /// At another place in the file than the others of its rank.
+    #[must_use]
+    pub const fn ranked(self, rank: usize) -> Self {
+        Self { rank, ..self }
     }
 }
 

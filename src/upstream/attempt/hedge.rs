@@ -102,7 +102,7 @@ impl Pool {
         if second.look().is_err() {
             return first.await;
         }
-        second.tried = barred(&one.view.load().candidates, &second.elsewhere, slow);
+        second.tried = barred(&one.view().candidates, &second.elsewhere, slow);
         let lease = self
             .core
             .acquire(second.upstream, &second.tried, second.aim, now, Duration::ZERO)

@@ -35,7 +35,7 @@ pub(super) struct Strict {
 
 impl Strict {
     pub(super) fn of(one: &One, target: &Uri) -> Self {
-        let view = one.view.load();
+        let view = one.view();
         let by_query = one.config.gate == GateBy::Url;
         let homes = one.config.replication == Replication::MultiPrimary;
         Self {
@@ -54,7 +54,7 @@ impl Progress<'_> {
         let Some(strict) = &mut self.strict else {
             return Ok(());
         };
-        let view = self.one.view.load();
+        let view = self.one.view();
         let seen = (view.epoch, view.primary);
         let query = strict.query.as_deref();
         match self.one.toward(&view, &strict.path, query) {
@@ -129,7 +129,7 @@ impl Pool {
             return false;
         };
         // The place is taken first: a view that comes between the two looks wakes it.
-        let view = one.view.load();
+        let view = one.view();
         let changed = (view.epoch, view.primary) != seen;
         drop(view);
         let again = changed || tokio::time::timeout(left, place.news()).await.is_ok();
