@@ -15,6 +15,7 @@ mod rendezvous;
 #[cfg(test)]
 mod tests;
 
+use experience::PENALTY_SECONDS;
 pub use experience::{Experience, Seen};
 pub use ramp::ramp;
 pub use rendezvous::{HashKey, Identity};
@@ -92,9 +93,12 @@ impl Load {
         flying + ((flying + 1.0) * failing / (1.0 - failing)).floor()
     }
 
-    /// How long an answer to one more request may take.
+    /// How long an answer to one more request may take. A node that is asked and has not said anything yet may take long: by nothing
+    /// times anything, one that never answers would draw all traffic.
     fn wait(&self) -> f64 {
-        self.seen.latency * (in_flight(self.in_flight) + 1.0)
+        let unknown = self.seen.latency == 0.0 && self.in_flight > 0;
+        let latency = if unknown { PENALTY_SECONDS } else { self.seen.latency };
+        latency * (in_flight(self.in_flight) + 1.0)
     }
 }
 

@@ -78,7 +78,7 @@ pub enum Record {
 #[must_use]
 pub fn members(records: &[Record], port: u16) -> Vec<Member> {
     let mut members: Vec<Member> = records.iter().filter_map(|record| member(record, port)).collect();
-    members.sort_by(|a, b| (a.tier, &a.host, a.port).cmp(&(b.tier, &b.host, b.port)));
+    members.sort_by(|a, b| (a.tier, &a.host, a.port, a.weight).cmp(&(b.tier, &b.host, b.port, b.weight)));
     let mut seen = BTreeSet::new();
     members.retain(|member| seen.insert(member.name.clone()));
     members
@@ -86,6 +86,8 @@ pub fn members(records: &[Record], port: u16) -> Vec<Member> {
 
 fn member(record: &Record, port: u16) -> Option<Member> {
     let (host, port, tier, weight) = match record {
+        // What a name server says of a name that it blocks: to connect there is to connect to ourselves.
+        Record::Address(ip) if ip.is_unspecified() || ip.is_multicast() => return None,
         Record::Address(ip) => (ip.to_string(), port, 0, 1),
         Record::Service {
             priority,
@@ -296,6 +298,24 @@ mod tests {
         assert_eq!(found, members(&[other, one], 9000));
         let names: Vec<_> = found.iter().map(|m| m.name.as_str()).collect();
         assert_eq!(names, ["10.0.0.2:9000", "[fd00::1]:9000"]);
+    }
+
+    #[test]
+    fn an_address_that_is_nobodys_is_no_node() {
+        for nobody in ["0.0.0.0", "::", "224.0.0.1", "ff02::1"] {
+            let records = [Record::Address(nobody.parse().unwrap())];
+            assert!(members(&records, 80).is_empty(), "{nobody}");
+        }
+        for somebody in ["127.0.0.1", "::1", "::ffff:10.0.0.1", "10.255.255.255"] {
+            let records = [Record::Address(somebody.parse().unwrap())];
+            assert_eq!(members(&records, 80).len(), 1, "{somebody}");
+        }
+    }
+
+    #[test]
+    fn one_service_with_two_weights_is_the_same_node_in_every_order() {
+        let (one, other) = (service(10, 5, "a.example."), service(10, 60, "a.example."));
+        assert_eq!(members(&[one.clone(), other.clone()], 0), members(&[other, one], 0));
     }
 
     #[test]

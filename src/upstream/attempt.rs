@@ -19,6 +19,7 @@ use super::primary::TIDEGATE_EPOCH;
 use super::standing::{End, Learnt};
 use super::{One, Pool, held};
 use crate::core::failover::view::Epoch;
+use crate::core::http::hop::Framing;
 use crate::core::reason::RetryReason;
 use crate::core::retry::{Attempt, Failure, Nature, On, Sent, Verdict, decide};
 use crate::core::rules::Rule;
@@ -36,13 +37,17 @@ use strict::Strict;
 enum Outcome {
     Answered(Box<Response<Incoming>>, Lease, Sending),
     Failed(Failed),
+    /// Nothing was sent: by the view as it is now the request is another node's.
+    Moved,
 }
 
-/// When an attempt was sent, and in which epoch (R53).
+/// When an attempt was sent, in which epoch (R53), and how what came is framed.
 #[derive(Copy, Clone)]
 struct Sending {
     at: MonoTime,
     epoch: Epoch,
+    /// None: nothing that follows this answer is believed.
+    framing: Option<Framing>,
 }
 
 /// An attempt without a response head. Its connection is closed.
@@ -145,6 +150,7 @@ impl Pool {
             let after_maybe_applied = matches!(progress.sent, Sent::Maybe);
             progress.made += 1;
             match self.attempt(progress, lease).await {
+                Outcome::Moved => progress.made -= 1,
                 Outcome::Failed(failed) => {
                     if matches!(failed.sent, Sent::Maybe) {
                         progress.sent = Sent::Maybe;
@@ -172,9 +178,7 @@ impl Pool {
                             progress.write,
                         );
                         // For writes too: a listed status is a 5xx, which claims nothing about what a repeat did (R11).
-                        let first = kept.is_none();
-                        kept = answered.ok().map(Box::new).or(kept);
-                        if first && kept.is_some() {
+                        if kept.replace(Box::new(answered)).is_none() {
                             progress.leave_time(self.core.shared.world.clock.mono());
                         }
                         last = Some(Failed {
@@ -193,7 +197,6 @@ impl Pool {
                         after_maybe_applied,
                         progress.write,
                     );
-                    let answered = answered.map_err(|kind| self.error(kind, Sent::Maybe, Some(node)))?;
                     if progress.write || progress.strict.is_none() || progress.one.stands(&answered) {
                         return Ok(answered); // of a write its caller asks, once the body has been sent
                     }
@@ -265,10 +268,15 @@ impl Pool {
                     }
                 }
             }
-            let (Some(link), Some(mut request)) = (lease.link_mut(), progress.request.take()) else {
+            // The connect may have taken long.
+            let Some(epoch) = progress.epoch_at(node) else {
+                lease.give_back();
+                return Outcome::Moved;
+            };
+            let Some(mut request) = progress.request.take() else {
                 return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
             };
-            let reused = link.is_reused();
+            let reused = lease.link().is_some_and(Link::is_reused);
             if progress.may_need_again(reused) {
                 progress.request = copy(&request);
             }
@@ -282,8 +290,6 @@ impl Pool {
             if let Some(before_send) = progress.before_send.take() {
                 before_send();
             }
-            // R53: read before anything is sent, so that it is never later than what was asked.
-            let epoch = progress.one.view.epoch();
             if progress.write && progress.one.owns_promotion() {
                 request
                     .headers_mut()
@@ -291,14 +297,27 @@ impl Pool {
             }
             let sent_at = shared.world.clock.mono();
             let deadline = progress.deadline.duration_since(sent_at);
-            match link
+            let Some(link) = lease.asks(sent_at) else {
+                return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
+            };
+            let told = link
                 .exchange(request, progress.one.config.response_timeout, deadline)
-                .await
-            {
+                .await;
+            lease.heard();
+            match told {
                 Ok(response) => {
-                    let sending = Sending { at: sent_at, epoch };
+                    let Ok(framing) = head::framing(&response) else {
+                        lease.close_link();
+                        self.learn(&mut lease, Some(End::Broken), sent_at);
+                        return failed(CallErrorKind::Garbage, Failure::Final, Sent::Maybe);
+                    };
                     let end = End::of_status(response.status().as_u16());
                     self.learn(&mut lease, Some(end), sent_at);
+                    let sending = Sending {
+                        at: sent_at,
+                        epoch,
+                        framing,
+                    };
                     return Outcome::Answered(Box::new(response), lease, sending);
                 }
                 Err(broken) => {

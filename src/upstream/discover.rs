@@ -25,6 +25,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 struct Seen {
     /// The file's text, when it was last read.
     text: Option<String>,
+    /// It has been acted on.
+    taken: bool,
     /// What is wrong, as it was told.
     told: Option<String>,
     /// More nodes than places, as it was told.
@@ -103,19 +105,25 @@ impl Upstreams {
         }
     }
 
+    /// A file that another process is writing is half of what it will be: a text is acted on when it is read a second time. Only the
+    /// first one is not: there is nothing yet that it could take away.
     fn read(&self, path: &Path, seen: &mut Seen) -> Result<Option<Vec<Member>>, String> {
         let text = self.shared.world.disk.read_to_string(path);
         let text = text.map_err(|error| {
-            seen.text = None;
+            (seen.text, seen.taken) = (Some(String::new()), false);
             format!("{}: {error}", path.display())
         })?;
-        if seen.text.as_ref() == Some(&text) {
+        let settled = seen.text.as_ref().is_none_or(|before| *before == text);
+        if !settled || seen.taken {
+            seen.taken &= settled;
+            seen.text = Some(text);
             // A mistake that is still there has been told.
             return match &seen.told {
                 Some(told) => Err(told.clone()),
                 None => Ok(None),
             };
         }
+        seen.taken = true;
         let read = nodes_from_text(&text, &path.display().to_string());
         seen.text = Some(text);
         let told = |errors: Vec<crate::config::diagnostic::Diagnostic>| {
@@ -169,6 +177,7 @@ impl Upstreams {
                     if let Some(target) = one.nodes.get(slot) {
                         self.seat(upstream, slot, &member);
                         target.sit(member);
+                        self.look_again(upstream); // there may be room for who waits
                     }
                 }
             }
@@ -178,6 +187,13 @@ impl Upstreams {
     fn seat(&self, upstream: usize, node: usize, member: &Member) {
         for core in &self.cores {
             core.seat(upstream, node, member);
+        }
+    }
+
+    fn look_again(&self, upstream: usize) {
+        let now = self.shared.world.clock.mono();
+        for core in &self.cores {
+            core.look_again(upstream, now);
         }
     }
 
@@ -195,10 +211,7 @@ impl Upstreams {
         }
         self.tell(upstream, Event::Joined { node }).await;
         target.probe_now.notify_one();
-        let now = self.shared.world.clock.mono();
-        for core in &self.cores {
-            core.view_changed(upstream, now);
-        }
+        self.look_again(upstream);
     }
 
     async fn leave(&self, upstream: usize, one: &One, node: usize) {
@@ -215,10 +228,7 @@ impl Upstreams {
         for core in &self.cores {
             core.leave(upstream, node);
         }
-        let now = self.shared.world.clock.mono();
-        for core in &self.cores {
-            core.view_changed(upstream, now);
-        }
+        self.look_again(upstream);
     }
 
     /// Empties the places of nodes whose last request is over.

@@ -27,6 +27,7 @@ impl Shared {
         match end {
             // A 500 may be the request's fault: the node answers.
             End::Well | End::Failing => target.worked(),
+            End::GivenUp => {} // it may have been about to answer
             End::Broken => {
                 if target.failed() >= outlier.consecutive_errors {
                     one.trouble.notify_one();

@@ -3,7 +3,8 @@
 
 use super::link::Link;
 use super::pool::Core;
-use super::standing::Learnt;
+use super::standing::{End, Learnt};
+use crate::core::time::MonoTime;
 use std::sync::Arc;
 
 /// A slot of a node in use. Dropped: its link is closed and the slot goes to the next waiter.
@@ -14,6 +15,8 @@ pub(super) struct Lease {
     link: Option<Box<Link>>,
     /// What the request that holds the slot learnt of the node.
     learnt: Option<Learnt>,
+    /// Since when it waits for the node's answer.
+    asked: Option<MonoTime>,
     /// The slot has been let go.
     released: bool,
 }
@@ -27,6 +30,7 @@ impl Lease {
             node,
             link,
             learnt: None,
+            asked: None,
             released: false,
         }
     }
@@ -45,6 +49,17 @@ impl Lease {
 
     pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
         self.link.as_deref_mut()
+    }
+
+    /// The link, over which the node's answer is waited for from now on.
+    pub(super) fn asks(&mut self, now: MonoTime) -> Option<&mut Link> {
+        self.asked = Some(now);
+        self.link.as_deref_mut()
+    }
+
+    /// The wait is over, whatever came of it.
+    pub(super) fn heard(&mut self) {
+        self.asked = None;
     }
 
     /// Notes what the request learnt of the node.
@@ -88,8 +103,18 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let uploaded = self.link().is_some_and(Link::uploaded);
         // The socket is closed before the slot is free: the cap counts open sockets.
         self.link = None;
+        // The copy that lost, or a client that left: the node took at least as long.
+        if let Some(asked) = self.asked.take().filter(|_| uploaded && self.learnt.is_none()) {
+            let at = self.core.shared.world.clock.mono();
+            self.learnt = Some(Learnt {
+                end: End::GivenUp,
+                at,
+                took: at.duration_since(asked),
+            });
+        }
         self.give_back();
     }
 }

@@ -306,7 +306,7 @@ impl Upstreams {
         }
         if !effects.is_empty() {
             for core in &self.cores {
-                core.view_changed(upstream, now);
+                core.look_again(upstream, now);
             }
         }
         // Whatever the effects: the view may be another one without any.

@@ -194,16 +194,23 @@ impl Core {
     }
 
     /// Notes a new link of a node, so that it can be ended with all others.
-    pub(super) fn note_link(&self, upstream: usize, node: usize, signal: &Arc<Signal>) {
-        if let Some(slots) = self.upstreams.get(upstream)
-            && let Some(node) = slots.lock().nodes.get_mut(node)
-        {
+    pub(super) fn note_link(self: &Arc<Self>, upstream: usize, node: usize, signal: &Arc<Signal>) {
+        let Some(slots) = self.upstreams.get(upstream) else {
+            return;
+        };
+        let mut guard = slots.lock();
+        let is_back = guard.leaves_waiting(node);
+        if let Some(node) = guard.nodes.get_mut(node) {
             // Dead ones are swept before the list doubles.
             if node.links.len() >= 16 && node.links.len() >= node.open.saturating_mul(2) {
                 node.links.retain(|link| link.strong_count() > 0);
             }
             node.links.push(Arc::downgrade(signal));
             node.standing.breaker.connected();
+        }
+        drop(guard);
+        if is_back {
+            self.look_again(upstream, self.shared.world.clock.mono());
         }
     }
 
@@ -245,10 +252,14 @@ impl Core {
             of_node.standing.learn(learnt);
         }
         let handed = guard.release(&view, node, link);
+        let doubtful = handed.is_none() && guard.leaves_waiting(node);
         drop(guard);
         drop(dead);
         if let Some((hand, link)) = handed {
             self.hand((hand, Handed::Lease(self.lease(upstream, node, link))));
+        }
+        if doubtful {
+            self.look_again(upstream, self.shared.world.clock.mono());
         }
     }
 
@@ -260,8 +271,8 @@ impl Core {
         }
     }
 
-    /// The view changed: waiters get slots of nodes that came into service; those left without a node are told.
-    pub(super) fn view_changed(self: &Arc<Self>, upstream: usize, now: MonoTime) {
+    /// The view changed, or who can be reached: waiters get slots where there is room now; those left without a node are told.
+    pub(super) fn look_again(self: &Arc<Self>, upstream: usize, now: MonoTime) {
         let (Some(slots), Some(shared)) = (self.upstreams.get(upstream), self.shared.upstreams.get(upstream)) else {
             return;
         };

@@ -59,6 +59,7 @@ impl Standing {
         match end {
             End::Well => self.experience.answered(at, took),
             End::Failing | End::Broken => self.experience.failed(at, took),
+            End::GivenUp => self.experience.waited(at, took),
         }
     }
 }
@@ -82,6 +83,8 @@ pub(super) enum End {
     Failing,
     /// By the node's fault.
     Broken,
+    /// Without an answer: whoever asked waits no more.
+    GivenUp,
 }
 
 impl End {
@@ -97,14 +100,15 @@ impl End {
     /// What a failure says of the node; none: nothing. `asked`: the request had been sent in full, so that only the node was awaited.
     pub(super) const fn of_failure(kind: CallErrorKind, asked: bool, kept_alive: bool) -> Option<Self> {
         match kind {
-            CallErrorKind::ConnectFailed
-            | CallErrorKind::ConnectTimedOut
-            | CallErrorKind::HeadTimedOut
-            | CallErrorKind::Garbage => Some(Self::Broken),
+            CallErrorKind::ConnectFailed | CallErrorKind::ConnectTimedOut | CallErrorKind::Garbage => {
+                Some(Self::Broken)
+            }
             // A kept connection that ends without a word: the node tidied up as the request came.
             CallErrorKind::Reset if !kept_alive => Some(Self::Broken),
-            CallErrorKind::DeadlineExceeded if asked => Some(Self::Broken),
+            // A client that stalls its upload says nothing of the node.
+            CallErrorKind::HeadTimedOut | CallErrorKind::DeadlineExceeded if asked => Some(Self::Broken),
             CallErrorKind::Reset
+            | CallErrorKind::HeadTimedOut
             | CallErrorKind::DeadlineExceeded
             | CallErrorKind::NoNode
             | CallErrorKind::NoPrimary

@@ -21,9 +21,9 @@ const GAIN: f64 = 0.25;
 const MOST: f64 = 0.98;
 
 /// What an answer of a node that mostly fails takes at least: longer than any that is worth waiting for.
-const PENALTY_SECONDS: f64 = 1.0;
+pub(super) const PENALTY_SECONDS: f64 = 1.0;
 
-/// What is known of one node. It begins with nothing: a latency of zero, so that a new node is tried.
+/// What is known of one node. It begins with nothing: a latency of zero, so that a new node is tried, by one request at a time.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Experience {
     latency: f64,
@@ -61,6 +61,12 @@ impl Experience {
         let (faded, worn) = (self.faded(now), self.worn(now));
         self.latency = worn.max(took.as_secs_f64());
         self.failing = step(faded, 1.0);
+        self.at = self.at.max(now);
+    }
+
+    /// A request was given up after `took`: its answer would have taken longer, and may have been a failure or not.
+    pub fn waited(&mut self, now: MonoTime, took: Duration) {
+        (self.failing, self.latency) = (self.faded(now), self.worn(now).max(took.as_secs_f64()));
         self.at = self.at.max(now);
     }
 

@@ -183,6 +183,35 @@ fn a_node_that_ramps_up_alone_takes_everything() {
     }
 }
 
+#[test]
+fn a_node_of_which_nothing_is_known_is_tried_by_one_request_at_a_time() {
+    let mut loads = loads(&[(true, 1, 0), (true, 1, 4)]);
+    loads[0].seen.latency = 0.0;
+    assert_eq!(shares(Rule::PeakEwma, &loads), [10_000, 0], "idle: tried");
+    loads[0].in_flight = 1;
+    assert_eq!(
+        shares(Rule::PeakEwma, &loads),
+        [0, 10_000],
+        "asked, and it has said nothing yet"
+    );
+}
+
+#[test]
+fn a_request_that_was_given_up_tells_how_long_an_answer_takes_at_least() {
+    let mut node = Experience::default();
+    node.waited(at(0), USUAL);
+    assert!((node.seen(at(0)).latency - 0.02).abs() < 1e-9);
+    node.waited(at(10), FAST);
+    assert!(node.seen(at(10)).latency > 0.019, "a short wait tells nothing");
+    node.failed(at(20), FAST);
+    node.waited(at(10_020), FAST);
+    let failing = node.seen(at(10_020)).failing;
+    assert!(
+        (failing - 0.125).abs() < 1e-9,
+        "nor does it say how it would have ended: {failing}"
+    );
+}
+
 fn at(ms: u64) -> MonoTime {
     MonoTime::default().after(Span::from_millis(ms))
 }

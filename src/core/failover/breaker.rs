@@ -1,7 +1,8 @@
 //! Whether a core should open another connection to a node that could not be connected to. A node that cannot be reached costs at most
 //! one trial per interval and core; the others' requests go elsewhere meanwhile.
 //!
-//! It is advice for choosing among nodes: with no other node to go to, a request is tried where it can be. It says nothing of health
+//! It is advice for choosing among nodes: with no other node to go to, a request is tried where it can be; where the others are busy it
+//! waits for them, as a node that fails fast would draw everybody who finds the rest at work. It says nothing of health
 //! either (R39: one bad link is not a failure).
 
 use crate::core::time::{MonoTime, Span};
@@ -35,6 +36,12 @@ impl Breaker {
             Self::Closed => true,
             Self::Open { until } | Self::Trial { until } => now >= until,
         }
+    }
+
+    /// Whether nothing speaks against the node, at any time.
+    #[must_use]
+    pub fn is_closed(self) -> bool {
+        self == Self::Closed
     }
 
     /// A request goes there and needs a connection.

@@ -6,7 +6,6 @@ use crate::core::http::hop::{self, BadFraming, Framing};
 use crate::upstream::Pool;
 use crate::upstream::body::NodeBody;
 use crate::upstream::call::Answered;
-use crate::upstream::error::CallErrorKind;
 use crate::upstream::lease::Lease;
 use crate::upstream::link::Link;
 use http::header::CONTENT_LENGTH;
@@ -14,8 +13,24 @@ use http::{Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
+/// What is not HTTP, and may not be passed on.
+pub(super) struct NotHttp;
+
+/// How an answer is framed; none: in two ways at once.
+pub(super) fn framing(response: &Response<Incoming>) -> Result<Option<Framing>, NotHttp> {
+    // We never ask for an upgrade, so nobody may switch.
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(NotHttp);
+    }
+    match hop::framing(response.headers()) {
+        Ok(framing) => Ok(Some(framing)),
+        Err(BadFraming::Both) => Ok(None),
+        Err(BadFraming::UnknownCoding | BadFraming::BadLength) => Err(NotHttp),
+    }
+}
+
 impl Pool {
-    /// Judges a response head: what may not be passed on closes the connection.
+    /// A response head as it is passed on.
     pub(super) fn answered(
         &self,
         upstream: usize,
@@ -24,22 +39,14 @@ impl Pool {
         sending: Sending,
         after_maybe_applied: bool,
         write: bool,
-    ) -> Result<Answered, CallErrorKind> {
+    ) -> Answered {
         let received = self.core.shared.world.clock.mono();
         let node = lease.node();
         let (mut parts, incoming) = response.into_parts();
-        let framing = match hop::framing(&parts.headers) {
-            Ok(framing) => Some(framing),
+        let framing = sending.framing;
+        if framing.is_none() {
             // RFC 9112 s6.3: read as chunked, and nothing after it is believed.
-            Err(BadFraming::Both) => {
-                parts.headers.remove(CONTENT_LENGTH);
-                None
-            }
-            Err(BadFraming::UnknownCoding | BadFraming::BadLength) => return Err(CallErrorKind::Garbage),
-        };
-        // We never ask for an upgrade, so nobody may switch.
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(CallErrorKind::Garbage);
+            parts.headers.remove(CONTENT_LENGTH);
         }
         let shared = &self.core.shared;
         let one = shared.upstreams.get(upstream);
@@ -59,7 +66,7 @@ impl Pool {
         if fenced.is_some() {
             shared.probe_now(upstream, node);
         }
-        Ok(Answered {
+        Answered {
             fenced,
             parts,
             body: NodeBody::new(incoming, lease, reusable),
@@ -71,6 +78,6 @@ impl Pool {
             received,
             close_delimited,
             after_maybe_applied,
-        })
+        }
     }
 }

@@ -132,11 +132,13 @@ impl Pool {
     /// The second copy's answer, if it is one to go by.
     async fn copied(&self, second: &mut Progress<'_>, lease: super::Lease) -> Option<Answered> {
         match self.attempt(second, lease).await {
-            Outcome::Failed(_) => None,
+            Outcome::Failed(_) | Outcome::Moved => None,
             Outcome::Answered(response, lease, sent) => {
                 let settled = settles(response.status().as_u16());
                 let answered = self.answered(second.upstream, *response, lease, sent, false, second.write);
-                answered.ok().filter(|_| settled)
+                // R29: a deposed primary's answer counts no more for having been asked twice.
+                let stands = second.strict.is_none() || second.one.stands(&answered);
+                (settled && stands).then_some(answered)
             }
         }
     }

@@ -74,6 +74,24 @@ impl Progress<'_> {
         }
     }
 
+    /// The epoch in which the call may be sent to a node now (R53): that of the view by which it may go there, so that nothing a deposed
+    /// primary says or does is taken for its successor's (R54). None: the view has changed since the node was chosen.
+    pub(super) fn epoch_at(&self, node: usize) -> Option<Epoch> {
+        let view = self.one.view.load();
+        let epoch = view.epoch;
+        if self.one.is_shared() || self.aim.only.is_some() {
+            return Some(epoch);
+        }
+        let may = match &self.strict {
+            Some(strict) => match self.one.toward(&view, &strict.path, strict.query.as_deref()) {
+                Toward::AllBut(elsewhere) => !elsewhere.contains(&node),
+                Toward::Nobody => false,
+            },
+            None => self.aim.takers(&view).any(|taker| taker == node),
+        };
+        may.then_some(epoch)
+    }
+
     /// A read whose answer counts no more is asked again, where it can be sent again.
     pub(super) fn asks_again(&mut self) -> bool {
         let can = self.request.is_some();

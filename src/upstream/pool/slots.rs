@@ -111,11 +111,10 @@ impl Slots {
         };
         if avoided {
             let mut better = loads.clone();
-            for load in &mut better {
-                load.eligible &= self.permits(load.node, now);
-            }
-            if let Some(node) = balance::choose(rule, &better, draw) {
-                return Choice::Node(node);
+            better.retain(|load| self.permits(load.node, now));
+            // Who can be reached is waited for; when nobody can, a request is tried where there is room.
+            if !better.is_empty() {
+                loads = better;
             }
         }
         balance::choose(rule, &loads, draw).map_or(Choice::Full, Choice::Node)
@@ -145,20 +144,29 @@ impl Slots {
         node: usize,
         link: Option<Box<Link>>,
     ) -> Option<(oneshot::Sender<Handed>, Option<Box<Link>>)> {
-        let slots = self.nodes.get_mut(node)?;
+        let slots = self.nodes.get(node)?;
         let takes = |aim: Aim| aim.takers(view).any(|taker| taker == node);
         let may = |waiter: &Waiter| !waiter.tried.contains(&node) && takes(waiter.aim);
+        let reachable = link.is_some() || slots.standing.breaker.is_closed();
         if slots.tier.is_some()
+            && reachable
             && let Some(at) = self.queue.iter().position(may)
             && let Some(waiter) = self.queue.remove(at)
         {
             return Some((waiter.hand, link));
         }
+        let slots = self.nodes.get_mut(node)?;
         slots.in_flight = slots.in_flight.saturating_sub(1);
         match link {
             Some(link) => slots.idle.push(link),
             None => slots.open = slots.open.saturating_sub(1),
         }
         None
+    }
+
+    /// Whether a node has room that nobody was handed, because it could not be connected to, while others wait.
+    pub(super) fn leaves_waiting(&self, node: usize) -> bool {
+        let doubtful = |slots: &NodeSlots| !slots.standing.breaker.is_closed();
+        !self.queue.is_empty() && self.nodes.get(node).is_some_and(doubtful)
     }
 }

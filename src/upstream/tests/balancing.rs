@@ -102,6 +102,89 @@ async fn a_node_that_refuses_connects_costs_one_trial_per_interval() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_be_reached_draws_nobody_who_finds_the_others_busy() {
+    let keys = "balance = \"round-robin\"\nmax_connections = 1\nretry = { attempts = 2 }";
+    let mut rig = Rig::new(2, 1, keys);
+    rig.nodes[0].door(Door::Refuses);
+    let busy = rig.start(rig.read("/busy"));
+    let mut peer = rig.nodes[1].accept().await;
+    peer.head().await;
+    let waiting: Vec<_> = (0..5).map(|n| rig.start(rig.read(&format!("/{n}")))).collect();
+    settle().await;
+    assert!(rig.nodes[0].connects() <= 1, "{} connects", rig.nodes[0].connects());
+    peer.ok("").await;
+    drop(busy.await.unwrap().unwrap());
+    for call in waiting {
+        peer.head().await;
+        peer.ok("").await;
+        let answered = call.await.unwrap().unwrap();
+        assert_eq!(answered.node, 1);
+        text(answered.body).await.unwrap();
+    }
+    assert!(rig.nodes[0].connects() <= 1, "{} connects", rig.nodes[0].connects());
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_are_not_handed_the_room_of_a_node_that_cannot_be_reached_and_none_is_forgotten() {
+    let keys = "balance = \"round-robin\"\nmax_connections = 1\nconnect_timeout = \"100ms\"\nretry = { attempts = 2, on = [\"connect\"] }";
+    let mut rig = Rig::new(2, 1, keys);
+    rig.nodes[0].door(Door::Hangs);
+    let hanging = rig.start(rig.read("/hangs"));
+    let breaking = rig.start(rig.read("/breaks"));
+    let mut peer = rig.nodes[1].accept().await;
+    peer.head().await;
+    settle().await;
+    let waiting = rig.start(rig.read("/waits"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(
+        rig.nodes[0].connects(),
+        1,
+        "out of reach, and nobody else is sent there"
+    );
+    assert_eq!(rig.counts(1), (1, 1, 0, 2), "two wait for the other one");
+    rig.nodes[0].door(Door::Open);
+    rig.nodes[1].door(Door::Refuses);
+    drop(peer);
+    assert_eq!(breaking.await.unwrap().unwrap_err().kind, CallErrorKind::Reset);
+    assert_eq!(
+        hanging.await.unwrap().unwrap_err().kind,
+        CallErrorKind::ConnectFailed,
+        "tried at both"
+    );
+    let mut other = rig.nodes[0].accept().await;
+    assert!(other.head().await.starts_with("get /waits "));
+    other.ok("").await;
+    assert_eq!(waiting.await.unwrap().unwrap().node, 0);
+    assert_eq!((rig.counts(0).1, rig.counts(1).1, rig.counts(1).3), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_answers_does_not_draw_all_traffic() {
+    for hedge in ["", "\nhedge = { after = \"50ms\", max = \"100%\" }"] {
+        let keys = format!("balance = \"peak-ewma\"\nretry = {{ attempts = 1 }}{hedge}");
+        let mut rig = Rig::new(2, 1, &keys);
+        rig.nodes.remove(1).serve_after(Duration::from_millis(5));
+        let mut silent = rig.nodes.remove(0);
+        let calls: Vec<_> = (0..50)
+            .map(|n| {
+                let pool = rig.pool();
+                let call = rig.read("/");
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(n * 20)).await;
+                    pool.call(call).await
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(silent.connects() < 10, "{} of 50 went to it", silent.connects());
+        drop(silent.accept().await);
+        for call in calls {
+            call.abort();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trial_that_succeeds_brings_the_node_back() {
     let mut rig = Rig::new(2, 1, "balance = \"round-robin\"");
     rig.nodes[0].door(Door::Refuses);

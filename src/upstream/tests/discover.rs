@@ -129,3 +129,36 @@ async fn rfc2782_a_lower_priority_is_asked_only_when_the_higher_is_out() {
     peer.ok("the spare").await;
     assert_eq!(text(call.await.unwrap().unwrap().body).await.unwrap(), "the spare");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_read_while_it_is_written_takes_no_node_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nodes.toml");
+    let list = |hosts: &[u8]| {
+        let nodes: String = hosts
+            .iter()
+            .map(|last| format!("[[nodes]]\nurl = \"http://10.0.0.{last}:80\"\n"))
+            .collect();
+        std::fs::write(&file, nodes).unwrap();
+    };
+    list(&[1, 2]);
+    let rig = Rig::discovered(2, &format!("discover = {{ file = \"{}\" }}", file.display()));
+    let _stop = rig.run();
+    rig.upstreams.first_round().await;
+    let both = [
+        ("10.0.0.1:80".to_owned(), "active"),
+        ("10.0.0.2:80".to_owned(), "active"),
+    ];
+    assert_eq!(names(&rig), both, "the first look counts");
+    let second = Duration::from_millis(1_001);
+    tokio::time::sleep(second).await;
+    list(&[1]); // half of what is being written
+    tokio::time::sleep(second).await;
+    assert_eq!(names(&rig), both);
+    list(&[2, 1]);
+    tokio::time::sleep(4 * second).await;
+    assert_eq!(names(&rig), both);
+    list(&[2]);
+    tokio::time::sleep(4 * second).await;
+    assert_eq!(names(&rig), both[1..]);
+}

@@ -1,14 +1,18 @@
 //! Passive health: who is ejected by the requests it fails, for how long, and who never is.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use super::attempts::fed;
 use super::support::{CHECK, Door, Rig, settle, text};
 use crate::core::failover::few::WhenNone;
-use crate::upstream::{Aim, Call};
+use crate::upstream::{Aim, Call, CallErrorKind, Kind};
+use http::Method;
 use std::time::Duration;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const BUSY: &str = "HTTP/1.1 503 no\r\ncontent-length: 2\r\n\r\nno";
 const FAULT: &str = "HTTP/1.1 500 no\r\ncontent-length: 2\r\n\r\nno";
+const UNREADABLE: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n";
+const UPGRADE: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
 const OUTLIER: &str = "balance = \"round-robin\"\nretry = { attempts = 1 }\noutlier = { consecutive_errors = 5, ejection_time = \"10s\", max_ejected = \"50%\" }\n";
 
 /// One read; who answered it, if anybody.
@@ -67,11 +71,13 @@ async fn a_node_that_fails_its_requests_in_a_row_is_ejected_and_given_another_ch
 
 #[tokio::test(start_paused = true)]
 async fn which_failures_count() {
-    let cases: [(&str, Option<&'static str>, Door, bool); 7] = [
+    let cases: [(&str, Option<&'static str>, Door, bool); 9] = [
         ("a 503", Some(BUSY), Door::Open, true),
         ("a 500 may be the request's fault", Some(FAULT), Door::Open, false),
         ("an answer", Some(OK), Door::Open, false),
         ("garbage", Some("what?\r\n\r\n"), Door::Open, true),
+        ("a head that cannot be believed", Some(UNREADABLE), Door::Open, true),
+        ("an upgrade that nobody asked for", Some(UPGRADE), Door::Open, true),
         ("a connect that is refused", None, Door::Refuses, true),
         ("a connect that hangs", None, Door::Hangs, true),
         ("no answer in time", None, Door::Open, true),
@@ -99,6 +105,21 @@ async fn which_failures_count() {
         let expected = if ejected { "ejected" } else { "active" };
         assert_eq!(rig.states(), [expected, "active"], "{name}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stalls_its_upload_ejects_nobody() {
+    let keys = format!("response_timeout = \"2s\"\n{}", OUTLIER.replace("50%", "100%"));
+    let rig = Rig::new(2, 1, &keys);
+    let _stop = rig.run();
+    for _ in 0..12 {
+        let (_feed, body) = fed();
+        let call = rig.call(Method::POST, "/", body, Kind::Write { repeatable: false });
+        let error = rig.pool().call(call).await.unwrap_err();
+        assert_eq!(error.kind, CallErrorKind::HeadTimedOut);
+        settle().await;
+    }
+    assert_eq!(rig.states(), ["active", "active"]);
 }
 
 #[tokio::test(start_paused = true)]

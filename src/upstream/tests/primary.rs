@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::support::{Door, Rig, ended, settle, text};
-use crate::config::runtime::{HealthCheck, Probe, Promotion, Replication, Upstream};
+use crate::config::runtime::{HealthCheck, Hedge, Probe, Promotion, Replication, Upstream};
 use crate::core::failover::homes;
 use crate::core::failover::view::{Epoch, NoPrimary, Primary};
 use crate::core::retry::Sent;
@@ -141,6 +141,57 @@ async fn r29_a_strong_read_that_a_deposed_primary_answered_is_asked_again() {
     let answered = call.await.unwrap().unwrap();
     assert_eq!((answered.node, answered.epoch), (1, Epoch(2)));
     assert_eq!(text(answered.body).await.unwrap(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r29_the_second_copy_of_a_strong_read_counts_no_more_than_the_first_when_both_asked_a_deposed_primary() {
+    switch_off_as_told();
+    let mut rig = Rig::changed(2, |upstream| {
+        replicated(Replication::Primary)(upstream);
+        upstream.hedge = Some(Hedge {
+            after: Duration::from_millis(50),
+            max_percent: 100,
+        });
+    });
+    rig.view(1, Primary::Node(0));
+    let call = rig.start(strong(&rig, "/"));
+    let mut first = rig.nodes[0].accept().await;
+    let mut copy = rig.nodes[0].accept().await;
+    first.head().await;
+    copy.head().await;
+    rig.view(2, Primary::Node(1));
+    copy.ok("old").await;
+    settle().await;
+    first.ok("old").await;
+    let mut new = rig.nodes[1].accept().await;
+    new.head().await;
+    new.ok("new").await;
+    let answered = call.await.unwrap().unwrap();
+    assert_eq!((answered.node, answered.epoch), (1, Epoch(2)));
+    assert_eq!(text(answered.body).await.unwrap(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r53_r54_nothing_is_sent_to_a_node_that_was_deposed_while_it_was_connected_to() {
+    let calls: [fn(&Rig) -> Call; 3] = [|rig| strong(rig, "/"), |rig| rig.write("/", "x"), |rig| rig.read("/")];
+    for call in calls {
+        let mut rig = pair();
+        // A replica that may answer reads is not there, so that the first choice is known.
+        let mut view = (**rig.views[0].load()).clone();
+        view.candidates = vec![0];
+        rig.views[0].store(view.clone());
+        rig.nodes[0].door(Door::Opens(Duration::from_millis(500)));
+        let call = rig.start(call(&rig));
+        settle().await;
+        (view.epoch, view.primary, view.candidates) = (Epoch(2), Primary::Node(1), vec![1]);
+        rig.views[0].store(view);
+        let mut new = rig.nodes[1].accept().await;
+        new.head().await;
+        new.ok("").await;
+        let answered = call.await.unwrap().unwrap();
+        assert_eq!((answered.node, answered.epoch), (1, Epoch(2)));
+        assert_eq!(rig.nodes[0].connects(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,6 +40,8 @@ pub(super) enum Door {
     Refuses,
     /// Neither accepts nor refuses.
     Hangs,
+    /// Accepts after so long.
+    Opens(Duration),
 }
 
 /// One scripted node, as the network sees it.
@@ -75,6 +77,7 @@ impl Net for TestNet {
             match door {
                 Door::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
                 Door::Hangs => std::future::pending().await,
+                Door::Opens(after) => tokio::time::sleep(after).await,
                 Door::Open => {}
             }
             let (near, far) = duplex(64 * 1024);
