@@ -26,8 +26,9 @@ pub use status::{
 use crate::proxy::{ExplainError, Explanation, Question};
 use crate::world::BoxFuture;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use problem::Problem;
@@ -41,6 +42,10 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub trait Control: Send + Sync {
     /// Why the process is not ready for traffic; empty when it is.
     fn unready(&self) -> Vec<String>;
+    /// Whether another process serves, and this one waits for it to end.
+    fn is_passive(&self) -> bool {
+        false
+    }
     /// The document of `GET /status`.
     fn status(&self) -> Status;
     /// Prometheus text.
@@ -113,9 +118,19 @@ fn router(control: Arc<dyn Control>, access: Access) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
         })
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&control), active_only))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn_with_state(Arc::new(access), guard::guard))
         .with_state(control)
+}
+
+/// A passive process has nothing that could be changed: what it was told would be lost. But it can be told to leave.
+async fn active_only(State(control): Controlled, request: Request, next: Next) -> Response {
+    if control.is_passive() && !request.method().is_safe() && request.uri().path() != "/drain" {
+        let why = "this is the passive process of a pair: tell the active one";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    }
+    next.run(request).await
 }
 
 async fn ready(State(control): Controlled) -> Response {

@@ -23,6 +23,9 @@ pub struct Status {
     pub config_hash: String,
     /// Whether the process is leaving.
     pub draining: bool,
+    /// Which one of its pair it is, `active` or `passive`; absent when it is none of a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair: Option<&'static str>,
 }
 
 /// One route.

@@ -74,6 +74,7 @@ impl Control for Fake {
             build: BuildStatus { version: "0" },
             config_hash: "abc".to_owned(),
             draining: false,
+            pair: None,
         }
     }
 

@@ -23,6 +23,10 @@ impl Control for Controls {
     fn unready(&self) -> Vec<String> {
         let rooms = &self.0;
         let mut reasons = Vec::new();
+        if self.is_passive() {
+            reasons.push("passive: the other process of the pair has the state directory".to_owned());
+            return reasons;
+        }
         if rooms.drain().is_draining() {
             reasons.push("draining".to_owned());
         }
@@ -40,6 +44,10 @@ impl Control for Controls {
             }
         }
         reasons
+    }
+
+    fn is_passive(&self) -> bool {
+        self.0.is_passive()
     }
 
     fn status(&self) -> Status {
@@ -65,6 +73,10 @@ impl Control for Controls {
             },
             config_hash: era.config.hash.clone(),
             draining: rooms.drain().is_draining(),
+            pair: era.config.server.pair.then(|| match self.is_passive() {
+                true => "passive",
+                false => "active",
+            }),
         }
     }
 

@@ -6,6 +6,7 @@
 mod control;
 mod era;
 mod order;
+mod pair;
 mod past;
 mod reload;
 mod rooms;
@@ -13,6 +14,7 @@ mod threads;
 mod turnover;
 mod views;
 
+pub use pair::Turn;
 pub use reload::{NotReloaded, Reloaded};
 
 use crate::config::runtime::Config;
@@ -31,6 +33,8 @@ use std::thread::JoinHandle;
 #[derive(Debug)]
 pub struct App {
     rooms: Arc<Rooms>,
+    /// What runs while the other process of the pair serves.
+    passive: Option<Running>,
 }
 
 /// Why a proxy could not start.
@@ -55,6 +59,9 @@ pub enum StartError {
         /// What is wrong.
         why: String,
     },
+    /// It was asked to leave while it waited for the other process of its pair to end.
+    #[error("asked to leave while the other process of the pair has the state directory")]
+    Left,
     /// No thread, or no runtime on it.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -71,6 +78,7 @@ impl App {
     pub fn build(config: Config, world: World) -> Result<Self, StartError> {
         Ok(Self {
             rooms: Rooms::new(config, world),
+            passive: None,
         })
     }
 
@@ -89,13 +97,32 @@ impl App {
         self.rooms.era().proxy.explain(question, false)
     }
 
+    /// Claims `state_dir`; with `pair`, waits as long as the other process has it, with the admin port open. Dropped while it waits, it has
+    /// claimed nothing, and the admin port closes with the `App`.
+    ///
+    /// # Errors
+    /// When it cannot be claimed, or the admin port not be bound.
+    pub async fn take_turn(&mut self) -> Result<Turn, StartError> {
+        if pair::claim(&self.rooms)? {
+            return Ok(Turn::Ours);
+        }
+        if self.passive.is_none() {
+            self.passive = Some(threads::start_passive(&self.rooms)?);
+        }
+        Ok(pair::wait(&self.rooms).await)
+    }
+
     /// Binds, probes, and serves on threads of its own: one per `server.threads`, and one for background work. Returns when the proxy is
-    /// ready: bound, and the first round of probes over. Blocks; not for use inside a runtime.
+    /// ready: bound, and the first round of probes over. Waits for its turn first, unless [`App::take_turn`] has. Blocks; not for use
+    /// inside a runtime.
     ///
     /// # Errors
     /// When an address cannot be bound or a thread not be started; everything that had started is stopped again.
-    pub fn start(self) -> Result<Running, StartError> {
-        threads::start(&self.rooms)
+    pub fn start(mut self) -> Result<Running, StartError> {
+        match threads::wait(self.take_turn())?? {
+            Turn::Ours => threads::start(&self.rooms, self.passive),
+            Turn::Left => Err(StartError::Left),
+        }
     }
 
     /// The same as tasks on the current runtime, with one socket per listener: for simulations and for programs with a runtime of their own.
@@ -104,17 +131,33 @@ impl App {
     /// When an address cannot be bound.
     pub async fn serve_here(self) -> Result<Running, StartError> {
         let rooms = self.rooms;
+        let mut early = None;
+        if !pair::claim(&rooms)? {
+            let (admin, socket) = rooms.open_admin()?;
+            early = Some(Running::new(Arc::clone(&rooms), admin, Vec::new()));
+            tokio::spawn(Arc::clone(&rooms).background(socket));
+            if pair::wait(&rooms).await == Turn::Left {
+                return Err(StartError::Left);
+            }
+        }
         past::recall(&rooms)?;
         let sockets = rooms.open()?;
-        let (admin, socket) = rooms.open_admin()?;
         // Dropping this ends the tasks, should this future be dropped while it waits.
-        let running = Running::new(Arc::clone(&rooms), admin, Vec::new());
+        let mut running = match early {
+            Some(running) => running,
+            None => {
+                let (admin, socket) = rooms.open_admin()?;
+                tokio::spawn(Arc::clone(&rooms).background(socket));
+                Running::new(Arc::clone(&rooms), admin, Vec::new())
+            }
+        };
+        rooms.begin();
         tokio::spawn(views::own(Arc::clone(&rooms)));
         if let Some(writer) = views::writer(&rooms) {
             tokio::spawn(views::write(Arc::clone(&rooms), writer));
         }
-        tokio::spawn(Arc::clone(&rooms).background(socket));
         rooms.ready().await;
+        running.bound(running.admin);
         tokio::spawn(rooms.serve(0, sockets));
         Ok(running)
     }
@@ -129,6 +172,8 @@ pub struct Running {
     pub admin: SocketAddr,
     rooms: Arc<Rooms>,
     threads: Vec<JoinHandle<()>>,
+    /// It writes at its end what the others have to say.
+    background: Option<JoinHandle<()>>,
     /// The journal's: it ends after the last request has.
     last: Option<JoinHandle<()>>,
     /// What the next process needs to know has been written.
@@ -142,6 +187,7 @@ impl Running {
             admin,
             rooms,
             threads,
+            background: None,
             last: None,
             over: false,
         };
@@ -195,12 +241,10 @@ impl Running {
 
     fn end(&mut self) -> bool {
         self.rooms.drain().advance(Phase::Over);
-        // Every thread is waited for, whatever became of the others; the background is the last, and writes what they have to say
-        // at their end.
-        let background = self.threads.pop();
+        // Every thread is waited for, whatever became of the others.
         let mut ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
         self.rooms.end_log();
-        ended.extend(background.map(JoinHandle::join));
+        ended.extend(self.background.take().map(JoinHandle::join));
         ended.extend(self.last.take().map(JoinHandle::join));
         if !self.over {
             self.over = true;

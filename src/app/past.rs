@@ -16,26 +16,15 @@ use std::path::PathBuf;
 /// The marker's name under `state_dir`.
 const MARKER: &str = "clean-stop";
 
-/// Decides what exclusive routes may trust, and says what strong routes rely on.
+/// Decides what exclusive routes may trust, and says what strong routes rely on. The state directory is claimed: another process's
+/// marker would vouch for writes of ours.
 ///
 /// # Errors
-/// When another process works with the same `state_dir`: its marker would vouch for writes of ours.
+/// When what is in the state directory cannot be read, or cannot be true.
 pub(super) fn recall(rooms: &Rooms) -> Result<(), StartError> {
     let config = rooms.config();
-    if let Some(path) = config.server.state_dir.clone() {
-        match rooms.world.disk.claim(&path) {
-            Ok(claim) => {
-                rooms.own(claim);
-                views::recall(rooms, &path)?;
-            }
-            Err(error) => {
-                let why = match error.kind() {
-                    io::ErrorKind::WouldBlock => "another process works with it".to_owned(),
-                    _ => error.to_string(),
-                };
-                return Err(StartError::StateDir { path, why });
-            }
-        }
+    if let Some(path) = &config.server.state_dir {
+        views::recall(rooms, path)?;
     }
     assume(&config);
     let vouched = take_marker(rooms);
@@ -54,8 +43,8 @@ pub(super) fn recall(rooms: &Rooms) -> Result<(), StartError> {
 pub(super) fn remember(rooms: &Rooms) {
     let config = rooms.config();
     let Some(path) = marker(&config) else { return };
-    if !rooms.owns() {
-        return; // it never got so far
+    if !rooms.owns() || rooms.is_passive() {
+        return; // it never got so far as to know what there was
     }
     if !rooms.store.is_quiet() {
         tracing::warn!(

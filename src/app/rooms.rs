@@ -52,6 +52,8 @@ pub(super) struct Rooms {
     doors: OnceLock<Vec<Arc<Door>>>,
     /// The first round of probes is over.
     probed: CancellationToken,
+    /// The state directory, if there is one, is this process's: its work begins.
+    begun: CancellationToken,
     /// The claim on the state directory, for the life of the process.
     owned: OnceLock<Box<dyn Send + Sync>>,
 }
@@ -111,6 +113,7 @@ impl Rooms {
             logged: CancellationToken::new(),
             doors: OnceLock::new(),
             probed: CancellationToken::new(),
+            begun: CancellationToken::new(),
             owned: OnceLock::new(),
         })
     }
@@ -147,6 +150,25 @@ impl Rooms {
     /// Whether the state directory is ours.
     pub(super) fn owns(&self) -> bool {
         self.owned.get().is_some()
+    }
+
+    /// What was remembered has been read: the work begins.
+    pub(super) fn begin(&self) {
+        self.begun.cancel();
+    }
+
+    /// Whether the other process of the pair has the state directory.
+    pub(super) fn is_passive(&self) -> bool {
+        !self.begun.is_cancelled()
+    }
+
+    /// Completes when the process was asked to leave.
+    pub(super) async fn asked_to_leave(&self) {
+        tokio::select! {
+            biased;
+            () = self.leave.cancelled() => {}
+            () = self.drain.reached(Phase::Over) => {}
+        }
     }
 
     /// Asks the background to leave.
@@ -247,13 +269,11 @@ impl Rooms {
         while accepting.join_next().await.is_some() {}
     }
 
-    /// Probes, the admin port, sweeping, the access log, and the drain, on the current runtime, until everything is over and logged.
+    /// The admin port, and from the begin of the work probes, sweeping, the access log, and the drain, on the current runtime, until
+    /// everything is over and logged.
     pub(super) async fn background(self: Arc<Self>, admin_socket: Box<dyn Listener>) {
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let first = self.era();
-        Arc::clone(&first.upstreams).run_probes(first.probes.clone());
-        let _probes = ProbesEnd(Arc::clone(&self));
         let mut tasks = JoinSet::new();
         let control = Arc::new(Controls(Arc::clone(&self)));
         let access = admin::Access::new(&self.config().admin);
@@ -263,6 +283,14 @@ impl Rooms {
             access,
             stop.clone().cancelled_owned(),
         ));
+        tokio::select! {
+            biased;
+            () = self.drain.reached(Phase::Over) => return,
+            () = self.begun.cancelled() => {}
+        }
+        let first = self.era();
+        Arc::clone(&first.upstreams).run_probes(first.probes.clone());
+        let _probes = ProbesEnd(Arc::clone(&self));
         let sweeper = Arc::clone(&self);
         tasks.spawn(async move {
             loop {

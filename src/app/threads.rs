@@ -16,12 +16,21 @@ use tokio::runtime::{Builder, Runtime};
 /// How long a runtime that ends waits for calls that block.
 const LAST_CALLS: Duration = Duration::from_secs(1);
 
-/// Starts everything and waits until it is ready.
-pub(super) fn start(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
-    past::recall(rooms)?;
+/// Starts what a process has open while it waits for its turn: the admin port, on the thread that the background is on later.
+pub(super) fn start_passive(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
+    let (admin, background) = background_thread(rooms)?;
+    let mut running = Running::new(Arc::clone(rooms), admin, Vec::new());
+    running.background = Some(background);
+    Ok(running)
+}
+
+/// Starts everything else and waits until it is ready. The state directory is claimed.
+pub(super) fn start(rooms: &Arc<Rooms>, passive: Option<Running>) -> Result<Running, StartError> {
     // Should anything fail below, dropping this ends the threads that run already.
     let config = rooms.config();
-    let mut running = Running::new(Arc::clone(rooms), config.admin.address, Vec::new());
+    let mut running = passive.unwrap_or_else(|| Running::new(Arc::clone(rooms), config.admin.address, Vec::new()));
+    past::recall(rooms)?;
+    rooms.begin();
     running
         .threads
         .push(disk_thread("tidegate-views", views::own(Arc::clone(rooms)))?);
@@ -32,11 +41,14 @@ pub(super) fn start(rooms: &Arc<Rooms>) -> Result<Running, StartError> {
     let writer = writer
         .map(|writing| disk_thread("tidegate-journal", writing))
         .transpose()?;
-    let (admin, background) = background_thread(rooms)?;
-    running.threads.push(background);
+    if running.background.is_none() {
+        let (admin, background) = background_thread(rooms)?;
+        running.background = Some(background);
+        running.admin = admin;
+    }
     running.last = writer;
-    runtime().map_err(StartError::Thread)?.block_on(rooms.ready());
-    running.bound(admin);
+    wait(rooms.ready())?;
+    running.bound(running.admin);
     Ok(running)
 }
 
@@ -106,6 +118,11 @@ where
         .map_err(StartError::Thread)?;
     let told = ready.recv().map_err(|_| StartError::ThreadEnded(name))??;
     Ok((told, thread))
+}
+
+/// Drives something that waits, on this thread.
+pub(super) fn wait<T>(what: impl Future<Output = T>) -> Result<T, StartError> {
+    Ok(runtime().map_err(StartError::Thread)?.block_on(what))
 }
 
 fn runtime() -> std::io::Result<Runtime> {

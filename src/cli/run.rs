@@ -1,7 +1,7 @@
 //! `run`: from a file or four flags to a proxy that serves until a signal ends it.
 
 use super::{Exit, Given, complain, load};
-use crate::app::{App, Running};
+use crate::app::{App, Running, Turn};
 use crate::config::load::zero_file;
 use crate::config::runtime::Config;
 use crate::core::rules;
@@ -115,10 +115,25 @@ fn serve(config: Config, file: Option<PathBuf>, world: &World) -> Result<Exit, B
     // Taken before anything can be asked: the access log comes after the ready line.
     let mut out = std::io::stdout().lock();
     let app = App::build(config, world.clone())?;
-    let app = match file {
+    let mut app = match file {
         Some(file) => app.read_from(file),
         None => app,
     };
+    let turn = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = Signals::leave(&mut signals.terminate, &mut signals.interrupt) => Ok(Turn::Left),
+            turn = app.take_turn() => turn,
+        }
+    })?;
+    match turn {
+        // A SIGHUP that came meanwhile is answered when everything runs.
+        Turn::Ours => {}
+        Turn::Left => {
+            tracing::info!("asked to leave before anything was begun");
+            return Ok(Exit::Clean);
+        }
+    }
     let running = app.start()?;
     writeln!(out, "{}", running.ready_line())?;
     out.flush()?;

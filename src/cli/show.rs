@@ -15,11 +15,15 @@ pub(super) fn status(document: &Value) -> String {
     } else {
         ""
     };
+    let pair = match document.get("pair").and_then(Value::as_str) {
+        Some(which) => format!(", {which} of a pair"),
+        None => String::new(),
+    };
     let version = document.pointer("/build/version");
     line(
         &mut out,
         &format!(
-            "tidegate {}, configuration {}{leaving}",
+            "tidegate {}, configuration {}{pair}{leaving}",
             text(version),
             text(document.get("config_hash"))
         ),

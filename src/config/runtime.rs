@@ -75,6 +75,8 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// Where the clean-stop marker is kept; none: nothing outlives the process.
     pub state_dir: Option<std::path::PathBuf>,
+    /// Another process has the same `state_dir`, and waits for this one to end, or this one for it.
+    pub pair: bool,
     /// Upstreams whose health `/ready` also needs, by [`Upstream::id`].
     pub ready_requires: Vec<usize>,
 }

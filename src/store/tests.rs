@@ -53,6 +53,7 @@ fn config(max_memory: u64) -> Config {
     let none = Duration::ZERO;
     Config {
         server: conf::Server {
+            pair: false,
             threads: 1,
             drain_delay: none,
             state_dir: None,

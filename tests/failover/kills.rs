@@ -64,7 +64,7 @@ pub fn judge(history: &[Operation], last: &BTreeMap<String, Option<String>>, wha
 }
 
 /// A write before everybody's clock.
-fn at_first(key: &str, value: &str) -> Operation {
+pub fn at_first(key: &str, value: &str) -> Operation {
     Operation {
         key: key.to_owned(),
         client: u32::MAX,

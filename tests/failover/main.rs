@@ -19,6 +19,7 @@ mod clients;
 mod cluster;
 mod kills;
 mod node;
+mod pair;
 mod scripts;
 #[path = "../http/support/mod.rs"]
 mod support;

@@ -38,6 +38,7 @@ mod mirrored;
 mod naming;
 mod operations;
 mod outcomes;
+mod pair;
 mod passing;
 mod purge;
 mod purge_method;

@@ -89,7 +89,12 @@ const SERVER: &[Key] = &[
         "[]",
         "Upstreams whose health /ready also needs.",
     ),
-    off("pair", Kind::Flag, "false", "Two proxies share state_dir under a lock."),
+    key(
+        "pair",
+        Kind::Flag,
+        "false",
+        "Two processes share state_dir under a lock: one serves, the other waits for it to end.",
+    ),
 ];
 
 const SESSION: &[Key] = &[bare(

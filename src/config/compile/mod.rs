@@ -4,6 +4,7 @@
 mod fields;
 mod invalidates;
 mod listener;
+mod pair;
 mod policy;
 mod route;
 mod session;
@@ -136,6 +137,7 @@ fn server(table: &Table, root: &Table, sink: &mut Sink) -> Server {
         }
     }
     Server {
+        pair: pair::compile(table, sink),
         threads: table.count("threads"),
         state_dir: table.text("state_dir").map(Into::into),
         drain_delay: table.duration("drain_delay").unwrap_or_default(),

@@ -75,6 +75,7 @@ fn metrics() -> Arc<Metrics> {
     let none = Duration::ZERO;
     Metrics::new(&Config {
         server: ServerConfig {
+            pair: false,
             threads: 1,
             drain_delay: none,
             state_dir: None,

@@ -45,6 +45,7 @@ fn config(threads: usize) -> Config {
     });
     Config {
         server: Server {
+            pair: false,
             threads,
             drain_delay: second,
             state_dir: None,
