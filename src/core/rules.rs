@@ -77,6 +77,8 @@ pub enum Rule {
     R32,
     /// A node that did not confirm a copy leaves the in-sync set before the ack.
     R33,
+    /// A node returns to the in-sync set with what it has missed, and when nothing is applied late any more.
+    R33b,
     /// A read waits for the writes ahead of it, and while a write may be applied late it is answered with what all nodes hold.
     R34,
     /// What a process left open is in doubt when the next one starts.
@@ -147,6 +149,7 @@ impl Rule {
         Self::R31,
         Self::R32,
         Self::R33,
+        Self::R33b,
         Self::R34,
         Self::R35,
         Self::R36,

@@ -224,7 +224,7 @@ impl Fetch {
             before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
             on_interim: job.on_interim(),
         };
-        mirror::ask(core, job.resource, call)
+        mirror::ask(core, job, call)
             .await
             .map_err(|e| Fault::of_call(&e, job.policy.is_strong() || rigor == Rigor::Proven, false, None))
     }

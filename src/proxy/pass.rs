@@ -59,7 +59,7 @@ pub(super) async fn fetch(
 }
 
 /// `insists`: whatever is below must ask as well, on strong routes, and where a read is to be validated, the primary (R5b, R47).
-async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<Answered, CallError> {
+async fn call(core: &Arc<Core>, job: &Job, body: OutBody, insists: bool) -> Result<Answered, CallError> {
     let rigor = job.rigor();
     let strong = job.policy.is_strong() || rigor == Rigor::Proven;
     let mut parts = outbound::parts(job, &*core.shared.world.entropy);
@@ -83,7 +83,7 @@ async fn call(core: &Core, job: &Job, body: OutBody, insists: bool) -> Result<An
         before_send: None,
         on_interim: job.on_interim(),
     };
-    mirror::ask(core, job.resource, call).await
+    mirror::ask(core, job, call).await
 }
 
 fn is_breach(job: &Job, asked: &Result<Answered, CallError>) -> bool {

@@ -14,6 +14,7 @@ impl Shared {
     #[must_use]
     pub fn after(&self, config: Arc<Config>, upstreams: Arc<Upstreams>, metrics: Arc<Metrics>) -> Arc<Self> {
         let counted = (0..config.numbers.routes.len()).map(|id| self.in_flight.get(id).cloned().unwrap_or_default());
+        self.reload_mirrors(&config);
         Arc::new(Self {
             world: self.world.clone(),
             store: Arc::clone(&self.store),
@@ -23,7 +24,7 @@ impl Shared {
             in_flight: counted.collect(),
             outside: Arc::clone(&self.outside),
             meter: meter::Meter::after(self.meter.as_ref(), &config),
-            mirrors: self.mirrors.clone(), // no key of such an upstream changes
+            mirrors: self.mirrors.clone(),
             detached: self.detached.clone(),
             begun: Arc::new(Begun::default()),
             config,

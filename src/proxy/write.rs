@@ -15,7 +15,7 @@ use crate::core::retry::Sent;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::{OpenWrite, ResourceId, Token, WriteEnd, WriteGuard};
-use crate::upstream::{Aim, Answered, Call, CallError, CallErrorKind, Kind, OutBody};
+use crate::upstream::{Answered, Call, CallError, CallErrorKind, Kind, OutBody};
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::response::Parts;
@@ -119,19 +119,24 @@ async fn carry(
     let token = posted::register(&core, &job);
     parts.headers.remove(EXPECT); // our server has asked for the body already
     let repeatable = is_repeatable(&job);
-    let call = Call {
-        upstream: job.resource.upstream,
-        parts,
-        body,
-        kind: Kind::Write { repeatable },
-        aim: copying
-            .as_ref()
-            .map_or_else(|| aim::of(&job, &core), |copying| Aim::at(copying.primary())),
-        deadline: job.deadline,
-        before_send: None,
-        on_interim: job.on_interim(),
+    let kind = Kind::Write { repeatable };
+    let sent = match &mut copying {
+        Some(copying) => Box::pin(copying.send(&core, &job, parts, kind)).await,
+        None => {
+            let call = Call {
+                upstream: job.resource.upstream,
+                parts,
+                body,
+                kind,
+                aim: aim::of(&job, &core),
+                deadline: job.deadline,
+                before_send: None,
+                on_interim: job.on_interim(),
+            };
+            core.pool.call(call).await
+        }
     };
-    let told = match core.pool.call(call).await {
+    let told = match sent {
         Err(e) => {
             let (end, outcome) = match e.sent {
                 Sent::Nothing => (WriteEnd::NotSent, WriteOutcome::NotApplied),
@@ -163,7 +168,7 @@ async fn carry(
             let mut outcome = judge(answered.parts.status, complete, answered.after_maybe_applied);
             let mut opened = None;
             if let Some(copying) = &mut copying {
-                outcome = Box::pin(copying.spread(&core, outcome)).await; // R33: before the ack
+                outcome = Box::pin(copying.spread(&core, outcome, answered.parts.status)).await; // R33: before the ack
                 opened = copying.end(outcome).await;
             }
             core.shared.metrics.write(job.route.id, outcome);

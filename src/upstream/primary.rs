@@ -11,6 +11,7 @@ use crate::core::rules::Rule;
 use http::HeaderName;
 use http::StatusCode;
 use http::response::Parts;
+use std::time::Duration;
 
 /// The epoch a write is sent in, and the one that refuses it (R54). Between us and the nodes: clients neither send nor see it.
 pub(super) static TIDEGATE_EPOCH: HeaderName = HeaderName::from_static("tidegate-epoch");
@@ -40,6 +41,25 @@ impl Upstreams {
         };
         // Late: who asked looks again, and says that there is none.
         let _in_time = tokio::time::timeout(failover.hold, primary).await;
+    }
+}
+
+impl Upstreams {
+    /// A node could not be reached that was the primary by the view that was `seen`: waits until there is a point in trying again, where
+    /// another may take over by itself, and no longer than `limit`. Whether there is.
+    pub async fn await_news(&self, upstream: usize, seen: (Epoch, Primary), limit: Duration) -> bool {
+        let Some(one) = self.shared.upstreams.get(upstream).filter(|one| one.may_change_hands()) else {
+            return false;
+        };
+        // The place is taken first: a view that comes between the two looks wakes it.
+        let Some(place) = one.held.enter(one.config.failover.max_held) else {
+            return false;
+        };
+        let changed = {
+            let view = one.view.load();
+            (view.epoch, view.primary) != seen
+        };
+        changed || tokio::time::timeout(limit, place.news()).await.is_ok()
     }
 }
 

@@ -8,7 +8,9 @@
 //! may be recalled or not.
 //!
 //! A node's list must be durable before the view drops the node (`miss`, then the owner), and empty before the view adds it (`emptied`,
-//! then the owner): a crash in between then leaves more to be copied, never less.
+//! then the owner): a crash in between then leaves more to be copied, never less. By the operator's word the view adds it first, and
+//! then the list is dropped: the word counts when it is durable, and until then the list stands. A crash in between leaves a list of a node
+//! that is in the set: it is dropped by the next process, or, if the node leaves before, is once more what it is given.
 
 mod file;
 mod state;
@@ -18,6 +20,7 @@ pub use file::OpenError;
 pub use state::{Missed, Recalled};
 pub use writer::Writer;
 
+use crate::core::failover::mirror::target::Target;
 use crate::world::Disk;
 use parking_lot::Mutex;
 use state::{Record, State};
@@ -39,8 +42,8 @@ const MAX_WAITING: usize = 16_384;
 pub struct Intent {
     /// The upstream's name.
     pub upstream: String,
-    /// The path and query as sent to the node.
-    pub target: String,
+    /// What it is sent to.
+    pub target: Target,
 }
 
 /// An open intent's number. None is given twice, not even by different processes, while it is open.
@@ -148,7 +151,7 @@ impl Journal {
         self.durably(Record::Intent {
             id: id.0,
             upstream: intent.upstream,
-            target: intent.target,
+            target: intent.target.into(),
         })
         .await?;
         unreturned.id = None;
@@ -165,21 +168,33 @@ impl Journal {
     ///
     /// # Errors
     /// When that cannot be made durable.
-    pub async fn miss(&self, upstream: &str, node: &str, target: &str) -> Result<(), NotDurable> {
+    pub async fn miss(&self, upstream: &str, node: &str, target: &Target) -> Result<(), NotDurable> {
         self.durably(Record::Missed {
             upstream: upstream.to_owned(),
             node: node.to_owned(),
-            target: target.to_owned(),
+            target: target.clone().into(),
+        })
+        .await
+    }
+
+    /// Nobody knows what a node has missed: only the operator brings it back.
+    ///
+    /// # Errors
+    /// When that cannot be made durable.
+    pub async fn lose(&self, upstream: &str, node: &str) -> Result<(), NotDurable> {
+        self.durably(Record::Overflown {
+            upstream: upstream.to_owned(),
+            node: node.to_owned(),
         })
         .await
     }
 
     /// Unlists a resource that the node has now. Lazily durable.
-    pub fn caught_up(&self, upstream: &str, node: &str, target: &str) {
+    pub fn caught_up(&self, upstream: &str, node: &str, target: &Target) {
         self.lazily(Record::CaughtUp {
             upstream: upstream.to_owned(),
             node: node.to_owned(),
-            target: target.to_owned(),
+            target: target.clone().into(),
         });
     }
 

@@ -1,6 +1,7 @@
 //! What the journal holds at one moment, and the records that change it. Applying a record twice changes nothing more.
 
 use super::{Intent, IntentId, MAX_MISSED};
+use crate::core::failover::mirror::target::Target;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,8 @@ pub(super) enum Record {
     Intent {
         id: u64,
         upstream: String,
-        target: String,
+        #[serde(flatten)]
+        target: Written,
     },
     End {
         id: u64,
@@ -19,12 +21,14 @@ pub(super) enum Record {
     Missed {
         upstream: String,
         node: String,
-        target: String,
+        #[serde(flatten)]
+        target: Written,
     },
     CaughtUp {
         upstream: String,
         node: String,
-        target: String,
+        #[serde(flatten)]
+        target: Written,
     },
     Emptied {
         upstream: String,
@@ -35,6 +39,38 @@ pub(super) enum Record {
         upstream: String,
         node: String,
     },
+}
+
+/// A target in the file. What stands in lines of versions that knew nothing of hosts says as much as it did then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Written {
+    target: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    route: Option<String>,
+}
+
+impl From<Target> for Written {
+    fn from(target: Target) -> Self {
+        let Target { uri, host, route } = target;
+        Self {
+            target: uri,
+            host,
+            route,
+        }
+    }
+}
+
+impl From<Written> for Target {
+    fn from(written: Written) -> Self {
+        let Written { target, host, route } = written;
+        Self {
+            uri: target,
+            host,
+            route,
+        }
+    }
 }
 
 /// What was found at the start.
@@ -53,8 +89,8 @@ pub struct Missed {
     pub upstream: String,
     /// The node's name.
     pub node: String,
-    /// The paths and queries as sent to the node.
-    pub targets: Vec<String>,
+    /// What the writes were sent to.
+    pub targets: Vec<Target>,
     /// It has missed more than was listed: the list is gone, and only the operator brings the node back.
     pub overflown: bool,
 }
@@ -67,7 +103,7 @@ pub(super) struct State {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum List {
-    Targets(BTreeSet<String>),
+    Targets(BTreeSet<Target>),
     Overflown,
 }
 
@@ -75,12 +111,16 @@ impl State {
     /// Takes one change. Returns whether there was anything to change.
     pub(super) fn apply(&mut self, record: Record) -> bool {
         match record {
-            Record::Intent { id, upstream, target } => self.intents.insert(id, Intent { upstream, target }).is_none(),
+            Record::Intent { id, upstream, target } => {
+                let target = target.into();
+                self.intents.insert(id, Intent { upstream, target }).is_none()
+            }
             Record::End { id } => self.intents.remove(&id).is_some(),
             Record::Missed { upstream, node, target } => {
                 let list = self.missed.entry((upstream, node));
                 let list = list.or_insert_with(|| List::Targets(BTreeSet::new()));
                 let List::Targets(targets) = list else { return false };
+                let target = target.into();
                 if targets.len() < MAX_MISSED {
                     return targets.insert(target);
                 }
@@ -95,7 +135,7 @@ impl State {
                 let Some(List::Targets(targets)) = self.missed.get_mut(&at) else {
                     return false;
                 };
-                let removed = targets.remove(&target);
+                let removed = targets.remove(&target.into());
                 if targets.is_empty() {
                     self.missed.remove(&at);
                 }
@@ -114,7 +154,7 @@ impl State {
         let intents = self.intents.iter().map(|(id, intent)| Record::Intent {
             id: *id,
             upstream: intent.upstream.clone(),
-            target: intent.target.clone(),
+            target: intent.target.clone().into(),
         });
         let missed = self.missed.iter().flat_map(|((upstream, node), list)| {
             let (targets, overflown) = match list {
@@ -130,7 +170,7 @@ impl State {
             let targets = targets.into_iter().flatten().map(|target| Record::Missed {
                 upstream: upstream.clone(),
                 node: node.clone(),
-                target: target.clone(),
+                target: target.clone().into(),
             });
             targets.chain(overflown)
         });

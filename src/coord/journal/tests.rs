@@ -30,14 +30,26 @@ fn recalled(disk: &FakeDisk) -> Recalled {
 /// The targets of the open intents and of the listed resources.
 fn known(disk: &FakeDisk) -> (Vec<String>, Vec<String>) {
     let recalled = recalled(disk);
-    let intents = recalled.intents.into_iter().map(|(_, intent)| intent.target).collect();
-    (intents, recalled.missed.into_iter().flat_map(|m| m.targets).collect())
+    let intents = recalled
+        .intents
+        .into_iter()
+        .map(|(_, intent)| intent.target.uri)
+        .collect();
+    (
+        intents,
+        recalled
+            .missed
+            .into_iter()
+            .flat_map(|m| m.targets)
+            .map(|t| t.uri)
+            .collect(),
+    )
 }
 
 fn intent(target: &str) -> Intent {
     Intent {
         upstream: "orders".to_owned(),
-        target: target.to_owned(),
+        target: target.into(),
     }
 }
 
@@ -64,10 +76,10 @@ fn r35_what_was_open_and_missed_is_recalled_by_every_start_until_its_end_was_tol
     let (journal, mut writer) = open(&disk);
     let first = told(&mut writer, journal.intend(intent("/a"))).unwrap();
     let second = told(&mut writer, journal.intend(intent("/b?x=1"))).unwrap();
-    told(&mut writer, journal.miss("orders", "two", "/c")).unwrap();
-    told(&mut writer, journal.miss("orders", "two", "/d")).unwrap();
+    told(&mut writer, journal.miss("orders", "two", &"/c".into())).unwrap();
+    told(&mut writer, journal.miss("orders", "two", &"/d".into())).unwrap();
     journal.end(first);
-    journal.caught_up("orders", "two", "/c");
+    journal.caught_up("orders", "two", &"/c".into());
     writer.turn();
     drop(writer);
     // A second and a third process that die at once forget nothing.
@@ -77,7 +89,7 @@ fn r35_what_was_open_and_missed_is_recalled_by_every_start_until_its_end_was_tol
         let missed = Missed {
             upstream: "orders".to_owned(),
             node: "two".to_owned(),
-            targets: vec!["/d".to_owned()],
+            targets: vec!["/d".into()],
             overflown: false,
         };
         assert_eq!(recalled.missed, [missed]);
@@ -95,7 +107,7 @@ fn r35_a_crash_at_any_byte_takes_nothing_that_was_promised_and_stops_no_start() 
     let disk = FakeDisk::default();
     let (journal, mut writer) = open(&disk);
     let promised = told(&mut writer, journal.intend(intent("/promised"))).unwrap();
-    told(&mut writer, journal.miss("orders", "two", "/missed")).unwrap();
+    told(&mut writer, journal.miss("orders", "two", &"/missed".into())).unwrap();
     // A batch is appended and its sync never returns.
     disk.set_faults(Faults {
         sync: true,
@@ -164,7 +176,7 @@ fn what_cannot_be_written_is_refused_until_the_file_can_be_replaced() {
             ..Faults::default()
         });
         assert!(
-            told(&mut writer, journal.miss("orders", "two", "/x")).is_err(),
+            told(&mut writer, journal.miss("orders", "two", &"/x".into())).is_err(),
             "{name}"
         );
         disk.set_faults(Faults::default());
@@ -219,7 +231,9 @@ fn r33b_a_list_that_is_full_is_dropped_for_the_operator() {
         let mut asked: Vec<Asked<'_, ()>> = Vec::new();
         for target in all {
             let journal = &journal;
-            asked.push(Box::pin(async move { journal.miss("orders", "two", &target).await }));
+            asked.push(Box::pin(async move {
+                journal.miss("orders", "two", &target.as_str().into()).await
+            }));
             let answered = poll(asked.last_mut().unwrap()).is_some();
             assert_eq!(answered, !durable);
             if asked.len() == 1000 {
@@ -242,7 +256,7 @@ fn r33b_a_list_that_is_full_is_dropped_for_the_operator() {
         }
         drop(asked);
         assert!(journal.is_overflown("orders", "two"));
-        journal.caught_up("orders", "two", "/1");
+        journal.caught_up("orders", "two", &"/1".into());
         let mut emptied: Asked<'_, ()> = Box::pin(journal.emptied("orders", "two"));
         let answer = poll(&mut emptied);
         if let Some((_, writer)) = &mut opened {
@@ -293,16 +307,17 @@ fn an_intent_whose_caller_is_gone_ends() {
 fn too_many_who_wait_are_refused_at_once() {
     let disk = FakeDisk::default();
     let (journal, mut writer) = open(&disk);
+    let a = Target::from("/a");
     let mut asked: Vec<Asked<'_, ()>> = Vec::new();
     for _ in 0..MAX_WAITING {
-        asked.push(Box::pin(journal.miss("orders", "two", "/a")));
+        asked.push(Box::pin(journal.miss("orders", "two", &a)));
         assert!(poll(asked.last_mut().unwrap()).is_none());
     }
-    let mut refused: Asked<'_, ()> = Box::pin(journal.miss("orders", "two", "/a"));
+    let mut refused: Asked<'_, ()> = Box::pin(journal.miss("orders", "two", &a));
     assert!(poll(&mut refused).unwrap().is_err());
     writer.turn();
     assert!(asked.iter_mut().all(|one| poll(one).unwrap().is_ok()));
-    told(&mut writer, journal.miss("orders", "two", "/a")).unwrap();
+    told(&mut writer, journal.miss("orders", "two", &"/a".into())).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,9 +342,68 @@ async fn lazy_records_are_written_soon_and_the_rest_at_the_end() {
 async fn who_waits_for_a_writer_that_is_dropped_is_refused() {
     let disk = FakeDisk::default();
     let (journal, writer) = open(&disk);
-    let asked = journal.miss("orders", "two", "/a");
+    let a = Target::from("/a");
+    let asked = journal.miss("orders", "two", &a);
     let mut asked: Asked<'_, ()> = Box::pin(asked);
     assert!(poll(&mut asked).is_none());
     drop(writer);
     assert!(asked.await.is_err());
+}
+
+#[test]
+fn r33b_r35_what_a_target_was_asked_for_with_outlives_the_process_and_old_lines_still_count() {
+    let disk = FakeDisk::default();
+    let (journal, mut writer) = open(&disk);
+    let target = Target {
+        host: Some("a.example:81".to_owned()),
+        route: Some("tenant".to_owned()),
+        ..Target::from("/x?y")
+    };
+    let asked = Intent {
+        upstream: "orders".to_owned(),
+        target: target.clone(),
+    };
+    let id = told(&mut writer, journal.intend(asked.clone())).unwrap();
+    told(&mut writer, journal.miss("orders", "two", &target)).unwrap();
+    let plain = Target::from("/x?y");
+    told(&mut writer, journal.miss("orders", "two", &plain)).unwrap();
+    assert_eq!(recalled(&disk).intents, [(id, asked)]);
+    assert_eq!(recalled(&disk).missed[0].targets, [plain, target.clone()]);
+    journal.caught_up("orders", "two", &target);
+    writer.turn();
+    assert_eq!(
+        recalled(&disk).missed[0].targets,
+        ["/x?y".into()],
+        "the other host's stays"
+    );
+    // As earlier versions wrote them.
+    let old = r#"[{"intent":{"id":7,"upstream":"orders","target":"/old"}},{"missed":{"upstream":"orders","node":"two","target":"/m"}}]"#;
+    let records: Vec<Record> = serde_json::from_str(old).unwrap();
+    let mut state = State::default();
+    for record in records {
+        assert!(state.apply(record));
+    }
+    assert_eq!(state.recalled().intents[0].1, intent("/old"));
+    assert_eq!(state.recalled().missed[0].targets, ["/m".into()]);
+    let again = serde_json::to_string(&state.records().collect::<Vec<_>>()).unwrap();
+    assert_eq!(again, old, "and as they are still written where that says all");
+}
+
+#[test]
+fn r33b_a_crash_between_the_operators_word_and_the_end_of_a_list_leaves_more_to_be_copied() {
+    let disk = FakeDisk::default();
+    let (journal, mut writer) = open(&disk);
+    told(&mut writer, journal.miss("orders", "two", &"/before".into())).unwrap();
+    // The view has added the node, and the process is killed before it drops the list. The next one lists what the node misses then.
+    let (journal, mut writer) = open(&disk.crashed(&log_path(), 0));
+    assert_eq!(journal.recalled().missed.len(), 1);
+    told(&mut writer, journal.miss("orders", "two", &"/after".into())).unwrap();
+    drop(writer);
+    // A list that nobody can name is one until the operator's word has been made durable by the view.
+    let (journal, mut writer) = open(&disk);
+    told(&mut writer, journal.lose("orders", "two")).unwrap();
+    assert!(journal.is_overflown("orders", "two"));
+    assert!(recalled(&disk).missed[0].overflown);
+    told(&mut writer, journal.emptied("orders", "two")).unwrap();
+    assert_eq!(recalled(&disk).missed, []);
 }

@@ -61,6 +61,8 @@ pub enum Event {
     CaughtUp {
         /// Which node.
         node: usize,
+        /// What it holds was copied in this epoch.
+        epoch: Epoch,
     },
     /// Passive health takes the node out for a while. Whoever sends this keeps to `max_ejected`.
     Ejected {

@@ -208,9 +208,10 @@ impl Machine {
             Event::Started { node, until, ok } => self.started(now, node, until, ok, effects),
             Event::Operator(word) => self.ordered(now, word, effects),
             Event::Missed { node } => self.missed(node),
-            Event::CaughtUp { node } => {
+            Event::CaughtUp { node, epoch } => {
                 // R33b, R37: what was copied counts under the primary it was copied from.
                 let reigns = self.primary != Some(node) && matches!(self.answer, Primary::Node(_));
+                let reigns = reigns && epoch == self.epoch;
                 if let Some(tracked) = self.nodes.get_mut(node).filter(|n| reigns && n.is_alive())
                     && matches!(self.settings.sharing, Sharing::Mirrored { .. })
                 {

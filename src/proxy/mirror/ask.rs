@@ -4,12 +4,13 @@
 use super::Mirror;
 use super::write::copy;
 use crate::core::failover::mirror::compare::{Compare, Effect, End, Event, Shown};
+use crate::core::failover::mirror::target::Target;
 use crate::core::time::Span;
 use crate::upstream::{Aim, Answered, Call, Kind, NodeBody, OutBody, Pool};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_RANGE,
-    RANGE,
+    ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE,
+    CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_RANGE, RANGE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
@@ -31,25 +32,54 @@ pub(super) struct Compared {
 /// What is sent along with the state of a target: what its bytes are.
 const OF_THE_BYTES: [http::HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
 
-/// A request for all of a target as its nodes have stored it, with a client's fields or none.
-pub(super) fn plain(target: &str, fields: HeaderMap) -> Option<Parts> {
+/// By what a client chooses among representations of one state.
+const CHOOSING: [http::HeaderName; 3] = [ACCEPT, ACCEPT_LANGUAGE, ACCEPT_CHARSET];
+
+/// How a target is compared.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// As the nodes give it to whoever wants nothing particular: that is what a copy is made of.
+    Stored,
+    /// As this client wants it, which is never copied.
+    Wanted,
+}
+
+/// Whether a client may be given another representation than one who wants nothing particular.
+pub(super) fn chooses(fields: &HeaderMap) -> bool {
+    let anything = |name: &http::HeaderName| fields.get_all(name).iter().all(|value| value == "*/*" || value == "*");
+    !CHOOSING.iter().all(anything)
+}
+
+/// A request for all of a target, with a client's fields or ours.
+pub(super) fn plain(target: &Target, fields: HeaderMap, how: How) -> Option<Parts> {
     let mut head = Request::new(()).into_parts().0;
-    head.uri = target.parse::<Uri>().ok()?;
+    head.uri = target.uri.parse::<Uri>().ok()?;
     head.headers = fields;
     for name in [RANGE, IF_RANGE, ACCEPT_ENCODING, CONTENT_LENGTH] {
         head.headers.remove(name);
+    }
+    match how {
+        How::Stored => CHOOSING.iter().for_each(|name| {
+            head.headers.remove(name);
+        }),
+        How::Wanted => {}
     }
     head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Some(head)
 }
 
 impl Mirror {
-    /// Compares a target at all nodes of the set, and repairs it where they differ.
-    pub(super) async fn compare(self: &Arc<Self>, pool: &Pool, head: &Parts, target: &str) -> Compared {
-        let mut machine = Compare::default();
-        let mut effects = VecDeque::from(machine.step(&self.standing(), Event::Turn));
+    /// Compares a target at all nodes of the set, and repairs it where they differ. Dropped, what it has sent may still be applied: it runs
+    /// where nobody drops it.
+    pub(super) async fn compare(self: &Arc<Self>, pool: &Pool, head: &Parts, target: &Target, how: How) -> Compared {
+        let mut machine = match how {
+            How::Stored => Compare::default(),
+            How::Wanted => Compare::without_repair(),
+        };
+        let standing = self.standing();
+        let primary_node = standing.primary;
+        let mut effects = VecDeque::from(machine.step(&standing, Event::Turn));
         let (mut asked, mut copies) = (JoinSet::new(), JoinSet::new());
-        let primary_node = self.standing().primary;
         let mut primary: Option<Answered> = None;
         loop {
             let event = match effects.pop_front() {
@@ -64,7 +94,7 @@ impl Mirror {
                     let (pool, limit) = (pool.clone(), self.config.mirror.timeout);
                     copies.spawn(async move {
                         let confirmed = match call {
-                            Some(call) => copy(pool, call, limit).await,
+                            Some(call) => copy(pool, call, limit, None).await,
                             None => false,
                         };
                         (node, confirmed)
@@ -72,7 +102,12 @@ impl Mirror {
                     continue;
                 }
                 Some(Effect::Remove { node }) => {
-                    self.remove(node, target).await;
+                    if !self.remove(node, target).await {
+                        // What was sent to it may be applied late, over what is acked when this doubt has ended.
+                        let settled_at = self.settled_at();
+                        let resource = self.resource_of(target);
+                        self.lines.doubt(resource, |doubt| doubt.unsettle(settled_at));
+                    }
                     Event::Removed { node }
                 }
                 Some(Effect::End(end)) => return Compared { end, primary },
@@ -95,7 +130,7 @@ impl Mirror {
     pub(super) async fn show(&self, pool: &Pool, node: usize, mut head: Parts) -> (Shown<State>, Option<Answered>) {
         let limit = self.config.mirror.timeout;
         if !head.headers.contains_key(HOST)
-            && let Some(host) = self.host(node, None)
+            && let Some(host) = self.host(node)
         {
             head.headers.insert(HOST, host);
         }
@@ -123,7 +158,9 @@ impl Mirror {
             answered.body = NodeBody::whole(bytes.clone());
             let status = answered.parts.status;
             let shown = match status {
-                StatusCode::OK => Shown::State((status, bytes)),
+                StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION | StatusCode::NO_CONTENT => {
+                    Shown::State((status, bytes))
+                }
                 StatusCode::NOT_FOUND | StatusCode::GONE => Shown::Gone,
                 // A refusal tells nothing of what is stored: neither does it being the same everywhere.
                 _ => Shown::Strange((status, Bytes::new())),
@@ -146,7 +183,7 @@ impl Mirror {
         let mut head = asked.clone();
         head.headers.remove(CACHE_CONTROL);
         if !head.headers.contains_key(HOST)
-            && let Some(host) = self.host(node, None)
+            && let Some(host) = self.host(node)
         {
             head.headers.insert(HOST, host);
         }

@@ -4,25 +4,27 @@
 //! Bounded: one thing at a time per upstream, and so many per round.
 
 use super::Mirror;
-use super::ask::plain;
+use super::ask::{How, plain};
 use super::write::copy;
 use crate::coord::NotDone;
 use crate::core::failover::event::Event;
 use crate::core::failover::mirror::missed::Next;
+use crate::core::failover::mirror::target::Target;
 use crate::core::failover::mirror::turns::Turn;
 use crate::core::reason::NodeState;
 use crate::core::rules::Rule;
 use crate::core::time::Span;
 use crate::proxy::Shared;
-use crate::upstream::Pool;
-use http::HeaderMap;
-use http::header::HOST;
+use crate::upstream::{Pool, Upstreams};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 /// So much is done of one kind in a round.
 const PER_ROUND: usize = 64;
+
+/// So much of what a primary has missed is passed on to the others while writes are held; more is for the operator.
+const MAX_PASSED_ON: usize = 1000;
 
 /// How long a doubt rests whose comparison came to nothing.
 const REST: Span = Span::from_secs(5);
@@ -34,7 +36,7 @@ impl Shared {
     /// Takes up what earlier processes left. Before the first request.
     pub async fn recall_mirrors(&self) {
         for mirror in self.mirrors.get().into_iter().flatten().flatten() {
-            mirror.recall().await;
+            mirror.recall(&self.upstreams).await;
         }
     }
 
@@ -53,7 +55,7 @@ impl Shared {
 }
 
 impl Mirror {
-    async fn recall(&self) {
+    async fn recall(&self, upstreams: &Upstreams) {
         let recalled = self.journal.recalled();
         let place = |name: &str| self.config.nodes.iter().position(|node| node.name == name);
         for list in recalled.missed.iter().filter(|list| list.upstream == self.config.name) {
@@ -67,6 +69,11 @@ impl Mirror {
             }
         }
         let in_sync = self.view.load().in_sync.clone();
+        // What the process before had sent, a copy back of what was missed too, may be applied late, over what is copied from now on.
+        let settled_at = self.settled_at();
+        for (node, _) in in_sync.iter().enumerate().filter(|(_, in_sync)| !**in_sync) {
+            self.missed.lock().unanswered(node, settled_at);
+        }
         if !self.config.mirror.initially_all {
             // Who was never in the set has missed nobody knows what.
             let mut missed = self.missed.lock();
@@ -81,6 +88,7 @@ impl Mirror {
             .filter(|(_, intent)| intent.upstream == self.config.name && Rule::R35.holds())
             .collect();
         if open.is_empty() {
+            self.missed.lock().recalled();
             return;
         }
         tracing::warn!(
@@ -88,14 +96,18 @@ impl Mirror {
             writes = open.len(),
             "writes of the process before may be applied late: their resources are compared, and all nodes but the primary left the set"
         );
-        let settled_at = self.settled_at();
         for (id, intent) in &open {
             let resource = self.resource_of(&intent.target);
             self.lines
                 .doubt(resource, |doubt| doubt.raise(&intent.target, *id, settled_at));
         }
         // R35: what the process before had sent to them may be applied late, over what is acked from now on.
+        // Who takes over from a primary that has died meanwhile is the primary then: what is applied late there is a write of unknown end.
+        if self.standing().primary.is_none() {
+            upstreams.await_primary(self.config.id).await;
+        }
         let primary = self.standing().primary;
+        let in_sync = self.view.load().in_sync.clone();
         for (node, in_sync) in in_sync.into_iter().enumerate() {
             if Some(node) == primary {
                 continue;
@@ -113,6 +125,7 @@ impl Mirror {
                 sleep(AGAIN).await;
             }
         }
+        self.missed.lock().recalled();
     }
 
     /// R34: a comparison after settling, for resources that nobody reads.
@@ -137,6 +150,9 @@ impl Mirror {
 
     /// R33b: nodes that are out, and alive.
     async fn bring_back(self: &Arc<Self>, pool: &Pool) {
+        if !self.pass_on_a_list().await {
+            return;
+        }
         let view = Arc::clone(&self.view.load());
         for (node, in_sync) in view.in_sync.iter().enumerate() {
             if *in_sync {
@@ -151,6 +167,47 @@ impl Mirror {
                 self.bring(pool, node).await;
             }
         }
+    }
+
+    /// A primary that has missed something is one by the operator's word, or by `unclean`. What it has missed every other node has, and it is
+    /// lost: they are given what the primary has instead, before they are in the set again. Whether nothing of the kind is left to do.
+    async fn pass_on_a_list(&self) -> bool {
+        let has_list = |primary: &usize| self.missed.lock().count(*primary) != Some(0);
+        if self.standing().primary.filter(has_list).is_none() {
+            return true;
+        }
+        let Ok(_held) = timeout(self.hold(), self.under_way.write()).await else {
+            return false;
+        };
+        let view = Arc::clone(&self.view.load());
+        let Some(primary) = view.active().filter(has_list) else {
+            return true;
+        };
+        let targets = self
+            .missed
+            .lock()
+            .targets(primary)
+            .filter(|all| all.len() <= MAX_PASSED_ON);
+        let others = view.in_sync.iter().enumerate();
+        for (node, _) in others.filter(|(node, in_sync)| *node != primary && !**in_sync) {
+            let Some(targets) = &targets else {
+                if self.journal.lose(&self.config.name, self.node(node)).await.is_err() {
+                    return false;
+                }
+                self.missed.lock().lost(node);
+                continue;
+            };
+            for target in targets {
+                if !self.list(node, target).await {
+                    return false;
+                }
+            }
+        }
+        let emptied = self.journal.emptied(&self.config.name, self.node(primary)).await;
+        if emptied.is_ok() {
+            self.missed.lock().forget(primary);
+        }
+        emptied.is_ok()
     }
 
     /// The operator has said that a node holds everything.
@@ -178,7 +235,7 @@ impl Mirror {
                         return;
                     }
                 }
-                Next::Wait(_) | Next::Operator | Next::Admit => return,
+                Next::Wait(_) | Next::Operator | Next::Admit | Next::Recall => return,
                 Next::Hold => return self.admit(pool, node).await,
             }
         }
@@ -189,6 +246,11 @@ impl Mirror {
         let Ok(_held) = timeout(self.hold(), Arc::clone(&self.under_way).write_owned()).await else {
             return;
         };
+        let epoch = self.standing().epoch;
+        let primary = self.standing().primary;
+        if primary.is_none_or(|primary| self.missed.lock().count(primary) != Some(0)) {
+            return;
+        }
         loop {
             let next = self.missed.lock().next(node, self.now(), true);
             match next {
@@ -198,13 +260,13 @@ impl Mirror {
                     }
                 }
                 Next::Admit => break,
-                Next::Wait(_) | Next::Operator | Next::Hold => return,
+                Next::Wait(_) | Next::Operator | Next::Hold | Next::Recall => return,
             }
         }
         if self.journal.emptied(&self.config.name, self.node(node)).await.is_err() {
             return;
         }
-        let told = self.coord.tell(self.config.id, Event::CaughtUp { node }).await;
+        let told = self.coord.tell(self.config.id, Event::CaughtUp { node, epoch }).await;
         let joined = self.view.load().in_sync.get(node) == Some(&true);
         if told.is_ok() && joined {
             self.missed.lock().forget(node);
@@ -217,21 +279,17 @@ impl Mirror {
     }
 
     /// Gives a node what the primary shows of a target; whether it has confirmed.
-    async fn give(self: &Arc<Self>, pool: &Pool, node: usize, target: &str) -> bool {
+    async fn give(self: &Arc<Self>, pool: &Pool, node: usize, target: &Target) -> bool {
         let before = self.standing();
         let Some(primary) = before.primary else { return false };
-        let mut fields = HeaderMap::new();
-        if let Some(host) = self.lines.host(self.resource_of(target)) {
-            fields.insert(HOST, host);
-        }
-        let Some(head) = plain(target, fields) else {
+        let Some(head) = plain(target, self.fields_of(target), How::Stored) else {
             return false;
         };
         let (shown, answered) = self.show(pool, primary, head.clone()).await;
         let Some(call) = self.repair(node, &head, &shown, answered.as_ref()) else {
             return false;
         };
-        if !copy(pool.clone(), call, self.config.mirror.timeout).await {
+        if !copy(pool.clone(), call, self.config.mirror.timeout, None).await {
             self.missed.lock().unanswered(node, self.settled_at());
             return false;
         }

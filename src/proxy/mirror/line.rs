@@ -6,23 +6,32 @@ use crate::core::failover::mirror::doubt::Doubt;
 use crate::core::failover::mirror::turns::{Ticket, Turn, Turns};
 use crate::core::time::MonoTime;
 use crate::store::ResourceId;
-use http::HeaderValue;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
+/// The most intents that may be open of writes whose end nobody knows. Beyond, writes are refused: more are ended in the background, or
+/// something is wrong for good.
+pub(super) const MAX_IN_DOUBT: usize = 100_000;
+
 /// The queues that anybody is in, or that are in doubt.
 #[derive(Default)]
-pub(super) struct Lines(Mutex<HashMap<ResourceId, Line>>);
+pub(super) struct Lines(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    lines: BTreeMap<ResourceId, Line>,
+    in_doubt: BTreeSet<ResourceId>,
+    /// Open intents of all of them.
+    open: usize,
+}
 
 #[derive(Default)]
 struct Line {
     turns: Turns,
     waiting: BTreeMap<Ticket, Arc<Notify>>,
     doubt: Doubt<IntentId>,
-    /// What the last write that was sent called the host.
-    host: Option<HeaderValue>,
     /// Not before that is it compared in the background.
     not_before: MonoTime,
 }
@@ -37,7 +46,7 @@ pub(super) struct Place {
 impl Lines {
     /// Takes a place at the end of a resource's queue.
     pub(super) fn enter(self: &Arc<Self>, resource: ResourceId, turn: Turn) -> Place {
-        let ticket = self.0.lock().entry(resource).or_default().turns.enter(turn);
+        let ticket = self.0.lock().lines.entry(resource).or_default().turns.enter(turn);
         Place {
             lines: Arc::clone(self),
             resource,
@@ -47,33 +56,42 @@ impl Lines {
 
     /// What is in doubt of a resource, to be changed. What is empty afterwards is dropped.
     pub(super) fn doubt<T>(&self, resource: ResourceId, change: impl FnOnce(&mut Doubt<IntentId>) -> T) -> T {
-        let mut lines = self.0.lock();
-        let line = lines.entry(resource).or_default();
+        let mut all = self.0.lock();
+        let all = &mut *all;
+        let line = all.lines.entry(resource).or_default();
+        let before = line.doubt.count();
         let changed = change(&mut line.doubt);
+        all.open = all.open.saturating_sub(before).saturating_add(line.doubt.count());
+        if line.doubt.is_open() {
+            all.in_doubt.insert(resource);
+        } else {
+            all.in_doubt.remove(&resource);
+        }
         if line.is_over() {
-            lines.remove(&resource);
+            all.lines.remove(&resource);
         }
         changed
     }
 
-    /// The `Host` that the last write of a resource in doubt was sent with.
-    pub(super) fn host(&self, resource: ResourceId) -> Option<HeaderValue> {
-        self.0.lock().get(&resource).and_then(|line| line.host.clone())
+    /// Whether a resource is in doubt.
+    pub(super) fn is_in_doubt(&self, resource: ResourceId) -> bool {
+        self.0.lock().in_doubt.contains(&resource)
     }
 
-    /// Notes that `Host`.
-    pub(super) fn note_host(&self, resource: ResourceId, host: Option<&HeaderValue>) {
-        if let Some(line) = self.0.lock().get_mut(&resource) {
-            line.host = host.cloned();
-        }
+    /// Whether so much is in doubt that nothing may be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.lock().open >= MAX_IN_DOUBT
     }
 
     /// A resource that is in doubt although it has settled, and has not been compared since `again` was last given for it.
     pub(super) fn overdue(&self, now: MonoTime, again: MonoTime) -> Option<ResourceId> {
-        let mut lines = self.0.lock();
-        let overdue = |line: &Line| line.doubt.is_open() && line.doubt.settled_at() <= now && line.not_before <= now;
-        let (resource, line) = lines.iter_mut().find(|(_, line)| overdue(line))?;
-        line.not_before = again;
+        let mut all = self.0.lock();
+        let All { lines, in_doubt, .. } = &mut *all;
+        let overdue = |line: &Line| line.doubt.settled_at() <= now && line.not_before <= now;
+        let resource = in_doubt
+            .iter()
+            .find(|resource| lines.get(resource).is_some_and(overdue))?;
+        lines.get_mut(resource)?.not_before = again;
         Some(*resource)
     }
 }
@@ -89,8 +107,8 @@ impl Place {
     pub(super) async fn up(&self) {
         loop {
             let news = {
-                let mut lines = self.lines.0.lock();
-                let Some(line) = lines.get_mut(&self.resource) else {
+                let mut all = self.lines.0.lock();
+                let Some(line) = all.lines.get_mut(&self.resource) else {
                     return;
                 };
                 if line.turns.is_up(self.ticket) {
@@ -104,7 +122,7 @@ impl Place {
 
     /// R34: from now on the place excludes everything behind it.
     pub(super) fn becomes_alone(&self) {
-        if let Some(line) = self.lines.0.lock().get_mut(&self.resource) {
+        if let Some(line) = self.lines.0.lock().lines.get_mut(&self.resource) {
             line.turns.becomes_alone(self.ticket);
         }
     }
@@ -112,8 +130,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut lines = self.lines.0.lock();
-        let Some(line) = lines.get_mut(&self.resource) else {
+        let mut all = self.lines.0.lock();
+        let Some(line) = all.lines.get_mut(&self.resource) else {
             return;
         };
         line.waiting.remove(&self.ticket);
@@ -123,7 +141,50 @@ impl Drop for Place {
             }
         }
         if line.is_over() {
-            lines.remove(&self.resource);
+            all.lines.remove(&self.resource);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::failover::mirror::target::Target;
+    use crate::core::time::Span;
+
+    fn resource(digest: u128) -> ResourceId {
+        ResourceId { digest, upstream: 0 }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_doubt_is_counted_and_compared_once_in_a_while() {
+        let at = |ms| MonoTime::default().after(Span::from_millis(ms));
+        let lines = Arc::new(Lines::default());
+        let journal = crate::coord::journal::Journal::in_memory();
+        let mut ids = Vec::new();
+        for (n, target) in ["/a", "/b"].into_iter().enumerate() {
+            let target = Target::from(target);
+            let intent = crate::coord::journal::Intent {
+                upstream: "o".to_owned(),
+                target: target.clone(),
+            };
+            let id = journal.intend(intent).await.unwrap();
+            ids.push(id);
+            lines.doubt(resource(n as u128), |doubt| doubt.raise(&target, id, at(10)));
+        }
+        assert_eq!(lines.overdue(at(9), at(9)), None, "neither has settled");
+        assert_eq!(lines.overdue(at(10), at(20)), Some(resource(0)));
+        assert_eq!(lines.overdue(at(10), at(20)), Some(resource(1)));
+        assert_eq!(lines.overdue(at(19), at(29)), None);
+        assert_eq!(lines.overdue(at(20), at(30)), Some(resource(0)));
+        let (open, kept) = {
+            let all = lines.0.lock();
+            (all.open, all.lines.len())
+        };
+        assert_eq!((open, kept), (2, 2));
+        lines.doubt(resource(0), |doubt| doubt.succeeded(doubt.begin(at(30))));
+        assert!(!lines.is_in_doubt(resource(0)) && lines.is_in_doubt(resource(1)));
+        let all = lines.0.lock();
+        assert_eq!((all.open, all.lines.len()), (1, 1));
     }
 }

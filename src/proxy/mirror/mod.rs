@@ -16,19 +16,24 @@ mod write;
 pub(super) use read::ask;
 pub(super) use write::{Opened, enter};
 
-use super::{Shared, routes};
-use crate::config::runtime::{Replication, Upstream};
+use super::request::Job;
+use super::{Shared, outbound, routes};
+use crate::config::runtime::{Config, HostHeader, Replication, Upstream};
 use crate::coord::Coord;
 use crate::coord::journal::{IntentId, Journal};
 use crate::core::discovery::authority;
 use crate::core::failover::event::Event;
 use crate::core::failover::mirror::Standing;
 use crate::core::failover::mirror::missed::Missed;
+use crate::core::failover::mirror::target::Target;
+use crate::core::failover::view::{Epoch, Primary};
 use crate::core::key::KeySecret;
 use crate::core::time::{MonoTime, Span};
 use crate::store::ResourceId;
 use crate::world::{Clock, ViewCell};
-use http::HeaderValue;
+use arc_swap::ArcSwap;
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue};
 use line::Lines;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -43,7 +48,10 @@ pub(super) type Mirrors = Vec<Option<Arc<Mirror>>>;
 
 /// One mirrored upstream.
 pub(super) struct Mirror {
+    /// What a reload changes nothing of.
     config: Arc<Upstream>,
+    /// The running configuration.
+    running: Arc<ArcSwap<Config>>,
     view: Arc<ViewCell>,
     coord: Arc<Coord>,
     journal: Arc<Journal>,
@@ -59,10 +67,12 @@ impl Shared {
     /// From here on writes to mirrored upstreams are copied. Once, before the first request.
     pub fn mirror(&self, coord: &Arc<Coord>, journal: &Arc<Journal>) {
         let views = coord.views();
+        let running = Arc::new(ArcSwap::from(Arc::clone(&self.config)));
         let each = self.config.upstreams.iter().zip(views).map(|(config, view)| {
             (config.replication == Replication::Mirrored).then(|| {
                 Arc::new(Mirror {
                     config: Arc::clone(config),
+                    running: Arc::clone(&running),
                     view,
                     coord: Arc::clone(coord),
                     journal: Arc::clone(journal),
@@ -75,6 +85,13 @@ impl Shared {
             })
         });
         let _first = self.mirrors.set(each.collect());
+    }
+
+    /// From here on mirrored upstreams go by this configuration, as far as they are not bound to the one they began with.
+    pub(super) fn reload_mirrors(&self, config: &Arc<Config>) {
+        for mirror in self.mirrors.get().into_iter().flatten().flatten() {
+            mirror.running.store(Arc::clone(config));
+        }
     }
 
     /// The upstream's mirror, where its writes are copied.
@@ -90,8 +107,9 @@ impl Mirror {
 
     /// When nothing can be applied late any more of what is sent until now.
     fn settled_at(&self) -> MonoTime {
-        let settle = self.config.settle_after.unwrap_or(SETTLE);
-        self.now().after(Span::from(settle))
+        let running = self.running.load();
+        let settle = running.upstreams.get(self.config.id).and_then(|u| u.settle_after);
+        self.now().after(Span::from(settle.unwrap_or(SETTLE)))
     }
 
     fn hold(&self) -> Duration {
@@ -103,29 +121,59 @@ impl Mirror {
         Standing::from(&**self.view.load())
     }
 
+    /// The same, as whoever waits for another one remembers it.
+    fn seen(&self) -> (Epoch, Primary) {
+        let view = self.view.load();
+        (view.epoch, view.primary)
+    }
+
     fn node(&self, node: usize) -> &str {
         self.config.nodes.get(node).map_or("", |node| node.name.as_str())
     }
 
     /// The resource that a target belongs to.
-    fn resource_of(&self, target: &str) -> ResourceId {
-        let (path, query) = match target.split_once('?') {
+    fn resource_of(&self, target: &Target) -> ResourceId {
+        let (path, query) = match target.uri.split_once('?') {
             Some((path, query)) => (path, Some(query)),
-            None => (target, None),
+            None => (target.uri.as_str(), None),
         };
         routes::resource(self.secret, &self.config, path, query)
     }
 
-    /// The `Host` for a request of our own: its last client's, else the node's.
-    fn host(&self, node: usize, last: Option<HeaderValue>) -> Option<HeaderValue> {
-        last.or_else(|| {
-            let node = self.config.nodes.get(node)?;
-            HeaderValue::from_str(&authority(&node.host, node.port)).ok()
-        })
+    /// What a request is sent to, as it would have to be asked for again.
+    fn target_of(&self, job: &Job) -> Target {
+        let preserves = matches!(self.config.host, HostHeader::Preserve);
+        let sets = !job.route.set_request_headers.is_empty();
+        Target {
+            uri: job.target.to_string(),
+            host: preserves.then(|| job.authority.to_ascii_lowercase()),
+            route: sets.then(|| job.route.name.clone()),
+        }
+    }
+
+    /// The fields of a request of our own for a target: its `Host`, and what its route sets.
+    fn fields_of(&self, target: &Target) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        let host = target.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
+        if let Some(host) = host {
+            fields.insert(HOST, host);
+        }
+        let running = self.running.load();
+        let name = target.route.as_ref();
+        if let Some(route) = name.and_then(|name| running.routes.iter().find(|route| route.name == *name)) {
+            outbound::set(&mut fields, &route.set_request_headers);
+        }
+        fields
+    }
+
+    /// The `Host` for a node where nobody says another.
+    fn host(&self, node: usize) -> Option<HeaderValue> {
+        let node = self.config.nodes.get(node)?;
+        HeaderValue::from_str(&authority(&node.host, node.port)).ok()
     }
 
     /// Lists a target for a node that has not been given what is written there. R33b: durable when true.
-    async fn list(&self, node: usize, target: &str) -> bool {
+    async fn list(&self, node: usize, target: &Target) -> bool {
         let known = self.missed.lock().knows(node, target);
         if known {
             return true;
@@ -138,7 +186,7 @@ impl Mirror {
     }
 
     /// The same for every node that is out.
-    async fn list_for_all_out(&self, target: &str) -> bool {
+    async fn list_for_all_out(&self, target: &Target) -> bool {
         let in_sync = self.view.load().in_sync.clone();
         let mut all = true;
         for (node, _) in in_sync.iter().enumerate().filter(|(_, in_sync)| !**in_sync) {
@@ -148,31 +196,30 @@ impl Mirror {
     }
 
     /// R33: a node that did not confirm leaves the set, durably: its list first, so that a crash in between leaves more to be copied, not
-    /// less. Whether it did, the view says.
-    async fn remove(&self, node: usize, target: &str) {
+    /// less. Whether it did.
+    async fn remove(&self, node: usize, target: &Target) -> bool {
         self.missed.lock().unanswered(node, self.settled_at());
         if !self.list(node, target).await {
             tracing::error!(
                 upstream = self.config.name,
                 node = self.node(node),
-                "what a node has missed cannot be made durable"
+                "what a node has missed cannot be made durable: it stays in the set"
             );
-            return;
-        }
-        if let Err(error) = self.coord.tell(self.config.id, Event::Missed { node }).await {
+        } else if let Err(error) = self.coord.tell(self.config.id, Event::Missed { node }).await {
             tracing::error!(upstream = self.config.name, node = self.node(node), %error, "a node that missed a write stays in the set: such writes are unknown");
         } else {
             tracing::warn!(
                 upstream = self.config.name,
                 node = self.node(node),
-                target,
+                %target,
                 "a node did not confirm a write and has left the in-sync set"
             );
         }
+        self.view.load().in_sync.get(node) != Some(&true)
     }
 
     /// An intent whose end is known: forgotten once its target is listed for everybody who is out. Whether it was.
-    async fn end(&self, intent: IntentId, target: &str) -> bool {
+    async fn end(&self, intent: IntentId, target: &Target) -> bool {
         let listed = self.list_for_all_out(target).await;
         if listed {
             self.journal.end(intent);

@@ -5,35 +5,40 @@
 //! only one node holds it.
 
 use super::Mirror;
-use super::ask::plain;
+use super::ask::{How, chooses, plain};
 use crate::core::failover::mirror::compare::End;
+use crate::core::failover::mirror::target::Target;
 use crate::core::failover::mirror::turns::Turn;
 use crate::core::http::validate::Conditions;
 use crate::core::retry::Sent;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::proxy::Core;
+use crate::proxy::request::Job;
 use crate::store::ResourceId;
 use crate::upstream::{Answered, Call, CallError, CallErrorKind, Kind, OutBody, Pool};
+use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, Method};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 /// From one comparison that came to nothing to the next.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Sends a read: straight to the nodes, unless it is one that only the primary may answer, of a mirrored upstream.
-pub(in crate::proxy) async fn ask(core: &Core, resource: ResourceId, call: Call) -> Result<Answered, CallError> {
+pub(in crate::proxy) async fn ask(core: &Arc<Core>, job: &Job, call: Call) -> Result<Answered, CallError> {
     let primary = matches!(call.kind, Kind::Read { primary: true });
     match core.shared.mirror_of(call.upstream) {
-        Some(mirror) if primary && Rule::R34.holds() => Box::pin(mirror.answer(core, resource, call)).await,
+        Some(mirror) if primary && Rule::R34.holds() => Box::pin(mirror.answer(core, job, call)).await,
         _ => core.pool.call(call).await,
     }
 }
 
 impl Mirror {
-    async fn answer(self: &Arc<Self>, core: &Core, resource: ResourceId, call: Call) -> Result<Answered, CallError> {
+    async fn answer(self: &Arc<Self>, core: &Arc<Core>, job: &Job, call: Call) -> Result<Answered, CallError> {
+        let resource = job.resource;
         let begun = self.now();
         let until = begun.after(self.hold().into()).min(call.deadline);
         let failed = |kind| CallError {
@@ -47,7 +52,7 @@ impl Mirror {
         timeout(left(), place.up())
             .await
             .map_err(|_late| failed(CallErrorKind::Queued))?;
-        let in_doubt = || self.lines.doubt(resource, |doubt| doubt.is_open());
+        let in_doubt = || self.lines.is_in_doubt(resource);
         if !in_doubt() {
             return core.pool.call(call).await;
         }
@@ -56,13 +61,23 @@ impl Mirror {
             place.up().await;
             Arc::clone(&self.under_way).read_owned().await
         };
-        let _under_way = timeout(left(), turn)
+        let under_way = timeout(left(), turn)
             .await
             .map_err(|_late| failed(CallErrorKind::Queued))?;
         if !in_doubt() {
             return core.pool.call(call).await; // whoever was ahead has ended it
         }
-        self.compared(core, resource, call, until).await.map_err(failed)
+        // R21: what a comparison has sent is waited for, whoever still listens. Cut off, it could be applied over what is acked later.
+        let (tell, told) = oneshot::channel();
+        let (mirror, shared) = (Arc::clone(self), Arc::clone(core));
+        let own = self.target_of(job);
+        let work = async move {
+            let answered = mirror.compared(&shared, resource, own, call, until).await;
+            drop((place, under_way));
+            let _left = tell.send(answered);
+        };
+        let answered = core.detach(work, told).await;
+        answered.unwrap_or(Err(CallErrorKind::Unproven)).map_err(failed)
     }
 
     /// The answer that all nodes of the set agree upon.
@@ -70,21 +85,25 @@ impl Mirror {
         self: &Arc<Self>,
         core: &Core,
         resource: ResourceId,
+        own: Target,
         mut call: Call,
         until: MonoTime,
     ) -> Result<Answered, CallErrorKind> {
         if let Some(before_send) = call.before_send.take() {
             before_send();
         }
-        let target = call.parts.uri.to_string();
-        let whole = matches!(call.parts.method, Method::GET | Method::HEAD) && matches!(call.body, OutBody::Empty);
+        let fields = &call.parts.headers;
+        let whole = matches!(call.parts.method, Method::GET | Method::HEAD)
+            && matches!(call.body, OutBody::Empty)
+            && !fields.contains_key(IF_MATCH) // the node's to evaluate
+            && !fields.contains_key(IF_UNMODIFIED_SINCE);
         loop {
             let end = match self
-                .settle(&core.pool, resource, Some((&target, &call.parts.headers)))
+                .settle(&core.pool, resource, Some((&own, &call.parts.headers)))
                 .await
             {
                 Ok((answered, settled)) => {
-                    let listed = self.list_for_all_out(&target).await; // R33b: before the answer
+                    let listed = self.list_for_all_out(&own).await; // R33b: before the answer
                     return match answered {
                         _ if !listed => Err(CallErrorKind::Unproven),
                         Some(mut answered) if whole => {
@@ -117,39 +136,37 @@ impl Mirror {
         self: &Arc<Self>,
         pool: &Pool,
         resource: ResourceId,
-        own: Option<(&str, &HeaderMap)>,
+        own: Option<(&Target, &HeaderMap)>,
     ) -> Result<(Option<Answered>, bool), End> {
         let now = self.now();
         let (begun, targets, settled) = self.lines.doubt(resource, |doubt| {
-            let targets: Vec<String> = doubt.targets().map(str::to_owned).collect();
+            let targets: Vec<Target> = doubt.targets().cloned().collect();
             (doubt.begin(now), targets, doubt.settled_at() <= now)
         });
-        let host = self.lines.host(resource);
-        let mut fields = HeaderMap::new();
-        if let Some(host) = own
-            .and_then(|(_, fields)| fields.get(http::header::HOST).cloned())
-            .or(host)
-        {
-            fields.insert(http::header::HOST, host);
-        }
         let mut all_certain = true;
         let mut answered = None;
-        let others = targets.iter().map(String::as_str);
-        let others = others.filter(|target| own.is_none_or(|(own, _)| own != *target));
+        let others = targets
+            .iter()
+            .filter(|target| own.is_none_or(|(own, _)| own != *target));
         for target in others.chain(own.map(|(own, _)| own)) {
-            let mine = own.filter(|(own, _)| *own == target);
-            let mut fields = mine.map_or_else(|| fields.clone(), |(_, fields)| fields.clone());
+            let mine = own.filter(|(own, _)| *own == target).map(|(_, fields)| fields);
+            let mut fields = mine.map_or_else(|| self.fields_of(target), Clone::clone);
             Conditions::none(true).apply(&mut fields);
-            let Some(head) = plain(target, fields) else {
-                return Err(End::Unrepairable);
-            };
-            let compared = self.compare(pool, &head, target).await;
-            let End::Same { certain } = compared.end else {
-                return Err(compared.end);
-            };
-            all_certain &= certain || !targets.iter().any(|in_doubt| in_doubt == target);
-            if mine.is_some() {
-                answered = compared.primary;
+            for (how, compares) in [(How::Stored, true), (How::Wanted, mine.is_some_and(chooses))] {
+                if !compares {
+                    continue;
+                }
+                let Some(head) = plain(target, fields.clone(), how) else {
+                    return Err(End::Unrepairable);
+                };
+                let compared = self.compare(pool, &head, target, how).await;
+                let End::Same { certain } = compared.end else {
+                    return Err(compared.end);
+                };
+                all_certain &= certain || how == How::Wanted || !targets.contains(target);
+                if mine.is_some() {
+                    answered = compared.primary;
+                }
             }
         }
         if all_certain {

@@ -4,9 +4,12 @@
 use super::Mirror;
 use super::line::Place;
 use crate::coord::journal::{Intent, IntentId};
+use crate::core::failover::mirror::target::Target;
 use crate::core::failover::mirror::turns::Turn;
 use crate::core::failover::mirror::write::{Effect, End, Event, Why, Write};
+use crate::core::http::invalidate;
 use crate::core::reason::WriteOutcome;
+use crate::core::retry::Sent;
 use crate::core::rules::Rule;
 use crate::core::time::Span;
 use crate::proxy::buffered::{self, Buffered};
@@ -15,9 +18,9 @@ use crate::proxy::request::Job;
 use crate::proxy::write::{NoReply, unsent};
 use crate::proxy::{Core, outbound};
 use crate::store::ResourceId;
-use crate::upstream::{Aim, Call, CallErrorKind, Kind, OutBody, Pool};
+use crate::upstream::{Aim, Answered, Call, CallError, CallErrorKind, Kind, OutBody, Pool};
 use bytes::Bytes;
-use http::header::{EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
+use http::header::{EXPECT, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
@@ -36,7 +39,7 @@ pub(in crate::proxy) struct Copying {
     machine: Write,
     primary: usize,
     intent: IntentId,
-    target: String,
+    target: Target,
     /// What the copies are.
     head: Parts,
     body: Bytes,
@@ -52,7 +55,7 @@ pub(in crate::proxy) struct Opened {
     intent: IntentId,
 }
 
-/// Takes a write in: its body, its turn, its intent. From here on it may be sent, to [`Copying::primary`].
+/// Takes a write in: its body, its turn, its intent. From here on it may be sent ([`Copying::send`]).
 pub(in crate::proxy) async fn enter(
     mirror: &Arc<Mirror>,
     core: &Core,
@@ -60,8 +63,14 @@ pub(in crate::proxy) async fn enter(
     body: OutBody,
 ) -> Result<(Bytes, Box<Copying>), NoReply> {
     let refused = |detail| NoReply::Refused(Fault::not_mirrored(detail));
-    if !matches!(job.parts.method, Method::PUT | Method::DELETE) && Rule::R40.holds() {
-        return Err(NoReply::Refused(Fault::not_replicable())); // R40
+    let copies = matches!(job.parts.method, Method::PUT | Method::DELETE);
+    if !(copies && !invalidate::is_overridden(&job.parts.headers)) && Rule::R40.holds() {
+        return Err(NoReply::Refused(Fault::not_replicable())); // R40, R13
+    }
+    if mirror.lines.is_full() {
+        return Err(refused(
+            "too many writes before it ended unknown: the write was not sent",
+        ));
     }
     let body = whole(mirror, core, job, body).await?;
     let hold = mirror.hold();
@@ -80,7 +89,7 @@ pub(in crate::proxy) async fn enter(
     if let [Effect::End(End::NotApplied(why))] = *machine.step(&mirror.standing(), Event::Turn) {
         return Err(refused(words(why)));
     }
-    let target = job.target.to_string();
+    let target = mirror.target_of(job);
     let intent = Intent {
         upstream: mirror.config.name.clone(),
         target: target.clone(),
@@ -129,6 +138,22 @@ const fn words(why: Why) -> &'static str {
     }
 }
 
+/// Whether a node could not be reached: another may take over.
+const fn is_unreachable(kind: &CallErrorKind) -> bool {
+    match kind {
+        CallErrorKind::NoNode | CallErrorKind::ConnectFailed | CallErrorKind::ConnectTimedOut => true,
+        CallErrorKind::NoPrimary
+        | CallErrorKind::Queued
+        | CallErrorKind::Unproven
+        | CallErrorKind::QueueFull
+        | CallErrorKind::HeadTimedOut
+        | CallErrorKind::Reset
+        | CallErrorKind::Garbage
+        | CallErrorKind::BodyFailed
+        | CallErrorKind::DeadlineExceeded => false,
+    }
+}
+
 /// All of a client's body, which has to be sent to every node.
 async fn whole(mirror: &Mirror, core: &Core, job: &Job, body: OutBody) -> Result<Bytes, NoReply> {
     let max = usize::try_from(mirror.config.mirror.max_body).unwrap_or(usize::MAX);
@@ -144,17 +169,73 @@ async fn whole(mirror: &Mirror, core: &Core, job: &Job, body: OutBody) -> Result
 }
 
 impl Copying {
-    /// Where it goes first.
-    pub(in crate::proxy) const fn primary(&self) -> usize {
-        self.primary
+    /// Sends it to the primary. What has provably reached nobody is sent to whoever takes over, up to `hold` (R20).
+    pub(in crate::proxy) async fn send(
+        &mut self,
+        core: &Core,
+        job: &Job,
+        parts: Parts,
+        kind: Kind,
+    ) -> Result<Answered, CallError> {
+        let upstream = self.mirror.config.id;
+        let until = core.now().after(self.mirror.hold().into()).min(job.deadline);
+        loop {
+            let mut seen = self.mirror.seen();
+            let call = Call {
+                upstream,
+                parts: parts.clone(),
+                body: self.body.clone().into(),
+                kind,
+                aim: Aim::at(self.primary),
+                deadline: job.deadline,
+                before_send: None,
+                on_interim: job.on_interim(),
+            };
+            let error = match core.pool.call(call).await {
+                Err(error) if error.sent == Sent::Nothing && is_unreachable(&error.kind) => error,
+                answered => return answered,
+            };
+            loop {
+                let left = until.duration_since(core.now());
+                if left.is_zero() || !core.shared.upstreams.await_news(upstream, seen, left).await {
+                    return Err(error);
+                }
+                seen = self.mirror.seen();
+                match self.begin_again() {
+                    Ok(()) => break,
+                    Err(Why::NoPrimary) => {}
+                    Err(Why::TooFew | Why::NotDurable | Why::NotSent) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// Begins anew, for whoever is the primary now. Its intent is durable.
+    fn begin_again(&mut self) -> Result<(), Why> {
+        let standing = self.mirror.standing();
+        let mut machine = Write::new(self.mirror.config.mirror.min_in_sync);
+        if let [Effect::End(End::NotApplied(why))] = *machine.step(&standing, Event::Turn) {
+            return Err(why);
+        }
+        let [Effect::Send { node }] = *machine.step(&standing, Event::Intended(true)) else {
+            return Err(Why::NoPrimary);
+        };
+        (self.machine, self.primary) = (machine, node);
+        Ok(())
     }
 
     /// The primary has answered, as `outcome` says: copies what it applied, and has the nodes leave the set that do not confirm. What
     /// it is then.
-    pub(in crate::proxy) async fn spread(&mut self, core: &Core, outcome: WriteOutcome) -> WriteOutcome {
+    pub(in crate::proxy) async fn spread(
+        &mut self,
+        core: &Core,
+        outcome: WriteOutcome,
+        answered: StatusCode,
+    ) -> WriteOutcome {
         let mirror = Arc::clone(&self.mirror);
         let mut effects = VecDeque::from(self.machine.step(&mirror.standing(), Event::Answered(outcome)));
         let mut copies = JoinSet::new();
+        let answered = Some(answered);
         loop {
             let event = match effects.pop_front() {
                 Some(Effect::Copy { node }) => {
@@ -162,12 +243,13 @@ impl Copying {
                         core.pool.clone(),
                         mirror.call_of(node, self.head.clone(), self.body.clone()),
                         mirror.config.mirror.timeout,
+                        answered,
                     );
                     copies.spawn(async move { (node, copy.await) });
                     continue;
                 }
                 Some(Effect::Remove { node }) => {
-                    mirror.remove(node, &self.target).await;
+                    let _left = mirror.remove(node, &self.target).await; // the view says it
                     Event::Removed { node }
                 }
                 Some(Effect::End(end)) => {
@@ -218,7 +300,6 @@ impl Copying {
     fn doubt(&self, settled_at: crate::core::time::MonoTime) {
         let (lines, resource) = (&self.mirror.lines, self.place.resource);
         lines.doubt(resource, |doubt| doubt.raise(&self.target, self.intent, settled_at));
-        lines.note_host(resource, self.head.headers.get(HOST));
     }
 }
 
@@ -255,15 +336,17 @@ impl Mirror {
     }
 }
 
-/// Sends a copy; whether it was confirmed in time. A DELETE of what is not there is.
-pub(super) async fn copy(pool: Pool, call: Call, limit: Duration) -> bool {
+/// Sends a copy; whether it was confirmed in time: with a 2xx, or with a 3xx `like` the primary's to the same request. A
+/// DELETE of what is not there is, too.
+pub(super) async fn copy(pool: Pool, call: Call, limit: Duration, like: Option<StatusCode>) -> bool {
     let deletes = call.parts.method == Method::DELETE;
     let confirmed = async {
         let mut answered = pool.call(call).await.ok()?;
         let complete = answered.body.finish_upload().await;
         let status = answered.parts.status;
         let gone = deletes && matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-        let done = status.is_success() && status != StatusCode::ACCEPTED;
+        let same = status.is_redirection() && like == Some(status);
+        let done = same || (status.is_success() && status != StatusCode::ACCEPTED);
         // Read to its end, so that the connection can be used again; nobody waits for that.
         let rest = http_body_util::Limited::new(answered.body, REST).collect();
         tokio::spawn(tokio::time::timeout(limit, rest));

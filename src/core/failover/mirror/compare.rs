@@ -98,6 +98,8 @@ enum Phase {
 /// A comparison at work.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Compare<T> {
+    /// Where nodes differ they are given what the primary has shown.
+    repairs: bool,
     primary: usize,
     epoch: Epoch,
     shown: BTreeMap<usize, Shown<T>>,
@@ -110,6 +112,7 @@ pub struct Compare<T> {
 impl<T> Default for Compare<T> {
     fn default() -> Self {
         Self {
+            repairs: true,
             primary: 0,
             epoch: Epoch(0),
             shown: BTreeMap::new(),
@@ -121,6 +124,15 @@ impl<T> Default for Compare<T> {
 }
 
 impl<T: PartialEq> Compare<T> {
+    /// A comparison of what is one of several representations of the same state, and never copied.
+    #[must_use]
+    pub fn without_repair() -> Self {
+        Self {
+            repairs: false,
+            ..Self::default()
+        }
+    }
+
     /// What the primary has shown.
     #[must_use]
     pub fn of_primary(&self) -> Option<&Shown<T>> {
@@ -182,7 +194,7 @@ impl<T: PartialEq> Compare<T> {
                 Shown::State(_) | Shown::Gone | Shown::Strange(_) | Shown::TooLarge => differ.insert(*node),
             };
         }
-        if !differ.is_empty() && matches!(primary, Shown::Strange(_)) {
+        if !differ.is_empty() && (!self.repairs || matches!(primary, Shown::Strange(_))) {
             return vec![Effect::End(End::Unrepairable)];
         }
         let mut effects: Vec<_> = differ.iter().map(|&node| Effect::Copy { node }).collect();

@@ -9,6 +9,8 @@
 //!
 //! What is listed here is what the shell has made durable; this is its copy in memory, in an order that is the same in every run.
 
+use super::target::Target;
+use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,11 +24,12 @@ pub const FEW: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Missed {
     lists: BTreeMap<usize, List>,
+    recalled: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct List {
-    targets: BTreeSet<String>,
+    targets: BTreeSet<Target>,
     overflowed: bool,
     /// When nothing can be applied late any more of what the node was sent and did not answer.
     quiet_at: MonoTime,
@@ -47,7 +50,7 @@ pub enum Listed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Copy this target to it, in an exclusive turn.
-    Copy(String),
+    Copy(Target),
     /// Wait.
     Wait(MonoTime),
     /// Hold the writes and comparisons of the upstream: few targets are left.
@@ -56,11 +59,18 @@ pub enum Next {
     Admit,
     /// The operator's word.
     Operator,
+    /// What earlier processes have listed is not recalled yet.
+    Recall,
 }
 
 impl Missed {
+    /// What earlier processes have listed is noted by now: before, nobody knows what a node has missed.
+    pub fn recalled(&mut self) {
+        self.recalled = true;
+    }
+
     /// A node that is out has not been given what was written to `target`.
-    pub fn note(&mut self, node: usize, target: &str) -> Listed {
+    pub fn note(&mut self, node: usize, target: &Target) -> Listed {
         let list = self.lists.entry(node).or_default();
         if list.overflowed || list.targets.contains(target) {
             return Listed::Known;
@@ -70,13 +80,13 @@ impl Missed {
             list.targets.clear();
             return Listed::Full;
         }
-        list.targets.insert(target.to_owned());
+        list.targets.insert(target.clone());
         Listed::New
     }
 
     /// Whether listing a target would change nothing.
     #[must_use]
-    pub fn knows(&self, node: usize, target: &str) -> bool {
+    pub fn knows(&self, node: usize, target: &Target) -> bool {
         let list = self.lists.get(&node);
         list.is_some_and(|list| list.overflowed || list.targets.contains(target))
     }
@@ -95,7 +105,7 @@ impl Missed {
     }
 
     /// The node has confirmed a copy of `target`.
-    pub fn copied(&mut self, node: usize, target: &str) {
+    pub fn copied(&mut self, node: usize, target: &Target) {
         if let Some(list) = self.lists.get_mut(&node) {
             list.targets.remove(target);
         }
@@ -115,12 +125,27 @@ impl Missed {
         }
     }
 
+    /// What is listed for a node; none when it is beyond counting.
+    #[must_use]
+    pub fn targets(&self, node: usize) -> Option<Vec<Target>> {
+        match self.lists.get(&node) {
+            None => Some(Vec::new()),
+            Some(list) => (!list.overflowed).then(|| list.targets.iter().cloned().collect()),
+        }
+    }
+
     /// What the node needs next. `held`: no write or comparison of the upstream is under way, and none begins.
     #[must_use]
     pub fn next(&self, node: usize, now: MonoTime, held: bool) -> Next {
+        if !self.recalled {
+            return Next::Recall;
+        }
         let Some(list) = self.lists.get(&node) else {
             return if held { Next::Admit } else { Next::Hold };
         };
+        if !Rule::R33b.holds() {
+            return if held { Next::Admit } else { Next::Hold };
+        }
         if list.overflowed {
             return Next::Operator;
         }

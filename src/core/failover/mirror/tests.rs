@@ -11,6 +11,7 @@ use super::Standing;
 use super::compare::{self, Compare, Shown};
 use super::doubt::Doubt;
 use super::missed::{FEW, Listed, MAX_MISSED, Missed, Next};
+use super::target::Target;
 use super::turns::{Turn, Turns};
 use super::write::{self, End, Event, Why, Write};
 use crate::core::failover::view::Epoch;
@@ -255,11 +256,11 @@ fn r34_writes_wait_for_everything_ahead_and_reads_for_writes_alone() {
 fn r34_r35_doubt_ends_with_a_comparison_that_began_after_settling() {
     let at = |ms| MonoTime::default().after(Span::from_millis(ms));
     let mut doubt = Doubt::default();
-    doubt.raise("/a?x", 1, at(10));
+    doubt.raise(&"/a?x".into(), 1, at(10));
     let early = doubt.begin(at(9));
     assert_eq!(doubt.succeeded(early), []);
     let overtaken = doubt.begin(at(10));
-    doubt.raise("/a", 2, at(5));
+    doubt.raise(&"/a".into(), 2, at(5));
     assert_eq!(doubt.succeeded(overtaken), [], "another unknown since");
     doubt.settles(1, at(20));
     assert_eq!(
@@ -267,9 +268,12 @@ fn r34_r35_doubt_ends_with_a_comparison_that_began_after_settling() {
         at(20),
         "its connection closed later than was thought"
     );
-    assert_eq!(doubt.targets().collect::<Vec<_>>(), ["/a", "/a?x"]);
+    assert_eq!(
+        doubt.targets().cloned().collect::<Vec<_>>(),
+        [Target::from("/a"), "/a?x".into()]
+    );
     let begun = doubt.begin(at(20));
-    assert_eq!(doubt.succeeded(begun), [(2, "/a".to_owned()), (1, "/a?x".to_owned())]);
+    assert_eq!(doubt.succeeded(begun), [(2, "/a".into()), (1, "/a?x".into())]);
     assert!(!doubt.is_open());
 }
 
@@ -277,26 +281,71 @@ fn r34_r35_doubt_ends_with_a_comparison_that_began_after_settling() {
 fn r33b_a_node_returns_when_it_is_quiet_and_has_everything_it_missed() {
     let at = |ms| MonoTime::default().after(Span::from_millis(ms));
     let mut missed = Missed::default();
+    for held in [false, true] {
+        let next = missed.next(1, at(0), held);
+        assert_eq!(
+            next,
+            Next::Recall,
+            "what earlier processes have listed is not known yet"
+        );
+    }
+    missed.recalled();
     assert_eq!(missed.next(1, at(0), false), Next::Hold, "it has missed nothing");
-    assert_eq!(missed.note(1, "/b"), Listed::New);
-    assert_eq!(missed.note(1, "/b"), Listed::Known);
+    assert_eq!(missed.note(1, &"/b".into()), Listed::New);
+    assert_eq!(missed.note(1, &"/b".into()), Listed::Known);
     missed.unanswered(1, at(10));
     assert_eq!(missed.next(1, at(9), true), Next::Wait(at(10)));
     assert_eq!(missed.next(1, at(10), false), Next::Hold);
-    assert_eq!(missed.next(1, at(10), true), Next::Copy("/b".to_owned()));
-    missed.copied(1, "/b");
+    assert_eq!(missed.next(1, at(10), true), Next::Copy("/b".into()));
+    missed.copied(1, &"/b".into());
     assert_eq!(missed.next(1, at(10), true), Next::Admit);
     for n in 0..=FEW {
-        missed.note(1, &format!("/{n}"));
+        missed.note(1, &format!("/{n}").as_str().into());
     }
     assert!(
         matches!(missed.next(1, at(10), false), Next::Copy(_)),
         "too many to hold writes for"
     );
     for n in 0..=MAX_MISSED {
-        missed.note(2, &n.to_string());
+        missed.note(2, &n.to_string().as_str().into());
     }
     assert_eq!((missed.count(2), missed.next(2, at(0), false)), (None, Next::Operator));
     missed.forget(2);
     assert_eq!(missed.next(2, at(0), true), Next::Admit);
+}
+
+#[test]
+fn r34_a_copy_that_nobody_confirmed_to_a_node_that_stays_keeps_the_doubt_open() {
+    let at = |ms| MonoTime::default().after(Span::from_millis(ms));
+    let mut doubt = Doubt::default();
+    doubt.unsettle(at(50));
+    assert!(!doubt.is_open(), "nothing was in doubt");
+    doubt.raise(&"/a".into(), 1, at(10));
+    let begun = doubt.begin(at(20));
+    doubt.unsettle(at(120));
+    assert_eq!(doubt.settled_at(), at(120));
+    assert_eq!(doubt.succeeded(begun), [], "one that began before");
+    let begun = doubt.begin(at(119));
+    assert_eq!(doubt.succeeded(begun), [], "the copy may yet be applied");
+    let begun = doubt.begin(at(120));
+    assert_eq!(doubt.succeeded(begun), [(1, "/a".into())]);
+}
+
+#[test]
+fn r34_what_a_client_chose_is_compared_and_never_copied() {
+    use compare::{Effect, End};
+    for (name, other, expected) in [
+        ("the same", Shown::State(1), End::Same { certain: true }),
+        ("another", Shown::State(2), End::Unrepairable),
+        ("none", Shown::Gone, End::Unrepairable),
+    ] {
+        let mut compare = Compare::without_repair();
+        let view = view(1, Some(0), &[0, 1]);
+        assert_eq!(compare.step(&view, compare::Event::Turn).len(), 2);
+        let shown = Shown::State(1);
+        assert_eq!(compare.step(&view, compare::Event::Showed { node: 0, shown }), []);
+        let shown = other;
+        let effects = compare.step(&view, compare::Event::Showed { node: 1, shown });
+        assert_eq!(effects, [Effect::End(expected)], "{name}");
+    }
 }

@@ -323,7 +323,7 @@ impl State {
             },
             Act::Say(word) => Event::Operator(word),
             Act::Missed(node) => Event::Missed { node },
-            Act::CaughtUp(node) => Event::CaughtUp { node },
+            Act::CaughtUp(node) => Event::CaughtUp { node, epoch },
             Act::Eject(node) => Event::Ejected { node },
             Act::Readmit(node) => Event::Readmitted { node },
             Act::Show(_) | Act::Crash => return None,

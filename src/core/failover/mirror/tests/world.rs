@@ -16,6 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const TARGET: &str = "/r";
 
+fn recalled() -> Missed {
+    let mut missed = Missed::default();
+    missed.recalled();
+    missed
+}
+
 /// A rule that is not kept: the model's mutations, and those of a node's return.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Flaw {
@@ -226,7 +232,7 @@ impl World {
             set: (0..nodes).collect(),
             epoch: 1,
             intents: BTreeSet::new(),
-            missed: Missed::default(),
+            missed: recalled(),
             turns: Turns::default(),
             doubt: Doubt::default(),
             ops: clients.flat_map(|(c, ops)| ops.iter().map(move |k| op(c, k))).collect(),
@@ -345,7 +351,7 @@ impl World {
                     Next::Copy(_) if self.mending == Mending::No => actions.push(Action::Mend(n)),
                     Next::Admit => actions.push(Action::Admit(n)),
                     Next::Wait(_) => actions.push(Action::Settle),
-                    Next::Copy(_) | Next::Hold | Next::Operator => {}
+                    Next::Copy(_) | Next::Hold | Next::Operator | Next::Recall => {}
                 }
             }
         }
@@ -551,7 +557,7 @@ impl World {
             What::Mend(_) => {
                 if let Mending::Putting(ticket, to) = self.mending {
                     if confirmed {
-                        self.missed.copied(to, TARGET);
+                        self.missed.copied(to, &TARGET.into());
                     }
                     self.mended(ticket);
                 }
@@ -638,7 +644,7 @@ impl World {
         } else {
             self.settled_at()
         };
-        self.doubt.raise(TARGET, value, at);
+        self.doubt.raise(&TARGET.into(), value, at);
     }
 
     /// Whoever ends an intent lists its target for every node that is out.
@@ -651,7 +657,7 @@ impl World {
 
     fn list(&mut self) {
         for node in (0..self.nodes.len()).filter(|node| !self.set.contains(node)) {
-            let _ = self.missed.note(node, TARGET);
+            let _ = self.missed.note(node, &TARGET.into());
         }
     }
 
@@ -740,7 +746,7 @@ impl World {
         if !self.intents.is_empty() && !stay {
             for node in self.set.clone() {
                 if Some(node) != self.primary {
-                    let _ = self.missed.note(node, TARGET);
+                    let _ = self.missed.note(node, &TARGET.into());
                     self.set.remove(&node);
                 }
             }
