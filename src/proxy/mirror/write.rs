@@ -63,8 +63,8 @@ pub(in crate::proxy) async fn enter(
     body: OutBody,
 ) -> Result<(Bytes, Box<Copying>), NoReply> {
     let refused = |detail| NoReply::Refused(Fault::not_mirrored(detail));
-    let copies = matches!(job.parts.method, Method::PUT | Method::DELETE);
-    if !(copies && !invalidate::is_overridden(&job.parts.headers)) && Rule::R40.holds() {
+    let whole_state = matches!(job.parts.method, Method::PUT | Method::DELETE);
+    if (!whole_state || invalidate::is_overridden(&job.parts.headers)) && Rule::R40.holds() {
         return Err(NoReply::Refused(Fault::not_replicable())); // R40, R13
     }
     if mirror.lines.is_full() {
