@@ -68,10 +68,7 @@ fn limit(upstream: &Upstream) -> Duration {
 
 const fn failed(why: NoPrimary) -> &'static str {
     match why {
-        NoPrimary::Nobody => "nobody is the primary: no node is alive and may take over",
-        NoPrimary::Conflict => "nobody is the primary: two nodes claim to be it",
-        NoPrimary::Behind => "nobody is the primary: who is alive may lack acknowledged writes",
-        NoPrimary::NotFenced => "nobody is the primary: the fence command failed",
         NoPrimary::Manual => "nobody is the primary: the promotion has failed",
+        NoPrimary::Nobody | NoPrimary::Conflict | NoPrimary::Behind | NoPrimary::NotFenced => why.why(),
     }
 }

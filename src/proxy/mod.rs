@@ -18,6 +18,7 @@ mod headers;
 mod hit;
 mod interim;
 mod lead;
+mod logged;
 mod meter;
 mod mirror;
 mod miss;
@@ -52,12 +53,11 @@ use crate::core::reason::Outcome;
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::Store;
-use crate::telemetry::access_log::{self, AccessLog, End, Record};
+use crate::telemetry::access_log::{AccessLog, Record};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Pool, Upstreams};
 use crate::world::{Address, World};
 use arc_swap::{ArcSwap, Cache};
-use body::Carried;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
@@ -69,7 +69,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -215,66 +214,6 @@ impl Core {
                 }
             })
         })
-    }
-
-    /// The part of a record that is known when the answer begins.
-    fn logged(&self, asked: Asked<'_>, route: Option<usize>, outcome: Outcome, response: &Response<Body>) -> Logged {
-        let trace = response.body().trace;
-        Logged(Record {
-            status: Some(response.status()),
-            outcome: Some(outcome),
-            fwd: trace.fwd,
-            why: trace.why,
-            node: trace.node,
-            ..self.unanswered(asked, route)
-        })
-    }
-
-    /// The record of a request that was never answered, but for how long it took.
-    fn unanswered(&self, asked: Asked<'_>, route: Option<usize>) -> Record {
-        let peer = &asked.connection.peer;
-        let mut listeners = self.shared.config.listeners.iter();
-        // By name: a reload reads them anew, and connections go on.
-        let listener = listeners.position(|listener| listener.name == peer.listener.name);
-        Record {
-            request: access_log::Request::new(
-                asked.start,
-                listener,
-                peer.address.map(|address| address.ip()),
-                asked.parts,
-                asked.request_id.get(),
-            ),
-            status: None,
-            outcome: None,
-            generation: self.shared.config.numbers.generation,
-            route,
-            fwd: None,
-            why: None,
-            node: None,
-            bytes: 0,
-            took: Duration::ZERO,
-            end: End::Left,
-        }
-    }
-}
-
-/// A record that waits for the end of its body.
-struct Logged(Record);
-
-impl Logged {
-    fn ended(self, took: Duration, carried: Carried) -> Record {
-        // hyper drops a body that is not to be sent without looking at it.
-        let end = if self.0.request.is_head() {
-            End::Complete
-        } else {
-            carried.end
-        };
-        Record {
-            took,
-            bytes: carried.bytes,
-            end,
-            ..self.0
-        }
     }
 }
 

@@ -36,6 +36,7 @@ mod tests;
 pub use body::{BoxBody, NodeBody, OutBody};
 pub use call::{Aim, Answered, Call, Kind, OnInterim};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};
+pub use primary::Who;
 pub use snapshot::{NodeSnapshot, UpstreamSnapshot};
 
 use crate::config::runtime::{Balance, Config, HostHeader, Mode, Replication, Upstream};

@@ -4,9 +4,10 @@
 use super::call::Answered;
 use super::pool::Tried;
 use super::{One, Upstreams};
-use crate::config::runtime::{Mode, Promotion, Replication};
+use crate::config::runtime::{GateBy, Mode, Promotion, Replication};
 use crate::core::failover::homes;
-use crate::core::failover::view::{Epoch, Primary, View};
+use crate::core::failover::view::{Epoch, NoPrimary, Primary, View};
+use crate::core::key;
 use crate::core::rules::Rule;
 use http::HeaderName;
 use http::StatusCode;
@@ -24,7 +25,37 @@ pub(super) enum Toward {
     Nobody,
 }
 
+/// Who answers what only the primary may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Any node in service.
+    Any,
+    /// The primary.
+    Primary(String),
+    /// The resource's home.
+    Home {
+        /// Where it lives.
+        node: String,
+        /// Who answers for it now: itself, one that stands in for it, or nobody.
+        answers: Option<String>,
+    },
+    /// Nobody now.
+    Nobody {
+        /// Why nobody will by itself; none: somebody may.
+        why: Option<NoPrimary>,
+        /// For how long requests wait; none: they do not.
+        hold: Option<Duration>,
+    },
+}
+
 impl Upstreams {
+    /// Who would answer a request for a resource that only the primary may, as things are: for whoever explains it.
+    #[must_use]
+    pub fn who(&self, upstream: usize, path: &str, query: Option<&str>) -> Who {
+        let one = self.shared.upstreams.get(upstream);
+        one.map_or(Who::Any, |one| one.who(path, query))
+    }
+
     /// Waits until there is a primary, where one may come by itself, and no longer than `hold`.
     pub async fn await_primary(&self, upstream: usize) {
         let Some(one) = self.shared.upstreams.get(upstream).filter(|one| one.may_change_hands()) else {
@@ -87,21 +118,49 @@ impl One {
 
     /// The home of a resource, while it is in service; with `unclean` another node stands in for it.
     fn home(&self, view: &View, path: &str, query: Option<&str>) -> Option<usize> {
-        let resource: &[&str] = match query {
-            Some(query) => &[path, query],
-            None => &[path],
-        };
-        let names = || self.config.nodes.iter().map(|node| node.name.as_str());
-        let serves = |node| view.candidates.contains(&node);
-        let home = homes::home(names(), resource, |_| true)?;
-        if serves(home) {
+        let serves = |node: &usize| view.candidates.contains(node);
+        let home = self.lives_at(path, query, |_| true)?;
+        if serves(&home) {
             return Some(home);
         }
-        self.config
-            .failover
-            .unclean
-            .then(|| homes::home(names(), resource, serves))
+        let unclean = self.config.failover.unclean;
+        unclean
+            .then(|| self.lives_at(path, query, |node| serves(&node)))
             .flatten()
+    }
+
+    /// The home of a resource among some nodes: by its name at the gate, so that two spellings of it live in one place.
+    fn lives_at(&self, path: &str, query: Option<&str>, among: impl Fn(usize) -> bool) -> Option<usize> {
+        let (path, query) = (key::normalise_path(path), query.map(key::normalise_escapes));
+        let names = self.config.nodes.iter().map(|node| node.name.as_str());
+        match &query {
+            Some(query) => homes::home(names, &[&path, query], among),
+            None => homes::home(names, &[&path], among),
+        }
+    }
+
+    /// Who would answer what only the primary may, as things are.
+    fn who(&self, path: &str, query: Option<&str>) -> Who {
+        let view = self.view.load();
+        let name = |node| self.node_name(node).unwrap_or_default();
+        match self.primary(&view) {
+            Primary::Any => Who::Any,
+            Primary::Node(node) => Who::Primary(name(node)),
+            Primary::Homes => {
+                let query = query.filter(|_| self.config.gate == GateBy::Url);
+                Who::Home {
+                    node: self.lives_at(path, query, |_| true).map(name).unwrap_or_default(),
+                    answers: self.home(&view, path, query).map(name),
+                }
+            }
+            Primary::Pending | Primary::None(_) => Who::Nobody {
+                why: match view.primary {
+                    Primary::None(why) => Some(why),
+                    Primary::Any | Primary::Node(_) | Primary::Homes | Primary::Pending => None,
+                },
+                hold: self.may_change_hands().then_some(self.config.failover.hold),
+            },
+        }
     }
 
     fn all_but(&self, node: usize) -> Tried {

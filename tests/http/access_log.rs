@@ -503,3 +503,25 @@ async fn a_request_that_the_end_cuts_off_is_still_logged() {
     assert_eq!((&line["path"], &line["end"]), (&"/x".into(), &"left".into()), "{line}");
     drop(exchange);
 }
+
+#[tokio::test]
+async fn a_node_that_was_found_while_the_process_runs_is_named() {
+    let register = Register::new();
+    register.write("/x", "v");
+    let node = register.node("a").await;
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("nodes.toml");
+    std::fs::write(
+        &list,
+        format!("nodes = [{{ url = \"{}\", name = \"found\" }}]\n", node.url()),
+    )
+    .unwrap();
+    let config = format!(
+        "[telemetry]\naccess_log = \"json\"\n\n[upstreams.o]\ndiscover = {{ file = \"{}\" }}\n\n[[routes]]\nname = \"r\"\nupstream = \"o\"\n",
+        list.display()
+    );
+    let (lines, world) = Lines::new();
+    let proxy = Proxy::start_in(world, &config, &[]).await;
+    assert_eq!(proxy.get("/x").await.text(), "v");
+    assert_eq!(lines.json().await["node"], "found");
+}

@@ -220,3 +220,15 @@ async fn r54_where_tidegate_does_not_promote_nodes_are_told_no_epoch() {
         .await;
     assert_eq!(client.answer().await.status, 412, "the client's own");
 }
+
+#[tokio::test]
+async fn explain_says_who_answers_what_not_every_node_may() {
+    let (a, b) = (Origin::start().await, Origin::start().await);
+    let proxy = over(&a, &b, "", STRONG).await;
+    for (node, method) in [("a", "GET"), ("a", "PUT"), ("b", "GET")] {
+        promote(&proxy, node).await;
+        let told = proxy.admin_get(&format!("/explain?method={method}&url=/x")).await;
+        let said = format!("the primary answers it, now {node} (R29)");
+        assert!(told.text().contains(&said), "{}", told.text());
+    }
+}

@@ -68,6 +68,20 @@ pub enum NoPrimary {
     Manual,
 }
 
+impl NoPrimary {
+    /// What an operator is told.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody is the primary: no node is alive and may take over",
+            Self::Conflict => "nobody is the primary: two nodes claim to be it",
+            Self::Behind => "nobody is the primary: who is alive may lack acknowledged writes",
+            Self::NotFenced => "nobody is the primary: the fence command failed",
+            Self::Manual => "nobody is the primary: only an operator promotes",
+        }
+    }
+}
+
 impl View {
     /// The one node that takes writes; none when several do, each resource's home does, or nobody does.
     #[must_use]

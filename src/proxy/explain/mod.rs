@@ -3,6 +3,7 @@
 //!
 //! No value of a field, a cookie or a stored answer is ever told: the asker may see less than the clients do.
 
+mod node;
 mod question;
 mod stored;
 mod told;
@@ -135,6 +136,11 @@ impl Shared {
         };
         let upstream = upstream(plan.route);
         let exclusive = self.store.is_exclusive(now, toward.resource.upstream, toward.policy);
+        if writes || toward.policy.is_strong() {
+            let query = parts.uri.query();
+            told.notes
+                .extend(node::who_answers(&self.upstreams, &toward, query, live));
+        }
         if let Some(route) = &mut told.route {
             route.sent_as = Some(toward.sent.clone().into_owned());
         }

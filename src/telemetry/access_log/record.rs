@@ -151,6 +151,8 @@ pub struct Record {
     pub why: Option<&'static str>,
     /// The node that answered, as an index into the nodes of the route's upstream.
     pub node: Option<u16>,
+    /// Its name, where the nodes are found while the process runs: the configuration does not list them.
+    pub found: Option<Box<str>>,
     /// Bytes of the body handed to the connection.
     pub bytes: u64,
     /// From the request's head to the end of the body.
@@ -231,9 +233,10 @@ impl Record {
             route: route.map(|route| route.name.as_str()),
             fwd: self.fwd.map(FetchReason::fwd),
             why: self.why.or(self.fwd.and_then(FetchReason::detail)),
-            node: node
-                .and_then(|(node, upstream)| upstream.nodes.get(usize::from(node)))
-                .map(|node| node.name.as_str()),
+            node: self.found.as_deref().or_else(|| {
+                let (node, upstream) = node?;
+                upstream.nodes.get(usize::from(node)).map(|node| node.name.as_str())
+            }),
             bytes: self.bytes,
             duration_ms: self.took.as_micros() as f64 / 1000.0,
             end: self.end.word(),

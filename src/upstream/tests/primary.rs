@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::support::{Door, Rig, ended, settle, text};
-use crate::config::runtime::{HealthCheck, Hedge, Probe, Promotion, Replication, Upstream};
+use crate::config::runtime::{GateBy, HealthCheck, Hedge, Probe, Promotion, Replication, Upstream};
 use crate::core::failover::homes;
 use crate::core::failover::view::{Epoch, NoPrimary, Primary};
 use crate::core::retry::Sent;
@@ -277,5 +277,19 @@ async fn a_resource_lives_at_its_home_alone_unless_unclean() {
         } else {
             assert_eq!(call.await.unwrap().unwrap_err().kind, CallErrorKind::NoPrimary);
         }
+    }
+}
+
+#[tokio::test]
+async fn two_spellings_of_a_resource_live_in_one_place() {
+    let rig = Rig::changed(3, |upstream| {
+        replicated(Replication::MultiPrimary)(upstream);
+        upstream.gate = GateBy::Url;
+    });
+    rig.view(1, Primary::Homes);
+    for n in 0..20 {
+        let home = |path: &str, query: &str| rig.upstreams.who(0, &format!("{path}{n}"), Some(query));
+        assert_eq!(home("/%41", "q=%61"), home("/A", "q=a"));
+        assert_eq!(home("/x/../A", "q=a"), home("/A", "q=a"));
     }
 }
