@@ -179,7 +179,11 @@ impl Client {
         } else {
             (SocketAddr::from((self.proxies[proxy], 8080)), Some(proxy))
         };
-        let kind = self.chance.below(10);
+        let kind = match self.chance.below(10) {
+            _ if self.plan.puts_only() => 0,
+            8 if !self.plan.writes_more() => 0,
+            kind => kind,
+        };
         let plain = self.plan.plain;
         let gone = if kind == 9 { "gone" } else { "" };
         let value = format!("{gone}c{}n{step}", self.id);

@@ -2,7 +2,7 @@
 //! machine itself loses power.
 
 use super::chance::Chance;
-use super::world::Life;
+use super::world::{Hooks, Life};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,15 @@ pub struct Platter {
 impl Platter {
     pub fn write(&self, path: &str, text: &str) {
         self.files.lock().unwrap().insert(path.into(), File::of(text));
+    }
+
+    /// What a file says, if there is one.
+    pub fn text(&self, path: &str) -> String {
+        let files = self.files.lock().unwrap();
+        let bytes = files
+            .get(Path::new(path))
+            .map(|file| file.lock().unwrap().bytes.clone());
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
     }
 
     /// The power fails: of each file's unsynced end so much is kept as chance will have it.
@@ -169,7 +178,14 @@ fn a_power_failure_takes_what_was_not_synced_and_nothing_else() {
     let platter = Arc::new(Platter::default());
     let journal = Arc::new(super::journal::Journal::default());
     journal.freeze(true);
-    let life = Life::new("p".into(), 1, &journal, &Arc::default(), &platter);
+    let life = Life::new(
+        "p".into(),
+        1,
+        &journal,
+        &Arc::default(),
+        &platter,
+        Arc::new(Hooks(None)),
+    );
     let disk = life.world().disk;
     let path = Path::new("/state/log");
     let mut log = disk.append_to(path).unwrap();

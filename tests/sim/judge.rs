@@ -6,6 +6,7 @@
 //! allows. Calm worlds: whoever stays is answered, and what has arrived is applied.
 
 use super::client::{Covers, Read, Write};
+use super::ends;
 use super::origin::{SERIAL, body_of};
 use super::plan::Level;
 use super::stage::Outcome;
@@ -23,9 +24,9 @@ struct Judge<'a> {
 }
 
 /// A read, and what it saw.
-struct Seen<'a> {
-    read: &'a Read,
-    value: String,
+pub(super) struct Seen<'a> {
+    pub(super) read: &'a Read,
+    pub(super) value: String,
     /// From when on another value was in force.
     over: u64,
 }
@@ -37,10 +38,17 @@ pub fn judge(world: &Outcome) -> Vec<String> {
         found: Vec::new(),
     };
     let seen = judge.contents();
-    judge.visibility(&seen);
-    judge.age(&seen);
     if world.plan.level.is_strong() {
-        judge.strong(&seen);
+        judge.proofs(&seen);
+    }
+    if let (Some(cluster), Some(ends)) = (&world.plan.cluster, &world.ends) {
+        judge.found.extend(ends::judge(world, cluster, ends, &seen));
+    } else {
+        judge.visibility(&seen);
+        judge.age(&seen);
+        if world.plan.level.is_strong() {
+            judge.strong(&seen);
+        }
     }
     if world.plan.session {
         judge.session(&seen);
@@ -194,14 +202,17 @@ impl Judge<'_> {
         }
     }
 
-    /// Linearizable, nothing acknowledged lost, nothing written twice.
-    fn strong(&mut self, seen: &[Seen<'_>]) {
-        let world = self.world;
+    fn proofs(&mut self, seen: &[Seen<'_>]) {
         for s in seen {
             if s.read.answer.status != 206 && !s.read.answer.get("tidegate-consistency").starts_with("strong;proof=") {
                 self.blame("without a proof", s.read, String::new());
             }
         }
+    }
+
+    /// Linearizable, nothing acknowledged lost, nothing written twice.
+    fn strong(&mut self, seen: &[Seen<'_>]) {
+        let world = self.world;
         let mut history = Vec::new();
         let mut last = BTreeMap::new();
         for (key, reigns) in world.origin.registers.iter().filter(|(k, _)| k.starts_with("/k/")) {
@@ -306,7 +317,7 @@ impl Judge<'_> {
     }
 }
 
-fn operation(key: &str, kind: Kind, value: &str, (start_ns, end_ns): (u64, u64), how: &str) -> Operation {
+pub(super) fn operation(key: &str, kind: Kind, value: &str, (start_ns, end_ns): (u64, u64), how: &str) -> Operation {
     Operation {
         key: key.to_owned(),
         client: u32::MAX,
@@ -319,7 +330,7 @@ fn operation(key: &str, kind: Kind, value: &str, (start_ns, end_ns): (u64, u64),
     }
 }
 
-fn of_write(write: &Write) -> Operation {
+pub(super) fn of_write(write: &Write) -> Operation {
     Operation {
         client: write.client,
         outcome: write.outcome,
@@ -333,7 +344,7 @@ fn of_write(write: &Write) -> Operation {
     }
 }
 
-fn of_read(seen: &Seen<'_>) -> Operation {
+pub(super) fn of_read(seen: &Seen<'_>) -> Operation {
     let read = seen.read;
     let how = format!(
         "{} {} {} {} [{}]",

@@ -3,7 +3,7 @@
 //! gives the same world to the byte. What clients saw is judged against what the origin did.
 //!
 //! `world` is the proxy's only door outside, replaced; `origin`, `client` and `stage` play; `plan` draws, and `crowds` what
-//! seldom meets by itself; `judge` judges; `seeds` are the tests. README.md has the table of rules that were switched off and the seeds that noticed.
+//! seldom meets by itself; `cluster` and `nodes` are worlds without one store for all; `sky` is what happens to them; `judge` judges; `seeds` are the tests. README.md has the table of rules that were switched off and the seeds that noticed.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -19,13 +19,17 @@
 #[path = "../real/chance.rs"]
 mod chance;
 mod client;
+mod cluster;
 mod crowds;
 mod disk;
+mod ends;
 mod journal;
 mod judge;
+mod nodes;
 mod origin;
 mod plan;
 mod seeds;
+mod sky;
 mod stage;
 mod wire;
 mod world;

@@ -5,7 +5,9 @@
 //! [`LATEST_MS`] or never.
 
 use super::chance::Chance;
+use super::cluster::{Cluster, Kind};
 use super::journal::Journal;
+use super::nodes::{Applied, Nodes};
 use super::plan::{Fault, LATEST_MS, Plan};
 use super::wire::{Head, Wire};
 use super::world::{Closings, EPOCH_MS};
@@ -45,6 +47,16 @@ pub struct Origin {
     pub plan: Rc<Plan>,
     pub state: RefCell<State>,
     pub chance: RefCell<Chance>,
+    /// Each node has its own; else all of them have the same.
+    pub nodes: Option<Arc<Nodes>>,
+}
+
+/// What became of a request at the store.
+enum Done {
+    /// So long is the node's log now.
+    At(usize),
+    Never,
+    Refused(Answer),
 }
 
 struct Answer {
@@ -55,6 +67,7 @@ struct Answer {
 
 /// What one request asks.
 struct Asked {
+    node: usize,
     peer: SocketAddr,
     method: String,
     key: String,
@@ -65,8 +78,14 @@ struct Asked {
 }
 
 impl Origin {
-    pub fn new(journal: &Arc<Journal>, closings: &Arc<Closings>, plan: &Rc<Plan>) -> Rc<Self> {
+    pub fn new(
+        journal: &Arc<Journal>,
+        closings: &Arc<Closings>,
+        plan: &Rc<Plan>,
+        nodes: Option<Arc<Nodes>>,
+    ) -> Rc<Self> {
         Rc::new(Self {
+            nodes,
             journal: Arc::clone(journal),
             closings: Arc::clone(closings),
             plan: Rc::clone(plan),
@@ -76,15 +95,15 @@ impl Origin {
     }
 
     /// One node, until it is killed.
-    pub async fn node(self: Rc<Self>, name: String) -> turmoil::Result {
+    pub async fn node(self: Rc<Self>, node: usize) -> turmoil::Result {
         let listener = TcpListener::bind("0.0.0.0:9000").await?;
         loop {
             let (stream, peer) = listener.accept().await?;
-            let (this, name) = (Rc::clone(&self), name.clone());
+            let this = Rc::clone(&self);
             tokio::task::spawn_local(async move {
                 let mut wire = Wire::new(stream);
                 // An error is a peer that left.
-                while let Ok(true) = this.exchange(&name, peer, &mut wire).await {}
+                while let Ok(true) = this.exchange(node, peer, &mut wire).await {}
             });
         }
     }
@@ -118,28 +137,78 @@ impl Origin {
             .is_none_or(|closed| now < closed + LATEST_MS * 1_000_000)
     }
 
-    /// Applies a write if it still may be. True for a read.
-    fn apply(&self, name: &str, asked: &Asked) -> bool {
-        let Some(value) = &asked.write else { return true };
+    /// The nodes, where each keeps its own.
+    fn own(&self) -> Option<&Arc<Nodes>> {
+        let standby = |c: &Cluster| c.kind == Kind::Standby;
+        self.nodes
+            .as_ref()
+            .filter(|_| !self.plan.cluster.as_ref().is_some_and(standby))
+    }
+
+    /// Applies a write if it still may be; a read is applied in any case.
+    fn apply(&self, asked: &Asked) -> Done {
+        let Some(value) = &asked.write else { return Done::At(0) };
         if !self.may_apply(asked.peer) {
-            return false;
+            return Done::Never;
         }
-        for key in std::iter::once(&asked.key).chain(&asked.also) {
-            let at = self.journal.note(name, format!("applied {key} = {value}"));
-            self.set(key, value, at);
+        let keys: Vec<&str> = std::iter::once(&asked.key)
+            .chain(&asked.also)
+            .map(String::as_str)
+            .collect();
+        let mut reached = 0;
+        if let Some(nodes) = self.own() {
+            let epoch = asked.head.get("tidegate-epoch").and_then(|e| e.parse().ok());
+            match nodes.apply(asked.node, &keys, value, epoch) {
+                Applied::At(at) => reached = at,
+                Applied::Refused(status, fields) => {
+                    self.journal
+                        .note(&name(asked.node), format!("refuses {value} with {status}"));
+                    return Done::Refused(Answer {
+                        status,
+                        fields,
+                        body: String::new(),
+                    });
+                }
+            }
         }
-        true
+        for key in keys {
+            let at = self.journal.note(&name(asked.node), format!("applied {key} = {value}"));
+            let copied = || {
+                self.state
+                    .borrow()
+                    .registers
+                    .get(key)
+                    .is_some_and(|all| all.iter().any(|(_, v)| v == value))
+            };
+            // Of what every node has the first counts.
+            if self.own().is_none() || !copied() {
+                self.set(key, value, at);
+            }
+        }
+        Done::At(reached)
     }
 
     /// One request and its answer. False when the connection is to be closed.
-    async fn exchange(&self, name: &str, peer: SocketAddr, wire: &mut Wire) -> std::io::Result<bool> {
+    async fn exchange(&self, node: usize, peer: SocketAddr, wire: &mut Wire) -> std::io::Result<bool> {
+        let name = &name(node);
         let Some(head) = wire.head().await? else {
             return Ok(false);
         };
         let body = wire.body(&head).await?;
         let (method, target) = (head.word(0).to_owned(), head.word(1).to_owned());
         if target == "/healthz" {
-            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await?;
+            let said = match &self.nodes {
+                Some(nodes) => nodes.health(node),
+                None => Some(Vec::new()),
+            };
+            let status = if said.is_some() { "200 OK" } else { "503 Sick" };
+            let said: String = said
+                .iter()
+                .flatten()
+                .map(|(name, value)| format!("{name}: {value}\r\n"))
+                .collect();
+            let text = format!("HTTP/1.1 {status}\r\n{said}Content-Length: 0\r\n\r\n");
+            wire.send(text.as_bytes()).await?;
             return Ok(true);
         }
         let write = matches!(method.as_str(), "PUT" | "POST" | "DELETE").then(|| {
@@ -149,6 +218,7 @@ impl Origin {
             in_head.unwrap_or_else(first)
         });
         let asked = Asked {
+            node,
             peer,
             key: register(&target),
             also: head.get(ALSO).map(str::to_owned),
@@ -169,7 +239,7 @@ impl Origin {
         let short = delay / 7;
         self.state.borrow_mut().arrived.extend(asked.write.clone());
         let what = asked.write.as_deref().unwrap_or("");
-        self.journal.note(
+        let at = self.journal.note(
             name,
             format!(
                 "got {} {} {what} from {} {fault:?}",
@@ -178,6 +248,9 @@ impl Origin {
                 peer.port()
             ),
         );
+        if let Some(nodes) = &self.nodes {
+            nodes.asked(node, at);
+        }
         match fault {
             Some(f @ Fault::CloseBefore) => {
                 self.count(f);
@@ -189,22 +262,18 @@ impl Origin {
                 }
                 if f == Fault::Late {
                     sleep(delay).await;
-                    self.apply(name, &asked);
+                    self.apply(&asked);
                 }
                 self.count(f);
                 return Ok(false);
             }
             Some(f @ (Fault::Late500 | Fault::Late202)) if asked.write.is_some() => {
                 let status = if f == Fault::Late202 { 202 } else { 500 };
-                let answer = Answer {
-                    status,
-                    fields: Vec::new(),
-                    body: String::new(),
-                };
+                let answer = self.plain(node, status);
                 self.count(f);
                 let sent = self.send(name, wire, &asked, &answer).await;
                 sleep(delay).await;
-                self.apply(name, &asked);
+                self.apply(&asked);
                 return sent.map(|()| false);
             }
             Some(f @ (Fault::SlowBefore | Fault::SlowAround)) => {
@@ -217,10 +286,18 @@ impl Origin {
             }
             _ => {}
         }
-        if !self.apply(name, &asked) {
-            return Ok(false);
-        }
-        let mut answer = self.answer(&asked);
+        let mut answer = match self.apply(&asked) {
+            Done::Never => return Ok(false),
+            Done::Refused(answer) => answer,
+            Done::At(at) => {
+                if let Some(nodes) = self.own().filter(|_| asked.write.is_some())
+                    && !nodes.committed(node, at).await
+                {
+                    return Ok(false);
+                }
+                self.answer(&asked).await
+            }
+        };
         let whole = asked.method == "GET" && answer.status == 200 && asked.head.get("range").is_none();
         match fault {
             Some(f @ Fault::LoseReply) => {
@@ -230,11 +307,7 @@ impl Origin {
             }
             Some(f @ Fault::Error500) => {
                 self.count(f);
-                answer = Answer {
-                    status: 500,
-                    fields: Vec::new(),
-                    body: String::new(),
-                };
+                answer = self.plain(node, 500);
             }
             Some(f @ (Fault::SlowAfter | Fault::SlowAround)) => {
                 sleep(short).await;
@@ -265,6 +338,15 @@ impl Origin {
             _ => {}
         }
         self.send(name, wire, &asked, &answer).await.map(|()| true)
+    }
+
+    /// An answer that says nothing of a register.
+    fn plain(&self, node: usize, status: u16) -> Answer {
+        Answer {
+            status,
+            fields: self.nodes.as_ref().map_or_else(Vec::new, |nodes| nodes.said(node)),
+            body: String::new(),
+        }
     }
 
     async fn send(&self, name: &str, wire: &mut Wire, asked: &Asked, answer: &Answer) -> std::io::Result<()> {
@@ -299,7 +381,8 @@ impl Origin {
     }
 
     /// What the store says at this instant. The tag is the value's, so equal tags mean equal representations on all nodes.
-    fn answer(&self, asked: &Asked) -> Answer {
+    async fn answer(&self, asked: &Asked) -> Answer {
+        let said = || self.plain(asked.node, 0).fields;
         if asked.write.is_some() {
             let named = asked.also.clone().map(|also| match self.plan.by_group {
                 true => ("Cache-Group-Invalidation", group(&also)),
@@ -311,20 +394,27 @@ impl Origin {
             let tag = tag.map(|value| ("ETag", format!("\"{value}.a\"")));
             return Answer {
                 status: 204,
-                fields: named.into_iter().chain(tag).collect(),
+                fields: named.into_iter().chain(tag).chain(said()).collect(),
                 body: String::new(),
             };
         }
-        let Some(value) = self.value(&asked.key) else {
+        let value = match self.own() {
+            Some(nodes) => match nodes.show(asked.node, &asked.key).await {
+                Ok(value) => value,
+                Err(status) => return self.plain(asked.node, status),
+            },
+            None => self.value(&asked.key),
+        };
+        let Some(value) = value else {
             return Answer {
-                status: 404,
-                fields: Vec::new(),
                 body: "nothing here".into(),
+                ..self.plain(asked.node, 404)
             };
         };
         let variant = asked.head.get("accept-language").unwrap_or("a");
         let etag = format!("\"{value}.{variant}\"");
         let mut fields = vec![("ETag", etag.clone()), ("Cache-Groups", group(&asked.key))];
+        fields.extend(said());
         if !self.plan.plain {
             fields.push(("Vary", "Accept-Language".to_owned()));
         }
@@ -343,6 +433,11 @@ impl Origin {
             body: body_of(&value, variant),
         }
     }
+}
+
+/// Of a node.
+pub fn name(node: usize) -> String {
+    format!("o{node}")
 }
 
 /// The group of a register: its folder.

@@ -1,6 +1,7 @@
 //! What a seed stands for: the contract, the machines, the workload, and everything that goes wrong.
 
 use super::chance::Chance;
+use super::cluster::Cluster;
 use std::fmt;
 
 /// How long an abandoned write is given: `settle_after` of strong routes.
@@ -118,6 +119,16 @@ pub enum Event {
     Stop { proxy: usize },
     /// A node is killed.
     NodeDown { node: usize },
+    /// A node fails its probes, and nothing else.
+    Sick { node: usize },
+    /// A node reaches no other node.
+    Apart { node: usize },
+    /// A node claims the term of another.
+    Usurp { node: usize },
+    /// A proxy's machine loses power.
+    Blackout { proxy: usize },
+    /// A proxy's disk is full.
+    Full { proxy: usize },
 }
 
 /// What a write leaves behind of its target, on exclusive routes.
@@ -185,6 +196,8 @@ pub struct Plan {
     pub trusted: bool,
     /// From, for how long, what. In milliseconds.
     pub events: Vec<(u64, u64, Event)>,
+    /// How the nodes share what they have, when that is not one store.
+    pub cluster: Option<Cluster>,
 }
 
 impl Plan {
@@ -244,6 +257,7 @@ impl Plan {
             purge_percent: 3,
             purge_groups: false,
             events: Vec::new(),
+            cluster: None,
         };
         plan.draw_events(&mut chance);
         plan.draw_habits(&mut Chance::of(seed, 2));
@@ -340,16 +354,28 @@ impl Plan {
                 ""
             }
         };
+        let name = |at| match &self.cluster {
+            Some(_) => format!(", name = \"o{at}\""),
+            None => String::new(),
+        };
         let nodes: Vec<String> = nodes
             .iter()
             .enumerate()
-            .map(|(at, ip)| format!("{{ url = \"http://{ip}:9000\"{} }}", standby(at)))
+            .map(|(at, ip)| {
+                format!(
+                    "{{ url = \"http://{ip}:9000\"{named}{} }}",
+                    standby(at),
+                    named = name(at)
+                )
+            })
             .collect();
         let mode = if self.passive {
             "active-passive"
         } else {
             "active-active"
         };
+        let one_store = || (format!("mode = \"{mode}\"\n"), String::new(), String::new());
+        let (shared_how, asked_what, failover) = self.cluster.as_ref().map_or_else(one_store, Cluster::config);
         let key = if self.session && self.shared_key {
             "[session]\nkey = \"what two proxies have in common, and no more\"\n"
         } else {
@@ -387,8 +413,8 @@ impl Plan {
         format!(
             "[server]\nthreads = 1\nstate_dir = \"/state\"\ndrain_delay = \"0s\"\ndrain_timeout = \"200ms\"\n\n\
             [listeners.main]\naddress = \"0.0.0.0:8080\"\n\n[admin]\naddress = \"0.0.0.0:9901\"\ntoken = \"simulated\"\n\n{memory}\n{key}\n\
-            [upstreams.o]\nnodes = [{}]\nmode = \"{mode}\"\nconnect_timeout = \"60ms\"\nresponse_timeout = \"{RESPONSE_TIMEOUT_MS}ms\"\n\n\
-            [upstreams.o.health_check]\npath = \"/healthz\"\ninterval = \"50ms\"\ntimeout = \"40ms\"\nhealthy_threshold = 1\nunhealthy_threshold = 2\n\n\
+            [upstreams.o]\nnodes = [{}]\n{shared_how}connect_timeout = \"60ms\"\nresponse_timeout = \"{RESPONSE_TIMEOUT_MS}ms\"\n\n\
+            [upstreams.o.health_check]\npath = \"/healthz\"\ninterval = \"50ms\"\ntimeout = \"40ms\"\nhealthy_threshold = 1\nunhealthy_threshold = 2\n{asked_what}\n{failover}\n\
             [upstreams.o.retry]\nattempts = 3\nbudget = \"100%\"\n\n\
             [[routes]]\nname = \"k\"\nupstream = \"o\"\ncollapse = {}\n{contract}",
             nodes.join(", "),

@@ -1,11 +1,12 @@
 //! One seed, one world. A failing one is printed as the command that repeats it.
 //!
 //! By hand: `SIM_SEEDS` (`7` or `0..10000`), `SIM_LEVEL` (`Weak`, `Eventual`, `External`, `Exclusive`; by default the seed chooses),
-//! `SIM_WEATHER` (`Calm`, `Stormy`, `Foggy`, `Quakes`, `Doomsday`), `SIM_JOURNAL=1` (write every world's journal to `target/`), `SIM_STOP_AFTER` (so many that failed; 10):
+//! `SIM_NODES` (a cluster: `Followed`, `Promoted`, `Mirrored`, `Standby`, `Homes`), `SIM_WEATHER` (`Calm`, `Stormy`, `Foggy`, `Quakes`, `Doomsday`), `SIM_JOURNAL=1` (write every world's journal to `target/`), `SIM_STOP_AFTER` (so many that failed; 10):
 //! ```sh
 //! SIM_SEEDS=0..10000 cargo test --test sim every_world -- --nocapture
 //! ```
 
+use super::cluster::Kind;
 use super::judge::judge;
 use super::origin::SERIAL;
 use super::plan::{Level, Plan, Weather};
@@ -43,10 +44,21 @@ fn seeds(otherwise: Range<u64>) -> Range<u64> {
     from..to.parse().unwrap_or(from + 1)
 }
 
-fn plan(seed: u64) -> Plan {
-    let drawn = Plan::of(seed);
+/// The worlds that are played when nobody says which.
+#[derive(Copy, Clone)]
+enum Worlds {
+    OneStore,
+    Clusters,
+}
+
+fn plan(worlds: Worlds, seed: u64) -> Plan {
     let level = named("SIM_LEVEL", &Level::ALL);
     let weather = named("SIM_WEATHER", &Weather::ALL);
+    let kind = named("SIM_NODES", &Kind::ALL);
+    if matches!(worlds, Worlds::Clusters) || kind.is_some() {
+        return Plan::of_cluster(seed, kind, level, weather);
+    }
+    let drawn = Plan::of(seed);
     Plan::for_level(seed, level.unwrap_or(drawn.level), weather)
 }
 
@@ -56,7 +68,7 @@ struct Judged {
     found: Vec<String>,
 }
 
-fn run(seed: u64) -> Judged {
+fn run(plan: Plan) -> Judged {
     static READY: Once = Once::new();
     READY.call_once(|| {
         if let Some(rules) = var("TIDEGATE_TEST_RULES_OFF") {
@@ -71,7 +83,7 @@ fn run(seed: u64) -> Judged {
         }));
     });
     PANICS.set(Some(Vec::new()));
-    let outcome = catch_unwind(AssertUnwindSafe(|| play(plan(seed))));
+    let outcome = catch_unwind(AssertUnwindSafe(|| play(plan)));
     let panics = PANICS.take().unwrap_or_default();
     let mut found: Vec<String> = panics.iter().map(|p| format!("a panic: {p}")).collect();
     let outcome = match outcome {
@@ -87,8 +99,8 @@ fn run(seed: u64) -> Judged {
 }
 
 /// The journal's file, and how to see this world again.
-fn tell(seed: u64, judged: &Judged) -> String {
-    let mut text = format!("seed {seed}: {}\n", plan(seed));
+fn tell(seed: u64, plan: &Plan, judged: &Judged) -> String {
+    let mut text = format!("seed {seed}: {plan}\n");
     for found in judged.found.iter().take(5) {
         let _ = writeln!(text, "  {found}");
     }
@@ -96,6 +108,9 @@ fn tell(seed: u64, judged: &Judged) -> String {
         let _ = writeln!(text, "  its journal: {}", path.display());
     }
     let mut vars = format!("SIM_SEEDS={seed}");
+    if let Some(cluster) = &plan.cluster {
+        let _ = write!(vars, " SIM_NODES={:?}", cluster.kind);
+    }
     for name in ["SIM_LEVEL", "SIM_WEATHER", "TIDEGATE_TEST_RULES_OFF"] {
         if let Some(value) = var(name) {
             let _ = write!(vars, " {name}={value}");
@@ -116,8 +131,13 @@ fn keep(seed: u64, judged: &Judged) -> Option<PathBuf> {
 
 #[test]
 fn one_seed_twice_is_one_world_to_the_byte() {
-    for seed in seeds(0..12) {
-        let [one, two] = [run(seed), run(seed)].map(|judged| judged.outcome.expect("a world").journal);
+    let worlds = [Worlds::OneStore, Worlds::Clusters];
+    for (worlds, seed) in worlds
+        .into_iter()
+        .flat_map(|worlds| seeds(0..12).map(move |seed| (worlds, seed)))
+    {
+        let plan = || plan(worlds, seed);
+        let [one, two] = [run(plan()), run(plan())].map(|judged| judged.outcome.expect("a world").journal);
         if one != two {
             let differs = one.lines().zip(two.lines()).position(|(a, b)| a != b).unwrap_or(0);
             let around = |text: &str| {
@@ -127,13 +147,22 @@ fn one_seed_twice_is_one_world_to_the_byte() {
                     .collect::<Vec<_>>()
                     .join("\n")
             };
-            panic!("seed {seed}: {}\n{}\n\n{}", plan(seed), around(&one), around(&two));
+            panic!("seed {seed}: {}\n{}\n\n{}", plan(), around(&one), around(&two));
         }
     }
 }
 
 #[test]
 fn every_world_keeps_its_contract() {
+    play_all(Worlds::OneStore);
+}
+
+#[test]
+fn every_cluster_keeps_its_contract() {
+    play_all(Worlds::Clusters);
+}
+
+fn play_all(of: Worlds) {
     let seeds = seeds(0..40);
     let stop_after = var("SIM_STOP_AFTER").map_or(10, |n| n.parse().expect("SIM_STOP_AFTER is a number"));
     let next = AtomicU64::new(seeds.start);
@@ -149,7 +178,8 @@ fn every_world_keeps_its_contract() {
                     if seed >= seeds.end || failed.lock().unwrap().len() >= stop_after {
                         return;
                     }
-                    let judged = run(seed);
+                    let plan = plan(of, seed);
+                    let judged = run(plan.clone());
                     if var("SIM_JOURNAL").is_some() {
                         keep(seed, &judged);
                     }
@@ -157,7 +187,7 @@ fn every_world_keeps_its_contract() {
                         add(&mut sums.lock().unwrap(), outcome);
                     }
                     if !judged.found.is_empty() {
-                        failed.lock().unwrap().push((seed, tell(seed, &judged)));
+                        failed.lock().unwrap().push((seed, tell(seed, &plan, &judged)));
                     }
                 }
             });
@@ -187,6 +217,12 @@ fn add(sums: &mut BTreeMap<String, u64>, outcome: &Outcome) {
     let plan = &outcome.plan;
     add(format!("worlds {:?}", plan.level), 1);
     add(format!("worlds {:?}", plan.weather), 1);
+    if let Some(cluster) = &plan.cluster {
+        add(format!("worlds {:?}", cluster.kind), 1);
+    }
+    if let Some(ends) = &outcome.ends {
+        add("changes of hands".into(), (ends.reigns.len() as u64).saturating_sub(1));
+    }
     if plan.level == Level::Exclusive {
         add(format!("worlds {:?}", plan.through), 1);
     }

@@ -3,9 +3,11 @@
 use super::chance::Chance;
 use super::client::{Client, Told};
 use super::journal::Journal;
+use super::nodes::{Nodes, Reign};
 use super::origin::{Origin, State};
-use super::plan::{Event, Plan, SETTLE_AFTER_MS};
-use super::world::{Closings, Life, Platter};
+use super::plan::{Plan, SETTLE_AFTER_MS};
+use super::sky::Sky;
+use super::world::{Closings, Hooks, Life, Platter};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,14 +26,26 @@ pub struct Outcome {
     pub lives: u64,
     pub origin: State,
     pub journal: String,
+    /// Of nodes that keep each their own.
+    pub ends: Option<Ends>,
+}
+
+/// How a cluster ends.
+pub struct Ends {
+    /// What the proxy's machine remembers.
+    pub view: String,
+    /// By node.
+    pub held: Vec<BTreeMap<String, String>>,
+    pub reigns: Vec<Reign>,
+    pub flaps: Vec<u64>,
 }
 
 /// A proxy's machine.
-struct Machine {
-    platter: Arc<Platter>,
-    leave: Rc<Notify>,
-    die: Rc<Notify>,
-    dead: Rc<Cell<bool>>,
+pub struct Machine {
+    pub platter: Arc<Platter>,
+    pub leave: Rc<Notify>,
+    pub die: Rc<Notify>,
+    pub dead: Rc<Cell<bool>>,
     lives: Cell<u64>,
 }
 
@@ -44,9 +58,11 @@ pub fn play(plan: Plan) -> Result<Outcome, String> {
     let closings = Arc::new(Closings::default());
     journal.freeze(true);
     journal.note("plan", plan.to_string());
-    let origin = Origin::new(&journal, &closings, &plan);
     let told = Rc::new(RefCell::new(Told::default()));
     let machines: Rc<Vec<Machine>> = Rc::new((0..plan.proxies).map(|_| Machine::new(&plan)).collect());
+    let cluster = plan.cluster.as_ref();
+    let cluster = cluster.map(|c| Nodes::new(&journal, &machines[0].platter, c, plan.seed, plan.nodes));
+    let origin = Origin::new(&journal, &closings, &plan, cluster.clone());
     let latency = Duration::from_millis(plan.latency_ms);
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
@@ -58,20 +74,25 @@ pub fn play(plan: Plan) -> Result<Outcome, String> {
         .build();
     let nodes: Vec<IpAddr> = (0..plan.nodes).map(|n| sim.lookup(format!("o{n}"))).collect();
     for at in 0..plan.nodes {
-        let (origin, name) = (Rc::clone(&origin), format!("o{at}"));
-        sim.host(name.clone(), move || Rc::clone(&origin).node(name.clone()));
+        let origin = Rc::clone(&origin);
+        sim.host(format!("o{at}"), move || Rc::clone(&origin).node(at));
+    }
+    if let Some(nodes) = cluster.clone() {
+        sim.host("net", move || Arc::clone(&nodes).live());
     }
     let proxies: Vec<IpAddr> = (0..plan.proxies).map(|p| sim.lookup(format!("p{p}"))).collect();
     let config = plan.config(&nodes);
     for at in 0..plan.proxies {
         let (machines, plan, config) = (Rc::clone(&machines), Rc::clone(&plan), config.clone());
         let (journal, closings) = (Arc::clone(&journal), Arc::clone(&closings));
+        let cluster = cluster.clone();
         sim.host(format!("p{at}"), move || {
             let machine = &machines[at];
             let life = machine.lives.get();
             machine.lives.set(life + 1);
             let seed = plan.seed ^ ((at as u64 + 1) << 40) ^ (life << 48);
-            let life = Life::new(format!("p{at}"), seed, &journal, &closings, &machine.platter);
+            let hooks = Arc::new(Hooks(cluster.clone()));
+            let life = Life::new(format!("p{at}"), seed, &journal, &closings, &machine.platter, hooks);
             life.note("starts");
             machine.dead.set(false);
             let (die, dead, ruins) = (Rc::clone(&machine.die), Rc::clone(&machine.dead), Arc::clone(&life));
@@ -93,6 +114,9 @@ pub fn play(plan: Plan) -> Result<Outcome, String> {
     for key in keys {
         let at = journal.instant();
         origin.set(&key, "first", at);
+        if let Some(nodes) = &cluster {
+            nodes.fill(&key, "first");
+        }
     }
     let client = |id: u32| Client {
         id,
@@ -134,7 +158,7 @@ pub fn play(plan: Plan) -> Result<Outcome, String> {
         drop(machine);
         Ok(())
     });
-    let mut weather = Weather::new(&plan);
+    let mut sky = Sky::new(&plan);
     let over = loop {
         journal.freeze(false);
         let step = sim.step();
@@ -144,8 +168,8 @@ pub fn play(plan: Plan) -> Result<Outcome, String> {
             Ok(false) => {}
             Err(error) => break Err(error.to_string()),
         }
-        weather.step(&mut sim, &machines, &journal);
-        quiet.set(weather.is_over());
+        sky.step(&mut sim, &machines, cluster.as_deref(), &journal);
+        quiet.set(sky.is_over());
     };
     let text = journal.text();
     drop(sim);
@@ -153,8 +177,15 @@ pub fn play(plan: Plan) -> Result<Outcome, String> {
     let lives = machines.iter().map(|m| m.lives.get()).sum();
     let told = std::mem::take(&mut *told.borrow_mut());
     let origin = std::mem::take(&mut *origin.state.borrow_mut());
+    let ends = cluster.map(|nodes| Ends {
+        view: machines[0].platter.text("/state/views"),
+        held: (0..plan.nodes).map(|n| nodes.held(n)).collect(),
+        reigns: nodes.reigns(),
+        flaps: nodes.flaps(),
+    });
     Ok(Outcome {
         plan,
+        ends,
         told,
         lives,
         origin,
@@ -203,75 +234,4 @@ async fn run_proxy(life: Arc<Life>, config: String, leave: Rc<Notify>) -> turmoi
     life.note(format!("has left, {ended_well}"));
     life.cut();
     Ok(())
-}
-
-/// What of the plan's events is to come, and what is going on.
-struct Weather {
-    to_come: std::vec::IntoIter<(u64, u64, Event)>,
-    next: Option<(u64, u64, Event)>,
-    on: Option<(u64, Event)>,
-}
-
-impl Weather {
-    fn new(plan: &Plan) -> Self {
-        let mut to_come = plan.events.clone().into_iter();
-        Self {
-            next: to_come.next(),
-            to_come,
-            on: None,
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.next.is_none() && self.on.is_none()
-    }
-
-    fn step(&mut self, sim: &mut turmoil::Sim<'_>, machines: &[Machine], journal: &Journal) {
-        let now = sim.elapsed().as_millis() as u64;
-        if let Some((until, event)) = self.on {
-            if let Event::Kill { proxy } = event
-                && machines[proxy].dead.take()
-            {
-                sim.crash(format!("p{proxy}"));
-            }
-            let over = match event {
-                // It leaves at its own pace.
-                Event::Stop { proxy } => !sim.is_host_running(format!("p{proxy}")),
-                _ => now >= until,
-            };
-            if over {
-                self.on = None;
-                journal.note("sky", format!("over: {event:?}"));
-                end(event, sim);
-            }
-        } else if let Some((from, lasts, event)) = self.next
-            && now >= from
-        {
-            self.next = self.to_come.next();
-            self.on = Some((now + lasts, event));
-            journal.note("sky", format!("{event:?} for {lasts} ms"));
-            begin(event, sim, machines);
-        }
-    }
-}
-
-fn begin(event: Event, sim: &mut turmoil::Sim<'_>, machines: &[Machine]) {
-    match event {
-        Event::Cut { proxy, node } => sim.partition(format!("p{proxy}"), format!("o{node}")),
-        Event::Hold { proxy, node } => sim.hold(format!("p{proxy}"), format!("o{node}")),
-        Event::CutOff { proxy } => sim.partition("c", format!("p{proxy}")),
-        Event::Kill { proxy } => machines[proxy].die.notify_one(),
-        Event::Stop { proxy } => machines[proxy].leave.notify_one(),
-        Event::NodeDown { node } => sim.crash(format!("o{node}")),
-    }
-}
-
-fn end(event: Event, sim: &mut turmoil::Sim<'_>) {
-    match event {
-        Event::Cut { proxy, node } => sim.repair(format!("p{proxy}"), format!("o{node}")),
-        Event::Hold { proxy, node } => sim.release(format!("p{proxy}"), format!("o{node}")),
-        Event::CutOff { proxy } => sim.repair("c", format!("p{proxy}")),
-        Event::Kill { proxy } | Event::Stop { proxy } => sim.bounce(format!("p{proxy}")),
-        Event::NodeDown { node } => sim.bounce(format!("o{node}")),
-    }
 }

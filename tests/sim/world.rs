@@ -5,6 +5,7 @@ use super::chance::Chance;
 pub use super::disk::Platter;
 use super::disk::SimDisk;
 use super::journal::Journal;
+use super::nodes::Nodes;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tidegate::core::time::{MonoTime, WallTime};
 use tidegate::world::{
-    BindOptions, BoxFuture, Clock, Command, Entropy, Env, Listener, Net, Output, Process, Ran, Stream, World,
+    BindOptions, BoxFuture, Clock, Command, Entropy, Env, Exit, Listener, Net, Output, Process, Ran, Stream, World,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
@@ -45,6 +46,7 @@ pub struct Life {
     journal: Arc<Journal>,
     closings: Arc<Closings>,
     platter: Arc<Platter>,
+    process: Arc<dyn Process>,
     off: AtomicBool,
     streams: Mutex<Streams>,
 }
@@ -63,8 +65,10 @@ impl Life {
         journal: &Arc<Journal>,
         closings: &Arc<Closings>,
         platter: &Arc<Platter>,
+        process: Arc<dyn Process>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            process,
             name,
             seed,
             journal: Arc::clone(journal),
@@ -80,7 +84,7 @@ impl Life {
             clock: Arc::new(SimClock(Arc::clone(self))),
             net: Arc::new(SimNet(Arc::clone(self))),
             disk: Arc::new(SimDisk::new(self, &self.platter)),
-            process: Arc::new(NoProcess),
+            process: Arc::clone(&self.process),
             entropy: Arc::new(SimEntropy(Mutex::new(Chance::of(self.seed, 77)))),
             env: Arc::new(NoEnv),
             output: Arc::new(NoOutput),
@@ -263,10 +267,21 @@ impl Output for NoOutput {
     }
 }
 
-struct NoProcess;
+/// The hooks a proxy may run: they act on the nodes; where there are none to act on, no program is found.
+pub struct Hooks(pub Option<Arc<Nodes>>);
 
-impl Process for NoProcess {
-    fn run(&self, _: Command) -> BoxFuture<'_, io::Result<Ran>> {
-        Box::pin(async { Err(io::ErrorKind::NotFound.into()) })
+impl Process for Hooks {
+    fn run(&self, command: Command) -> BoxFuture<'_, io::Result<Ran>> {
+        Box::pin(async move {
+            let nodes = self.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            let (code, took) = nodes.hook(&command.argv);
+            let in_time = took < command.time_limit;
+            tokio::time::sleep(took.min(command.time_limit)).await;
+            Ok(Ran {
+                exit: if in_time { Exit::Code(code) } else { Exit::TimedOut },
+                output: Vec::new(),
+                truncated: false,
+            })
+        })
     }
 }
