@@ -10,6 +10,7 @@ use super::{One, Shared, Upstreams};
 use crate::config::runtime::{self, Upstream};
 use crate::core::failover::event::Event;
 use crate::core::failover::outlier::{Among, Outlier, Settings};
+use crate::core::failover::view::Primary;
 use crate::core::time::Span;
 
 /// Who sits where, as far as ejection has seen: what one node did is nothing to the next one in its place.
@@ -128,7 +129,9 @@ impl One {
     /// Among whom a node fails; none: it cannot be ejected.
     fn among(&self, node: usize) -> Option<Among> {
         let view = self.view.load();
-        if view.active() == Some(node) || !view.candidates.contains(&node) {
+        // A home has its part of the traffic alone.
+        let alone = view.active() == Some(node) || view.primary == Primary::Homes;
+        if alone || !view.candidates.contains(&node) {
             return None;
         }
         let there = |node: &usize| self.nodes.get(*node).is_some_and(|target| target.staying().is_some());

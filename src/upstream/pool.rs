@@ -297,6 +297,15 @@ impl Core {
         }
     }
 
+    /// One of those who wait tries a node that could not be connected to, once it may be tried: nobody else might come to do it.
+    pub(super) fn try_again(self: &Arc<Self>, upstream: usize, now: MonoTime) {
+        let doubtful = |slots: &Slots| (0..slots.nodes.len()).any(|node| slots.leaves_waiting(node));
+        let slots = self.upstreams.get(upstream);
+        if slots.is_some_and(|slots| doubtful(&slots.lock())) {
+            self.look_again(upstream, now);
+        }
+    }
+
     /// Closes connections to a node: the idle ones, and with `in_flight` those in use as well.
     pub(super) fn close(self: &Arc<Self>, upstream: usize, node: usize, in_flight: bool) {
         let Some(slots) = self.upstreams.get(upstream) else {

@@ -24,8 +24,11 @@ const EARLY_PART: u32 = 10;
 /// Jitter in both directions, as a part of the interval: proxies started together do not probe together.
 const JITTER_PART: u32 = 10;
 
-/// How often idle connections are looked through for ones that their node has closed.
-const SWEEP: Duration = Duration::from_secs(10);
+/// How often those who wait are let try a node that could not be connected to.
+const TRIAL: Duration = Duration::from_secs(1);
+
+/// After how many of these idle connections are looked through for ones that their node has closed.
+const SWEEP: u64 = 10;
 
 impl Upstreams {
     /// Starts the probes, and whatever else watches nodes, on the current runtime; they end with `stop`. Call it once.
@@ -112,11 +115,16 @@ impl Upstreams {
     }
 
     async fn sweep(&self) {
-        loop {
-            tokio::time::sleep(SWEEP).await;
+        for second in 1_u64.. {
+            tokio::time::sleep(TRIAL).await;
+            let now = self.shared.world.clock.mono();
+            let sweeps = second.is_multiple_of(SWEEP);
             for core in &self.cores {
                 for upstream in 0..self.shared.upstreams.len() {
-                    core.sweep(upstream);
+                    core.try_again(upstream, now);
+                    if sweeps {
+                        core.sweep(upstream);
+                    }
                 }
             }
         }

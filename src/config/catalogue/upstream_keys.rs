@@ -30,7 +30,7 @@ pub(super) const UPSTREAM: &[Key] = &[
     ),
     bare(
         "nodes",
-        Kind::List(&Kind::Table(&[NODE])),
+        Kind::List(&Kind::Table(&[LISTED, NODE])),
         "The nodes; active-passive: the first takes the traffic.",
     ),
     bare(
@@ -129,24 +129,6 @@ pub(super) const UPSTREAM: &[Key] = &[
 ];
 
 const NODE: &[Key] = &[
-    bare("url", Kind::Text, "`http://host:port`."),
-    bare(
-        "name",
-        Kind::Text,
-        "Its name in /status and metrics; default: host:port.",
-    ),
-    key(
-        "weight",
-        Kind::Count(1, 1000),
-        "1",
-        "Share of the load relative to the others.",
-    ),
-    key(
-        "max_in_flight",
-        COUNT_OR_NONE,
-        "0",
-        "Requests in flight at the node, over all threads and at least one for each; 0: no limit.",
-    ),
     bare(
         "standby",
         choice(&["hot", "warm", "cold"], &[]),
@@ -273,6 +255,7 @@ pub(in crate::config) const NODES_FILE: super::Keys = &[&[bare(
     "The nodes there are.",
 )]];
 
+/// What every node has, wherever it stands.
 const LISTED: &[Key] = &[
     bare("url", Kind::Text, "`http://host:port`."),
     bare(

@@ -70,7 +70,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
     let known = discover.is_none().then_some(nodes.len());
     let outlier = table
         .table("outlier")
-        .map(|given| outlier::outlier(given, mode, known, sink));
+        .map(|given| outlier::outlier(given, (mode, replication), known, sink));
     let mirror = mirror::mirror(table, replication, &failover, nodes.len(), sink);
     Upstream {
         id,

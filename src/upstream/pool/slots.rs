@@ -164,7 +164,7 @@ impl Slots {
         None
     }
 
-    /// Whether a node has room that nobody was handed, because it could not be connected to, while others wait.
+    /// Whether a node may have room that nobody was handed, because it could not be connected to, while others wait.
     pub(super) fn leaves_waiting(&self, node: usize) -> bool {
         let doubtful = |slots: &NodeSlots| !slots.standing.breaker.is_closed();
         !self.queue.is_empty() && self.nodes.get(node).is_some_and(doubtful)

@@ -159,6 +159,27 @@ async fn those_who_wait_are_not_handed_the_room_of_a_node_that_cannot_be_reached
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_of_those_who_wait_tries_a_node_that_could_not_be_reached_when_nobody_else_comes() {
+    let keys = "balance = \"round-robin\"\nmax_connections = 1";
+    let mut rig = Rig::new(2, 1, keys);
+    let _stop = rig.run();
+    rig.nodes[0].door(Door::Refuses);
+    let _busy = rig.start(rig.read("/busy"));
+    let mut peer = rig.nodes[1].accept().await;
+    peer.head().await;
+    let waiting = rig.start(rig.read("/waits"));
+    settle().await;
+    assert_eq!(rig.counts(1).3, 1, "it waits for the one that is busy");
+    let start = rig.now();
+    rig.nodes[0].door(Door::Open);
+    let mut back = rig.nodes[0].accept().await;
+    back.head().await;
+    back.ok("").await;
+    assert_eq!(waiting.await.unwrap().unwrap().node, 0);
+    assert!(rig.now().since(start).as_secs() <= 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_never_answers_does_not_draw_all_traffic() {
     for hedge in ["", "\nhedge = { after = \"50ms\", max = \"100%\" }"] {
         let keys = format!("balance = \"peak-ewma\"\nretry = {{ attempts = 1 }}{hedge}");

@@ -185,6 +185,27 @@ async fn r39_who_has_the_traffic_alone_is_not_ejected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r39_a_home_that_has_its_part_alone_is_not_ejected() {
+    let keys = format!(
+        "replication = \"multi-primary\"\nmax_lag = \"1s\"\n{}",
+        OUTLIER.replace("50%", "100%")
+    );
+    let mut rig = Rig::new(2, 1, &keys);
+    let _stop = rig.run();
+    for node in rig.nodes.drain(..) {
+        node.serve(BUSY);
+    }
+    for n in 0..50 {
+        let call = rig.write(&format!("/{n}"), "x");
+        let answered = rig.pool().call(call).await.unwrap();
+        assert_eq!(answered.parts.status, 503, "the node's own");
+        text(answered.body).await.unwrap();
+        settle().await;
+    }
+    assert_eq!(rig.states(), ["active", "active"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_nothing_is_configured_nobody_is_ejected() {
     let mut rig = Rig::new(2, 1, "balance = \"round-robin\"\nretry = { attempts = 1 }\n");
     let _stop = rig.run();

@@ -3,15 +3,25 @@
 use super::super::span;
 use crate::config::diagnostic::Sink;
 use crate::config::effective::Table;
-use crate::config::runtime::{Mode, Outlier};
+use crate::config::runtime::{Mode, Outlier, Replication};
 
 /// When a node is ejected. `nodes`: how many there are; none: that changes.
-pub(super) fn outlier(table: &Table, mode: Mode, nodes: Option<usize>, sink: &mut Sink) -> Outlier {
+pub(super) fn outlier(
+    table: &Table,
+    (mode, replication): (Mode, Replication),
+    nodes: Option<usize>,
+    sink: &mut Sink,
+) -> Outlier {
     let max_ejected_percent = table.percent("max_ejected");
     if mode == Mode::ActivePassive {
         sink.warn(
             &table.place,
             "has no effect: one node at a time takes the traffic, and ejection moves it to nobody else",
+        );
+    } else if replication == Replication::MultiPrimary {
+        sink.warn(
+            &table.place,
+            "has no effect: each node is the home of its part, and ejection moves that to nobody else",
         );
     } else if let Some(nodes) = nodes.filter(|nodes| nodes * (max_ejected_percent as usize) < 100) {
         let place = if table.is_set("max_ejected") {
