@@ -1,5 +1,6 @@
 //! What one configuration runs with. A reload makes the next era beside it, and swaps.
 
+use super::views::Views;
 use crate::config::diff;
 use crate::config::runtime::Config;
 use crate::coord::{Coord, NotDone};
@@ -27,19 +28,20 @@ pub(super) struct Era {
 
 impl Era {
     /// The era of a configuration that is numbered after this one. Nothing of it serves or probes yet.
-    pub(super) fn after(&self, now: MonoTime, config: Config, coord: &Arc<Coord>) -> Arc<Self> {
+    pub(super) fn after(&self, now: MonoTime, config: Config, views: &Views) -> Arc<Self> {
         let config = Arc::new(config);
         let metrics = self.metrics.after(&config);
         let upstreams = self.upstreams.after(
             &config,
             Arc::new(Counting(Arc::clone(&metrics))),
-            report(coord),
+            report(&views.coord),
             |upstream| diff::is_kept(&self.config, &config, upstream),
-            |upstream| coord.cell_for(now, upstream),
+            |upstream| views.coord.cell_for(now, upstream),
         );
         let proxy = self
             .proxy
             .after(Arc::clone(&config), Arc::clone(&upstreams), Arc::clone(&metrics));
+        proxy.mirror_after(&self.proxy, &views.coord, &views.journal);
         Arc::new(Self {
             config,
             metrics,

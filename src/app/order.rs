@@ -47,7 +47,7 @@ impl Controls {
             }
         };
         let mut snapshot = era.upstreams.snapshot().into_iter();
-        let upstream = snapshot.nth(config.id);
+        let upstream = snapshot.find(|told| told.name == upstream); // not by its number: others may have gone
         let gone = || NotOrdered::Unknown("there is no such upstream".to_owned());
         Ok(Ordered {
             upstream: upstream.ok_or_else(gone)?,

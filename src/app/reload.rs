@@ -135,7 +135,7 @@ impl Rooms {
         }
         let changed = diff::changed(&running.config, &config);
         if !changed.is_empty() {
-            let next = running.after(self.world.clock.mono(), config, &self.views.coord);
+            let next = running.after(self.world.clock.mono(), config, &self.views);
             turnover::turn_over(&self.views, &running, &next).await?;
             self.probe(&running, &next).await;
             self.take_over(&running, &next);
@@ -166,6 +166,7 @@ impl Rooms {
         }
         log::take_over(&next.config.telemetry, &self.world);
         past::assume(&next.config);
+        next.proxy.run_mirrors();
         self.swap(next);
         running.proxy.supersede();
         next.upstreams.adopt(&running.upstreams);

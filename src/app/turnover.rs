@@ -4,10 +4,11 @@ use super::era::Era;
 use super::reload::NotReloaded;
 use super::views::Views;
 use crate::config::diff;
-use crate::config::runtime::Upstream;
+use crate::config::runtime::{Replication, Upstream};
 use crate::coord::{Change, NotTaken};
 use crate::core::failover::event::Event;
 use crate::core::failover::take_over::Unfit;
+use crate::proxy;
 use std::sync::Arc;
 
 /// Has the owner of the views take over what is new in `next`. When it returns `Ok` the views are those of `next`, and durable; nothing of
@@ -26,7 +27,17 @@ pub(super) async fn turn_over(views: &Views, running: &Era, next: &Era) -> Resul
         views.add(&next.upstreams);
         return Ok(());
     }
+    let new: Vec<usize> = changed
+        .iter()
+        .filter(|(_, was)| matches!(was, Was::Nothing))
+        .map(|(is, _)| is.id)
+        .collect();
     let newcomers: Vec<(usize, usize)> = changed.iter().flat_map(|(is, was)| newcomers(is, was)).collect();
+    refuse_recalled(views, &changed)?;
+    let there = |(upstream, _): &&(usize, usize)| !new.contains(upstream);
+    let strangers: Vec<_> = newcomers.iter().filter(there).copied().collect();
+    let strangers = next.proxy.expect_strangers(&strangers).await;
+    strangers.map_err(|why| NotReloaded::one(format!("what new nodes lack cannot be noted: {why}")))?;
     let mut probes = next.upstreams.probe_first(&newcomers).await;
     let changes = changed.iter().map(|(is, was)| {
         let of_it = |(upstream, _): &mut (usize, Event)| *upstream == is.id;
@@ -44,7 +55,30 @@ pub(super) async fn turn_over(views: &Views, running: &Era, next: &Era) -> Resul
     running.upstreams.part(&ids);
     views.add(&next.upstreams);
     let taken = views.coord.take_over(changes).await;
-    taken.map_err(|why| not_taken(next, why))
+    taken.map_err(|why| not_taken(next, why))?;
+    next.proxy.forget_gone().await;
+    next.proxy.recall_mirrors_of(&new).await;
+    Ok(())
+}
+
+/// R35: what an earlier process has left of a mirrored upstream is taken up at the start alone.
+fn refuse_recalled(views: &Views, changed: &[(&Arc<Upstream>, Was<'_>)]) -> Result<(), NotReloaded> {
+    let recalled = |(is, was): &&(&Arc<Upstream>, Was<'_>)| {
+        let comes = matches!(was, Was::Nothing) && is.replication == Replication::Mirrored;
+        comes && proxy::Shared::is_recalled(&views.journal, &is.name)
+    };
+    let told = changed.iter().filter(recalled).map(|(is, _)| {
+        format!(
+            "error: upstreams.{}: needs a restart: an earlier process has left writes of it, in state_dir, of which the outcome is open",
+            is.name
+        )
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() {
+        Ok(())
+    } else {
+        Err(NotReloaded(told))
+    }
 }
 
 /// What an upstream was before.
@@ -103,6 +137,6 @@ fn unfit(next: &Era, upstream: usize, why: Unfit) -> String {
                 why.why()
             )
         }
-        Unfit::Promoting => format!("error: upstreams.{name}: {}", why.why()),
+        Unfit::Promoting | Unfit::Remembered => format!("error: upstreams.{name}: {}", why.why()),
     }
 }

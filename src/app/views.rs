@@ -29,10 +29,10 @@ pub(super) struct Views {
 impl Views {
     pub(super) fn new(config: &Arc<Config>, world: &World) -> Self {
         let (coord, owner) = Coord::new(config, world);
-        let mirrored = config.upstreams.iter().any(|u| u.replication == Replication::Mirrored);
+        // Even where nothing is mirrored yet: a reload may bring it.
         let journal = match config.server.state_dir {
-            Some(_) if mirrored => Journal::on_disk(),
-            Some(_) | None => Journal::in_memory(),
+            Some(_) => Journal::on_disk(),
+            None => Journal::in_memory(),
         };
         Self {
             coord,
@@ -69,6 +69,12 @@ pub(super) fn recall(rooms: &Rooms, folder: &Path) -> Result<(), StartError> {
     if let Some(owner) = owner.as_mut() {
         owner.recall(disk, folder).map_err(|e| failed(e.to_string()))?;
         strangers = owner.strangers();
+        let config = rooms.config();
+        let mirrored = |name: &str| {
+            let upstream = config.upstreams.iter().find(|u| u.name == name);
+            upstream.is_some_and(|u| u.replication == Replication::Mirrored)
+        };
+        strangers.retain(|(upstream, _)| mirrored(upstream));
     }
     for (upstream, (before, after)) in before.into_iter().zip(states()).enumerate() {
         let changes = before.into_iter().zip(after).enumerate();

@@ -59,20 +59,7 @@ fn same_upstreams(running: &Config, new: &Config, (was, is): (&Table, &Table), s
     let empty = Table::empty();
     let upstreams = |root: &Table| root.table("upstreams").cloned().unwrap_or_else(|| empty.clone());
     let (was, is) = (upstreams(was), upstreams(is));
-    for gone in running
-        .upstreams
-        .iter()
-        .filter(|u| u.replication == Replication::Mirrored && !u.retired)
-    {
-        if is.table(&gone.name).is_none() {
-            let place = is.place.child(&gone.name, is.place.span.clone());
-            sink.error(&place, "needs a restart: writes are being copied");
-        }
-    }
     for upstream in &new.upstreams {
-        if upstream.replication == Replication::Mirrored && was.table(&upstream.name).is_none() {
-            sink.error(&is.place, "needs a restart: writes are being copied");
-        }
         let Some(table) = is.table(&upstream.name) else {
             continue;
         };
@@ -135,7 +122,6 @@ fn fixed(key: &str, was: &Upstream, is: &Upstream) -> Option<String> {
         "health_check" if is.replication != Replication::Shared && names(was) != names(is) => Some(format!(
             "what is in flight tells roles, terms and positions by the old names; {OTHERWISE}"
         )),
-        _ if is.replication == Replication::Mirrored => Some("writes are being copied".to_owned()),
         "gate" if is.replication == Replication::Mirrored => Some(format!(
             "writes that are being copied are known by it; {OTHERWISE}"
         )),

@@ -7,7 +7,7 @@
 use super::keep::{Remembered, Views};
 use super::owner::{Hooks, Owned, Owner, first_epoch};
 use super::{Coord, Nodes, settings};
-use crate::config::runtime::Upstream;
+use crate::config::runtime::{Replication, Upstream};
 use crate::core::failover::event::{Effect, Event};
 use crate::core::failover::machine::Machine;
 use crate::core::failover::take_over::{TakeOver, Unfit};
@@ -166,6 +166,9 @@ impl Owner {
                 machine.take_over(now, to, observed, &mut effects);
                 let changed = machine.record() != known.machine.record();
                 (machine, known.wake, changed)
+            }
+            None if config.replication == Replication::Mirrored && views.contains_key(&config.name) => {
+                return Err(Unfit::Remembered);
             }
             None => {
                 // Its epochs go on where those of an earlier upstream of this name ended.

@@ -7,14 +7,13 @@ use crate::config::runtime::Config;
 use crate::core::key;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 impl Shared {
     /// What all cores share under `config`, which is numbered after the one at hand.
     #[must_use]
     pub fn after(&self, config: Arc<Config>, upstreams: Arc<Upstreams>, metrics: Arc<Metrics>) -> Arc<Self> {
         let counted = (0..config.numbers.routes.len()).map(|id| self.in_flight.get(id).cloned().unwrap_or_default());
-        self.reload_mirrors(&config);
         Arc::new(Self {
             world: self.world.clone(),
             store: Arc::clone(&self.store),
@@ -24,7 +23,7 @@ impl Shared {
             in_flight: counted.collect(),
             outside: Arc::clone(&self.outside),
             meter: meter::Meter::after(self.meter.as_ref(), &config),
-            mirrors: self.mirrors.clone(),
+            mirrors: OnceLock::new(),
             detached: self.detached.clone(),
             begun: Arc::new(Begun::default()),
             config,

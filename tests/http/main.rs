@@ -48,6 +48,7 @@ mod refusals;
 mod reigns;
 mod reload;
 mod reload_nodes;
+mod reload_replicated;
 mod replicas;
 mod session;
 mod sockets;

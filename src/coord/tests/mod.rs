@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub(super) mod disk;
+mod take_over;
 
 use super::hooks::Hook;
 use super::{Coord, Nodes, NotDone, Owner, RecallError};

@@ -38,6 +38,8 @@ pub enum Unfit {
     },
     /// A promotion is under way, or stopped half way.
     Promoting,
+    /// It is new, and an earlier process has left its view: who holds what is taken up at the start alone.
+    Remembered,
     /// Without the node too few would hold every acked write.
     TooFew {
         /// Which node.
@@ -52,6 +54,7 @@ impl Unfit {
         match self {
             Self::InOffice { .. } => "it is the primary: promote another node first (tidegate promote), then reload",
             Self::Promoting => "a promotion is under way, or has stopped half way: reload when there is a primary",
+            Self::Remembered => "needs a restart: state_dir remembers an upstream of this name; or give it another one",
             Self::TooFew { .. } => {
                 "without it fewer than min_in_sync nodes hold every acknowledged write: bring another node back first, or lower min_in_sync"
             }

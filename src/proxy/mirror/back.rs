@@ -40,6 +40,13 @@ impl Shared {
         }
     }
 
+    /// The same for upstreams that a reload has brought.
+    pub async fn recall_mirrors_of(&self, upstreams: &[usize]) {
+        for mirror in upstreams.iter().filter_map(|upstream| self.mirror_of(*upstream)) {
+            mirror.recall(&self.upstreams).await;
+        }
+    }
+
     /// One round of tending the mirrored upstreams.
     pub async fn tend_mirrors(&self) {
         let mut mirrors = self.mirrors.get().into_iter().flatten().flatten().peekable();

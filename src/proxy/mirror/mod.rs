@@ -11,6 +11,7 @@ mod ask;
 mod back;
 mod line;
 mod read;
+mod reload;
 mod write;
 
 pub(super) use read::ask;
@@ -48,9 +49,9 @@ pub(super) type Mirrors = Vec<Option<Arc<Mirror>>>;
 
 /// One mirrored upstream.
 pub(super) struct Mirror {
-    /// What a reload changes nothing of.
+    /// As configured for the requests that use it.
     config: Arc<Upstream>,
-    /// The running configuration.
+    /// The running configuration, whichever this mirror is of.
     running: Arc<ArcSwap<Config>>,
     view: Arc<ViewCell>,
     coord: Arc<Coord>,
@@ -58,7 +59,7 @@ pub(super) struct Mirror {
     clock: Arc<dyn Clock>,
     secret: KeySecret,
     lines: Arc<Lines>,
-    missed: Mutex<Missed>,
+    missed: Arc<Mutex<Missed>>,
     /// Writes and comparisons share it; a node joins the set while it has it alone.
     under_way: Arc<RwLock<()>>,
 }
@@ -67,31 +68,11 @@ impl Shared {
     /// From here on writes to mirrored upstreams are copied. Once, before the first request.
     pub fn mirror(&self, coord: &Arc<Coord>, journal: &Arc<Journal>) {
         let views = coord.views();
-        let running = Arc::new(ArcSwap::from(Arc::clone(&self.config)));
         let each = self.config.upstreams.iter().zip(views).map(|(config, view)| {
-            (config.replication == Replication::Mirrored).then(|| {
-                Arc::new(Mirror {
-                    config: Arc::clone(config),
-                    running: Arc::clone(&running),
-                    view,
-                    coord: Arc::clone(coord),
-                    journal: Arc::clone(journal),
-                    clock: Arc::clone(&self.world.clock),
-                    secret: self.secret,
-                    lines: Arc::default(),
-                    missed: Mutex::default(),
-                    under_way: Arc::default(),
-                })
-            })
+            let mirrored = config.replication == Replication::Mirrored;
+            mirrored.then(|| Arc::new(Mirror::new(self, config, view, coord, journal)))
         });
         let _first = self.mirrors.set(each.collect());
-    }
-
-    /// From here on mirrored upstreams go by this configuration, as far as they are not bound to the one they began with.
-    pub(super) fn reload_mirrors(&self, config: &Arc<Config>) {
-        for mirror in self.mirrors.get().into_iter().flatten().flatten() {
-            mirror.running.store(Arc::clone(config));
-        }
     }
 
     /// The upstream's mirror, where its writes are copied.
@@ -101,6 +82,27 @@ impl Shared {
 }
 
 impl Mirror {
+    fn new(
+        shared: &Shared,
+        config: &Arc<Upstream>,
+        view: Arc<ViewCell>,
+        coord: &Arc<Coord>,
+        journal: &Arc<Journal>,
+    ) -> Self {
+        Self {
+            config: Arc::clone(config),
+            running: Arc::new(ArcSwap::from(Arc::clone(&shared.config))),
+            view,
+            coord: Arc::clone(coord),
+            journal: Arc::clone(journal),
+            clock: Arc::clone(&shared.world.clock),
+            secret: shared.secret,
+            lines: Arc::default(),
+            missed: Arc::default(),
+            under_way: Arc::default(),
+        }
+    }
+
     fn now(&self) -> MonoTime {
         self.clock.mono()
     }
@@ -177,6 +179,9 @@ impl Mirror {
         let known = self.missed.lock().knows(node, target);
         if known {
             return true;
+        }
+        if self.config.nodes.get(node).is_none() {
+            return false; // of a later configuration than this request's: it ends unknown
         }
         let listed = self.journal.miss(&self.config.name, self.node(node), target).await;
         if listed.is_ok() {
