@@ -14,7 +14,7 @@ use crate::server::drain::{Drain, Phase};
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Upstreams;
+use crate::upstream::{HOT_LOOK, Upstreams};
 use crate::world::{BindOptions, Listener, World};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -266,7 +266,18 @@ impl Rooms {
             };
             accepting.spawn(accept(door, socket, shared.clone(), service));
         }
-        while accepting.join_next().await.is_some() {}
+        let keeping = async {
+            loop {
+                self.era().upstreams.pool(core).warm_up().await;
+                tokio::time::sleep(HOT_LOOK).await;
+            }
+        };
+        let closed = async { while accepting.join_next().await.is_some() {} };
+        tokio::select! {
+            biased;
+            () = closed => {}
+            () = keeping => {}
+        }
     }
 
     /// The admin port, and from the begin of the work probes, sweeping, the access log, and the drain, on the current runtime, until

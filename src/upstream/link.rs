@@ -33,7 +33,7 @@ pub(super) struct Broken {
     pub(super) kind: CallErrorKind,
     /// Whether a byte of this request was written.
     pub(super) sent: Sent,
-    /// The link had served before and not one byte of an answer came.
+    /// The link had served before, or lain idle, and not one byte of an answer came.
     pub(super) kept_alive: bool,
     /// The request, when hyper never looked at it.
     pub(super) request: Option<Request<OutBody>>,
@@ -48,6 +48,8 @@ pub(super) struct Link {
     /// Rearmed for each request; moving a timer later takes no lock.
     timer: Option<Pin<Box<Sleep>>>,
     served: u64,
+    /// It has lain idle before it carried anything.
+    kept: bool,
     /// How long the node said it keeps the connection when nothing comes on it.
     kept_for: Option<Duration>,
     /// Until when the link may be used again, by what the node said.
@@ -98,6 +100,7 @@ impl Link {
             signal,
             timer: None,
             served: 0,
+            kept: false,
             kept_for: None,
             good_until: None,
         }))
@@ -117,9 +120,16 @@ impl Link {
         self.signal.upload.load(Ordering::Relaxed) == FLUSHED
     }
 
-    /// Whether the link has carried a request before.
+    /// Whether the link has carried a request before, or lain idle: its node may have closed it unnoticed.
     pub(super) fn is_reused(&self) -> bool {
-        self.served > 0
+        self.served > 0 || self.kept
+    }
+
+    /// Keeps a link that has carried nothing yet: from now on it is noticed when its node closes it. False when it has already.
+    pub(super) fn keep(&mut self) -> bool {
+        self.kept = true;
+        self.signal.stirred.store(true, Ordering::SeqCst); // nobody has polled it yet
+        self.is_fresh()
     }
 
     /// Forgets the task that drove the link; it lies idle from now on.

@@ -16,6 +16,7 @@ mod discover;
 mod eject;
 mod error;
 mod held;
+mod hot;
 mod lease;
 mod link;
 mod pool;
@@ -36,6 +37,7 @@ mod tests;
 pub use body::{BoxBody, NodeBody, OutBody};
 pub use call::{Aim, Answered, Call, Kind, OnInterim};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};
+pub use hot::LOOK as HOT_LOOK;
 pub use primary::Who;
 pub use snapshot::{NodeSnapshot, UpstreamSnapshot};
 

@@ -10,6 +10,7 @@
 
 mod handover;
 mod slots;
+mod spare;
 
 use super::Shared;
 use super::call::Aim;

@@ -52,6 +52,7 @@ mod reload_replicated;
 mod replicas;
 mod session;
 mod sockets;
+mod standby;
 mod strong;
 mod support;
 mod tags;

@@ -212,7 +212,7 @@ pub struct Node {
 /// How a node waits in reserve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standby {
-    /// Probed, connections open.
+    /// Probed, with one idle connection kept open from every core.
     Hot,
     /// Probed.
     Warm,
