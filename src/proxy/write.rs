@@ -168,7 +168,7 @@ async fn carry(
             let mut outcome = judge(answered.parts.status, complete, answered.after_maybe_applied);
             let mut opened = None;
             if let Some(copying) = &mut copying {
-                outcome = Box::pin(copying.spread(&core, outcome, answered.parts.status)).await; // R33: before the ack
+                outcome = Box::pin(copying.spread(&core, &job, outcome, &answered.parts)).await; // R33: before the ack
                 opened = copying.end(outcome).await;
             }
             core.shared.metrics.write(job.route.id, outcome);

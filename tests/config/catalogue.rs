@@ -111,7 +111,7 @@ fn keys_of_later_capabilities_are_refused_unless_they_say_off() {
         });
     }
     // Fewer with every capability that is built; none at all would mean that the walk finds nothing.
-    assert!(later >= 10, "only {later} keys of later capabilities were found");
+    assert!(later >= 5, "only {later} keys of later capabilities were found");
 }
 
 fn later_words(key: &Key, set: &dyn Fn(&str) -> String) {

@@ -1,9 +1,13 @@
 //! `replication = "mirrored"` on the wire: two nodes with a store of their own each, and the proxy copies writes from one to the other
 //! (R33-R35, R40).
 
+mod doubts;
+mod restarts;
+mod results;
+
 use super::support::client::Client;
 use super::support::eventually;
-use super::support::proxy::{Binary, Proxy};
+use super::support::proxy::Proxy;
 use super::support::register::{Node, Point, Register};
 use std::net::SocketAddr;
 
@@ -65,6 +69,45 @@ async fn pair_with(change: impl Fn(String) -> String, keys: &str) -> Pair {
     }
 }
 
+/// The same over a file that can be reloaded.
+struct Reloadable {
+    pair: Pair,
+    text: String,
+    file: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+async fn pair_from_file(change: impl Fn(String) -> String) -> Reloadable {
+    let (a, b) = (Register::new(), Register::new());
+    let (at_a, at_b) = (a.node("a").await, b.node("b").await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidegate.toml");
+    let text = change(config(&at_a, &at_b, ""));
+    let proxy = Proxy::start_from_file(&file, &text).await;
+    proxy.until_state("o", "a", "active").await;
+    proxy.until_state("o", "b", "standby").await;
+    Reloadable {
+        pair: Pair {
+            a,
+            b,
+            at_a,
+            at_b,
+            proxy,
+        },
+        text,
+        file,
+        _folder: folder,
+    }
+}
+
+impl Reloadable {
+    async fn reload(&self, text: &str) {
+        std::fs::write(&self.file, super::support::proxy::complete(text, &[])).unwrap();
+        let answer = self.pair.proxy.admin_post("/reload", "").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
 async fn status_at(admin: SocketAddr) -> serde_json::Value {
     let host = admin.to_string();
     let answer = Client::connect(admin)
@@ -95,6 +138,13 @@ impl Pair {
     async fn until_in_sync(&self, node: &str) {
         eventually(format!("{node} to be in sync"), || self.in_sync(node)).await;
     }
+}
+
+/// An unknown write that only `a` has applied.
+async fn in_doubt(p: &Pair, value: &str) {
+    let mut applied = p.a.hold("PUT", "/x", Point::Applied);
+    let (answer, ()) = tokio::join!(p.proxy.put("/x", value), async { applied.next().await.reset() });
+    assert_eq!((answer.status, answer.problem().as_str()), (504, "unknown"));
 }
 
 #[tokio::test]
@@ -193,62 +243,6 @@ async fn r33_a_promoted_standby_has_every_acknowledged_write() {
 }
 
 #[tokio::test]
-async fn r34_a_read_waits_for_the_write_ahead_of_it() {
-    let p = pair("").await;
-    assert_eq!(p.proxy.put("/x", "v1").await.status, 201);
-    let mut copies = p.b.hold("PUT", "/x", Point::Arrived);
-    let write = p.proxy.put("/x", "v2");
-    let read = async {
-        let copy = copies.next().await;
-        // The primary has v2, the other has not.
-        let early = p.proxy.get("/x");
-        let release = async {
-            let seen = p.a.count("GET", "/x");
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            assert_eq!(
-                p.a.count("GET", "/x"),
-                seen,
-                "a read is sent while the write ahead of it is copied"
-            );
-            copy.release();
-        };
-        tokio::join!(early, release).0
-    };
-    let (written, read) = tokio::join!(write, read);
-    assert_eq!((written.status, read.text()), (204, "v2"));
-    assert_eq!(p.b.read("/x").as_deref(), Some("v2"));
-}
-
-#[tokio::test]
-async fn r34_after_an_unknown_write_a_read_is_answered_with_what_all_nodes_hold() {
-    let p = pair("").await;
-    assert_eq!(p.proxy.put("/x", "v1").await.status, 201);
-    let mut applied = p.a.hold("PUT", "/x", Point::Applied);
-    let write = async {
-        let answer = p.proxy.put("/x", "v2").await;
-        assert_eq!((answer.status, answer.problem().as_str()), (504, "unknown"));
-    };
-    tokio::join!(write, async { applied.next().await.reset() });
-    drop(applied);
-    assert_eq!(p.b.read("/x").as_deref(), Some("v1"));
-    assert_eq!(p.proxy.get("/x").await.text(), "v2");
-    assert_eq!(p.b.read("/x").as_deref(), Some("v2"), "repaired before the answer");
-}
-
-#[tokio::test]
-async fn r34_a_doubt_that_nobody_reads_is_ended_in_the_background() {
-    let p = pair("").await;
-    assert_eq!(p.proxy.put("/x", "v1").await.status, 201);
-    let mut applied = p.a.hold("PUT", "/x", Point::Applied);
-    tokio::join!(p.proxy.put("/x", "v2"), async { applied.next().await.reset() });
-    drop(applied);
-    eventually("the other node to be repaired", || async {
-        p.b.read("/x").as_deref() == Some("v2")
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn r40_what_cannot_be_copied_is_refused() {
     let p = pair("").await;
     for method in ["POST", "PATCH"] {
@@ -264,46 +258,6 @@ async fn r40_what_cannot_be_copied_is_refused() {
 }
 
 // The nodes answer probes while the test waits for the binary.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r35_what_a_killed_process_left_open_is_in_doubt_for_the_next() {
-    let state = tempfile::tempdir().unwrap();
-    let (a, b) = (Register::new(), Register::new());
-    let (at_a, at_b) = (a.node("a").await, b.node("b").await);
-    let server = format!("[server]\nthreads = 1\nstate_dir = \"{}\"\n", state.path().display());
-    let config = server + &config(&at_a, &at_b, "");
-    // tests/mutations runs it with the rule off; the binary is told by hand.
-    let off = std::env::vars().filter(|(name, _)| name == "TIDEGATE_TEST_RULES_OFF");
-    let off: Vec<_> = off.collect();
-    let mut first = Binary::run_with(&config, &[], &off);
-    let (address, admin) = first.ready();
-    eventually("a primary", || has_primary(admin)).await;
-    let written = Client::connect(address).await.put("/x", "v1").await;
-    assert_eq!(
-        (written.status, b.read("/x").as_deref()),
-        (201, Some("v1")),
-        "{}",
-        written.text()
-    );
-    let mut applied = a.hold("PUT", "/x", Point::Applied);
-    let mut client = Client::connect(address).await;
-    client.ask("PUT", "/x", &[], b"v2").await;
-    let held = applied.next().await;
-    first.signal(rustix::process::Signal::KILL);
-    first.ended().await;
-    held.reset();
-    drop(applied);
-    // The primary has what the other has not, and nobody was told.
-    let mut second = Binary::run_with(&config, &[], &off);
-    let (address, admin) = second.ready();
-    eventually("a primary", || has_primary(admin)).await;
-    assert_eq!(Client::connect(address).await.get("/x").await.text(), "v2");
-    eventually("the other node to have it too, and to be back", || async {
-        in_sync_at(admin, "b").await == Some(true) && b.read("/x").as_deref() == Some("v2")
-    })
-    .await;
-    second.signal(rustix::process::Signal::TERM);
-    second.ended().await;
-}
 
 #[tokio::test]
 async fn r13_r40_a_method_that_overrides_another_is_not_copied() {
@@ -335,66 +289,6 @@ async fn r33_a_redirect_that_every_node_answers_is_a_confirmation() {
     let (answer, ()) = tokio::join!(p.proxy.put("/x", "v"), other);
     assert_eq!(answer.status, 303);
     assert!(!p.in_sync("b").await, "it did something else");
-}
-
-/// An unknown write that only `a` has applied.
-async fn in_doubt(p: &Pair, value: &str) {
-    let mut applied = p.a.hold("PUT", "/x", Point::Applied);
-    let (answer, ()) = tokio::join!(p.proxy.put("/x", value), async { applied.next().await.reset() });
-    assert_eq!((answer.status, answer.problem().as_str()), (504, "unknown"));
-}
-
-#[tokio::test]
-async fn r21_r34_a_reader_that_leaves_does_not_cut_off_the_repair_it_began() {
-    let p = pair_with(|config| config.replace("\"300ms\"", "\"60s\""), "").await;
-    assert_eq!(p.proxy.put("/x", "v1").await.status, 201);
-    let mut repairs = p.b.hold("PUT", "/x", Point::Arrived);
-    in_doubt(&p, "v2").await;
-    // Not through the flight, which nobody can leave: HEAD is asked by its client alone.
-    let mut client = p.proxy.client().await;
-    client.ask("HEAD", "/x", &[], b"").await;
-    let first = repairs.next().await;
-    client.abort();
-    let release_others = async {
-        loop {
-            repairs.next().await.release();
-        }
-    };
-    let next = async {
-        assert_eq!(p.proxy.get("/x").await.text(), "v2");
-        assert_eq!(p.proxy.put("/x", "v3").await.status, 204);
-        p.in_sync("b").await
-    };
-    let in_sync = tokio::select! {
-        in_sync = next => in_sync,
-        () = release_others => unreachable!(),
-    };
-    // What the reader's repair had sent is applied only now.
-    first.release();
-    eventually("it to be applied", || async { p.b.read("/x").as_deref() == Some("v2") }).await;
-    assert!(!in_sync, "b holds what is older than an acknowledged write");
-    assert!(!p.in_sync("b").await);
-}
-
-#[tokio::test]
-async fn r34_what_a_reader_chose_is_not_copied_as_what_is_stored() {
-    let p = pair("").await;
-    assert_eq!(p.proxy.put("/x", "v1").await.status, 201);
-    in_doubt(&p, "v2").await;
-    let answer = p
-        .proxy
-        .get_with("/x", &[("Accept", "text/html"), ("Accept-Language", "de")])
-        .await;
-    assert_eq!(answer.text(), "v2");
-    assert_eq!(p.b.read("/x").as_deref(), Some("v2"));
-    let seen = p.a.seen();
-    let gets = seen.iter().filter(|seen| seen.method == "GET" && seen.target == "/x");
-    let accepts: Vec<_> = gets.map(|seen| seen.headers.get("accept")).collect();
-    assert_eq!(
-        accepts,
-        [None, Some("text/html")],
-        "what is stored, and what was asked for"
-    );
 }
 
 #[tokio::test]
@@ -456,81 +350,101 @@ async fn r33_a_write_whose_primary_refuses_the_connect_waits_for_the_promotion()
 }
 
 /// Who answered what, by the `Host` it was asked for.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r33b_r35_what_is_compared_and_copied_back_has_its_clients_host_and_its_routes_fields_over_a_restart() {
-    let state = tempfile::tempdir().unwrap();
+
+#[tokio::test]
+async fn r35_at_the_first_start_the_others_may_wait_for_the_operators_word() {
     let (a, b) = (Register::new(), Register::new());
     let (at_a, at_b) = (a.node("a").await, b.node("b").await);
-    let server = format!("[server]\nthreads = 1\nstate_dir = \"{}\"\n", state.path().display());
-    let config = server + &config(&at_a, &at_b, "") + "set_request_headers = { \"X-Tenant\" = \"t\" }\n";
-    let mut first = Binary::run(&config, &[]);
-    let (address, admin) = first.ready();
-    eventually("a primary", || has_primary(admin)).await;
-    let host = [("Host", "Shop.example")];
-    let mut client = Client::connect(address).await;
-    let written = client.request("PUT", "/x", &host, b"v1").await;
-    assert_eq!(written.status, 201, "{}", written.text());
-    let mut applied = a.hold("PUT", "/x", Point::Applied);
-    client.ask("PUT", "/x", &host, b"v2").await;
-    let held = applied.next().await;
-    first.signal(rustix::process::Signal::KILL);
-    first.ended().await;
-    held.reset();
-    drop(applied);
-    let before = (a.seen().len(), b.seen().len());
-    let mut second = Binary::run(&config, &[]);
-    let (_, admin) = second.ready();
-    // Nobody asks for it: the doubt is ended and the node brought back by the proxy alone.
-    eventually("the other node to be back with it", || async {
-        in_sync_at(admin, "b").await == Some(true) && b.read("/x").as_deref() == Some("v2")
+    a.write("/old", "v0");
+    let proxy = Proxy::start(&config(&at_a, &at_b, "initial_in_sync = \"primary\""), &[]).await;
+    proxy.until_state("o", "a", "active").await;
+    proxy.until_state("o", "b", "quarantined").await;
+    assert_eq!(proxy.put("/x", "v1").await.status, 201);
+    assert_eq!((in_sync_at(proxy.admin, "b").await, b.read("/x")), (Some(false), None));
+    // Rounds go by, and nobody brings it back: what it lacks nobody knows.
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    assert_eq!(in_sync_at(proxy.admin, "b").await, Some(false));
+    b.write("/old", "v0");
+    b.write("/x", "v1");
+    let answer = proxy.admin_post("/upstreams/o/nodes/b/resynced", "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    eventually("b to be in sync", || async {
+        in_sync_at(proxy.admin, "b").await == Some(true)
     })
     .await;
-    let (at_a, at_b) = (a.seen().split_off(before.0), b.seen().split_off(before.1));
-    let ours: Vec<_> = at_a.iter().chain(&at_b).filter(|seen| seen.target == "/x").collect();
-    assert!(ours.len() >= 2, "{ours:?}");
-    for seen in ours {
-        let fields = (seen.headers.get("host"), seen.headers.get("x-tenant"));
-        assert_eq!(fields, (Some("shop.example"), Some("t")), "{seen:?}");
+    assert_eq!(proxy.put("/x", "v2").await.status, 204);
+    assert_eq!(b.read("/x").as_deref(), Some("v2"));
+}
+
+/// A disk on which the views are made durable only while the test lets them.
+struct Gated {
+    real: std::sync::Arc<dyn tidegate::world::Disk>,
+    shut: std::sync::Arc<std::sync::Mutex<()>>,
+}
+
+impl tidegate::world::Disk for Gated {
+    fn read_to_string(&self, path: &std::path::Path) -> std::io::Result<String> {
+        self.real.read_to_string(path)
     }
-    second.signal(rustix::process::Signal::TERM);
-    second.ended().await;
+    fn replace(&self, path: &std::path::Path, text: &str) -> std::io::Result<()> {
+        let views = path.ends_with("views");
+        let _open = views.then(|| self.shut.lock());
+        self.real.replace(path, text)
+    }
+    fn claim(&self, folder: &std::path::Path) -> std::io::Result<Box<dyn Send + Sync>> {
+        self.real.claim(folder)
+    }
+    fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
+        self.real.remove(path)
+    }
+    fn read(&self, path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+        self.real.read(path)
+    }
+    fn append_to(&self, path: &std::path::Path) -> std::io::Result<Box<dyn tidegate::world::Log>> {
+        self.real.append_to(path)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r33b_a_restart_does_not_make_a_node_quiet() {
+async fn r33b_a_node_that_is_about_to_leave_is_not_taken_for_one_that_the_operator_has_resynced() {
     let state = tempfile::tempdir().unwrap();
     let (a, b) = (Register::new(), Register::new());
     let (at_a, at_b) = (a.node("a").await, b.node("b").await);
+    let shut = std::sync::Arc::default();
+    let mut world = tidegate::world::World::real();
+    world.disk = std::sync::Arc::new(Gated {
+        real: world.disk,
+        shut: std::sync::Arc::clone(&shut),
+    });
     let server = format!("[server]\nthreads = 1\nstate_dir = \"{}\"\n", state.path().display());
-    let config = (server + &config(&at_a, &at_b, "")).replace("\"300ms\"", "\"60s\"");
-    let off = std::env::vars().filter(|(name, _)| name == "TIDEGATE_TEST_RULES_OFF");
-    let off: Vec<_> = off.collect();
-    let mut first = Binary::run_with(&config, &[], &off);
-    let (address, admin) = first.ready();
-    eventually("a primary", || has_primary(admin)).await;
-    assert_eq!(Client::connect(address).await.put("/x", "v1").await.status, 201);
-    let mut late = b.hold("PUT", "/x", Point::Arrived);
-    let mut client = Client::connect(address).await;
-    let (answer, late) = tokio::join!(client.put("/x", "v2"), late.next());
-    assert_eq!(answer.status, 204, "{}", answer.text());
-    assert_eq!(
-        in_sync_at(admin, "b").await,
-        Some(false),
-        "its copy may be applied late"
-    );
-    first.signal(rustix::process::Signal::KILL);
-    first.ended().await;
-    let mut second = Binary::run_with(&config, &[], &off);
-    let (address, admin) = second.ready();
-    eventually("a primary", || has_primary(admin)).await;
-    let answer = Client::connect(address).await.put("/x", "v3").await;
-    assert_eq!(answer.status, 204, "{}", answer.text());
-    // Rounds go by. Nothing is copied to it before a minute is over.
-    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
-    assert_eq!(in_sync_at(admin, "b").await, Some(false));
-    late.release();
-    eventually("the late copy", || async { b.read("/x").as_deref() == Some("v2") }).await;
-    assert_eq!(in_sync_at(admin, "b").await, Some(false));
-    second.signal(rustix::process::Signal::TERM);
-    second.ended().await;
+    let proxy = Proxy::start_in(world, &(server + &config(&at_a, &at_b, "")), &[]).await;
+    proxy.until_state("o", "b", "standby").await;
+    assert_eq!(proxy.put("/x", "v1").await.status, 201);
+    let mut refuse = b.hold("PUT", "/x", Point::Arrived);
+    let (closed, opened) = (std::sync::Arc::clone(&shut), tokio::sync::oneshot::channel::<()>());
+    let (shutting, is_shut) = tokio::sync::oneshot::channel();
+    let disk = tokio::task::spawn_blocking(move || {
+        let _closed = closed.lock();
+        let _left = shutting.send(());
+        let _opened = opened.1.blocking_recv();
+    });
+    is_shut.await.unwrap();
+    let write = async {
+        let answer = proxy.put("/x", "v2").await;
+        assert_eq!(answer.status, 204, "{}", answer.text());
+    };
+    let refusal = async {
+        refuse.next().await.answer(500);
+        // It is listed, and not out yet. Rounds go by.
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        let _left = opened.0.send(());
+    };
+    tokio::join!(write, refusal);
+    disk.await.unwrap();
+    drop(refuse);
+    eventually("b to be in sync", || async {
+        in_sync_at(proxy.admin, "b").await == Some(true)
+    })
+    .await;
+    assert_eq!(b.read("/x").as_deref(), Some("v2"));
 }

@@ -107,11 +107,10 @@ pub(super) const UPSTREAM: &[Key] = &[
         Kind::Timeout,
         "Mirrored: how long a copy may take, below failover.hold; default: 1s. A node that is slower leaves the in-sync set.",
     ),
-    off(
+    bare(
         "replicate_result",
         Kind::Flag,
-        "false",
-        "Copies the result of POST and PATCH.",
+        "Mirrored: the primary alone runs POST and PATCH, and what it has made of their target, or of the resource that a 201 names in Location, is copied with PUT; default: false, they get 501.",
     ),
     bare("health_check", Kind::Table(&[HEALTH_CHECK]), "Heartbeats."),
     bare(

@@ -1,7 +1,7 @@
 //! Synchronous replication by the proxy (`replication = "mirrored"`, R33-R35), as pure state machines. [`turns`] is a resource's queue,
 //! [`write`] one write through its phases, [`doubt`] what is not known of a resource since a write ended unknown, [`compare`] the
 //! comparison that ends the doubt, and the repair it may need, [`missed`] what a node that is out has not been given, and its return,
-//! [`target`] what all of them speak of.
+//! [`target`] what all of them speak of, [`result`] what is copied of a write that only the primary runs.
 //!
 //! Nothing here asks a node, makes anything durable or knows what a body is: the shell carries the effects out one by one and hands their
 //! results back as events. Nor does it promote: that is [`super::machine`], which knows only who is in the set.
@@ -13,6 +13,7 @@
 pub mod compare;
 pub mod doubt;
 pub mod missed;
+pub mod result;
 pub mod target;
 pub mod turns;
 pub mod write;

@@ -68,6 +68,29 @@ pub(super) fn plain(target: &Target, fields: HeaderMap, how: How) -> Option<Part
     Some(head)
 }
 
+/// What gives a node what the primary has shown, asked like this; none when that cannot be.
+pub(super) fn copied(asked: &Parts, shown: &Shown<State>, answered: Option<&Answered>) -> Option<(Parts, Bytes)> {
+    let mut head = asked.clone();
+    head.headers.remove(CACHE_CONTROL);
+    let body = match shown {
+        Shown::State((_, bytes)) => {
+            head.method = Method::PUT;
+            for name in OF_THE_BYTES {
+                if let Some(value) = answered.and_then(|answered| answered.parts.headers.get(&name)) {
+                    head.headers.insert(name, value.clone());
+                }
+            }
+            bytes.clone()
+        }
+        Shown::Gone => {
+            head.method = Method::DELETE;
+            Bytes::new()
+        }
+        Shown::Strange(_) | Shown::TooLarge | Shown::Silent => return None,
+    };
+    Some((head, body))
+}
+
 impl Mirror {
     /// Compares a target at all nodes of the set, and repairs it where they differ. Dropped, what it has sent may still be applied: it runs
     /// where nobody drops it.
@@ -180,29 +203,7 @@ impl Mirror {
         shown: &Shown<State>,
         answered: Option<&Answered>,
     ) -> Option<Call> {
-        let mut head = asked.clone();
-        head.headers.remove(CACHE_CONTROL);
-        if !head.headers.contains_key(HOST)
-            && let Some(host) = self.host(node)
-        {
-            head.headers.insert(HOST, host);
-        }
-        let body = match shown {
-            Shown::State((_, bytes)) => {
-                head.method = Method::PUT;
-                for name in OF_THE_BYTES {
-                    if let Some(value) = answered.and_then(|answered| answered.parts.headers.get(&name)) {
-                        head.headers.insert(name, value.clone());
-                    }
-                }
-                bytes.clone()
-            }
-            Shown::Gone => {
-                head.method = Method::DELETE;
-                Bytes::new()
-            }
-            Shown::Strange(_) | Shown::TooLarge | Shown::Silent => return None,
-        };
+        let (head, body) = copied(asked, shown, answered)?;
         Some(self.call_of(node, head, body))
     }
 }

@@ -183,7 +183,7 @@ impl Mirror {
         if self.standing().primary.filter(has_list).is_none() {
             return true;
         }
-        let Ok(_held) = timeout(self.hold(), self.under_way.write()).await else {
+        let Ok(_held) = timeout(self.brief(), self.under_way.write()).await else {
             return false;
         };
         let view = Arc::clone(&self.view.load());
@@ -223,7 +223,7 @@ impl Mirror {
             return;
         }
         // A write or comparison under way lists first, and has the node leave then: in between it looks the same.
-        let Ok(_held) = timeout(self.hold(), self.under_way.write()).await else {
+        let Ok(_held) = timeout(self.brief(), self.under_way.write()).await else {
             return;
         };
         let in_sync = self.view.load().in_sync.get(node) == Some(&true);
@@ -250,7 +250,7 @@ impl Mirror {
 
     /// The last few, and then the set, while no write or comparison is under way.
     async fn admit(self: &Arc<Self>, pool: &Pool, node: usize) {
-        let Ok(_held) = timeout(self.hold(), Arc::clone(&self.under_way).write_owned()).await else {
+        let Ok(_held) = timeout(self.brief(), Arc::clone(&self.under_way).write_owned()).await else {
             return;
         };
         let epoch = self.standing().epoch;

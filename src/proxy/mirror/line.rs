@@ -187,4 +187,22 @@ mod tests {
         let all = lines.0.lock();
         assert_eq!((all.open, all.lines.len()), (1, 1));
     }
+
+    #[tokio::test]
+    async fn so_many_intents_may_be_open_and_no_more() {
+        let (lines, journal) = (Lines::default(), crate::coord::journal::Journal::in_memory());
+        let target = Target::from("/a");
+        for n in 0..MAX_IN_DOUBT {
+            assert!(!lines.is_full(), "{n}");
+            let intent = crate::coord::journal::Intent {
+                upstream: "o".to_owned(),
+                target: target.clone(),
+            };
+            let id = journal.intend(intent).await.unwrap();
+            lines.doubt(resource(0), |doubt| doubt.raise(&target, id, MonoTime::default()));
+        }
+        assert!(lines.is_full());
+        lines.doubt(resource(0), |doubt| doubt.succeeded(doubt.begin(MonoTime::default())));
+        assert!(!lines.is_full());
+    }
 }

@@ -12,6 +12,7 @@ mod back;
 mod line;
 mod read;
 mod reload;
+mod result;
 mod write;
 
 pub(super) use read::ask;
@@ -116,6 +117,11 @@ impl Mirror {
 
     fn hold(&self) -> Duration {
         self.config.failover.hold
+    }
+
+    /// How long writes may be kept waiting until those under way have ended: whoever waits for its turn meanwhile still gets it.
+    fn brief(&self) -> Duration {
+        self.hold() / 2
     }
 
     /// The view of the moment.

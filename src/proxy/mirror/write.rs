@@ -3,6 +3,7 @@
 
 use super::Mirror;
 use super::line::Place;
+use super::result::Created;
 use crate::coord::journal::{Intent, IntentId};
 use crate::core::failover::mirror::target::Target;
 use crate::core::failover::mirror::turns::Turn;
@@ -20,8 +21,9 @@ use crate::proxy::{Core, outbound};
 use crate::store::ResourceId;
 use crate::upstream::{Aim, Answered, Call, CallError, CallErrorKind, Kind, OutBody, Pool};
 use bytes::Bytes;
-use http::header::{EXPECT, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
+use http::header::{EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
 use http::request::Parts;
+use http::response;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use std::collections::VecDeque;
@@ -35,24 +37,28 @@ const OPEN: Span = Span::from_secs(365 * 24 * 3600);
 
 /// A write that has its turn, and its intent durable.
 pub(in crate::proxy) struct Copying {
-    mirror: Arc<Mirror>,
+    pub(super) mirror: Arc<Mirror>,
     machine: Write,
-    primary: usize,
-    intent: IntentId,
-    target: Target,
+    pub(super) primary: usize,
+    pub(super) intent: IntentId,
+    /// What it is sent to.
+    pub(super) target: Target,
+    /// R40: the primary alone runs it, and its result is copied.
+    of_result: bool,
+    /// What it has created elsewhere: that is what is copied.
+    pub(super) created: Option<Created>,
     /// What the copies are.
-    head: Parts,
-    body: Bytes,
+    pub(super) head: Parts,
+    pub(super) body: Bytes,
     over: bool,
-    place: Place,
+    pub(super) place: Place,
     _under_way: OwnedRwLockReadGuard<()>,
 }
 
 /// A write that ended unknown while its connection may be open: dropped, it has closed (R34).
 pub(in crate::proxy) struct Opened {
     mirror: Arc<Mirror>,
-    resource: ResourceId,
-    intent: IntentId,
+    intents: Vec<(ResourceId, IntentId)>,
 }
 
 /// Takes a write in: its body, its turn, its intent. From here on it may be sent ([`Copying::send`]).
@@ -64,8 +70,11 @@ pub(in crate::proxy) async fn enter(
 ) -> Result<(Bytes, Box<Copying>), NoReply> {
     let refused = |detail| NoReply::Refused(Fault::not_mirrored(detail));
     let whole_state = matches!(job.parts.method, Method::PUT | Method::DELETE);
-    if (!whole_state || invalidate::is_overridden(&job.parts.headers)) && Rule::R40.holds() {
-        return Err(NoReply::Refused(Fault::not_replicable())); // R40, R13
+    let changes = matches!(job.parts.method, Method::POST | Method::PATCH);
+    let as_it_is = whole_state && !invalidate::is_overridden(&job.parts.headers); // R13
+    let of_result = !as_it_is && (whole_state || changes) && mirror.config.mirror.replicate_result;
+    if !as_it_is && !of_result && Rule::R40.holds() {
+        return Err(NoReply::Refused(Fault::not_replicable())); // R40
     }
     if mirror.lines.is_full() {
         return Err(refused(
@@ -120,6 +129,8 @@ pub(in crate::proxy) async fn enter(
         primary,
         intent,
         target,
+        of_result,
+        created: None,
         head,
         body: body.clone(),
         over: false,
@@ -229,13 +240,19 @@ impl Copying {
     pub(in crate::proxy) async fn spread(
         &mut self,
         core: &Core,
+        job: &Job,
         outcome: WriteOutcome,
-        answered: StatusCode,
+        answer: &response::Parts,
     ) -> WriteOutcome {
         let mirror = Arc::clone(&self.mirror);
+        let made = outcome == WriteOutcome::Applied && self.of_result;
+        let outcome = match made && !Box::pin(self.take_result(core, job, answer)).await {
+            true => WriteOutcome::Unknown, // R40: the primary has it, and nobody else can be given it
+            false => outcome,
+        };
         let mut effects = VecDeque::from(self.machine.step(&mirror.standing(), Event::Answered(outcome)));
         let mut copies = JoinSet::new();
-        let answered = Some(answered);
+        let answered = (!self.of_result).then_some(answer.status);
         loop {
             let event = match effects.pop_front() {
                 Some(Effect::Copy { node }) => {
@@ -249,7 +266,7 @@ impl Copying {
                     continue;
                 }
                 Some(Effect::Remove { node }) => {
-                    let _left = mirror.remove(node, &self.target).await; // the view says it
+                    let _left = mirror.remove(node, self.copied()).await; // the view says it
                     Event::Removed { node }
                 }
                 Some(Effect::End(end)) => {
@@ -281,7 +298,18 @@ impl Copying {
         match outcome {
             WriteOutcome::Rejected | WriteOutcome::NotApplied => mirror.journal.end(self.intent),
             WriteOutcome::Applied => {
-                if !mirror.end(self.intent, &self.target).await {
+                let ended = match &self.created {
+                    None => mirror.end(self.intent, &self.target).await,
+                    // What was created is what whoever is out has missed.
+                    Some(created) => {
+                        let ended = mirror.end(created.intent, &created.target).await;
+                        if ended {
+                            mirror.journal.end(self.intent);
+                        }
+                        ended
+                    }
+                };
+                if !ended {
                     self.doubt(mirror.now());
                 }
             }
@@ -289,17 +317,28 @@ impl Copying {
                 self.doubt(mirror.now().after(OPEN));
                 return Some(Opened {
                     mirror: Arc::clone(mirror),
-                    resource: self.place.resource,
-                    intent: self.intent,
+                    intents: self.intents().map(|(resource, intent, _)| (resource, intent)).collect(),
                 });
             }
         }
         None
     }
 
+    /// What the copies are of.
+    pub(super) fn copied(&self) -> &Target {
+        self.created.as_ref().map_or(&self.target, |created| &created.target)
+    }
+
+    fn intents(&self) -> impl Iterator<Item = (ResourceId, IntentId, &Target)> {
+        let created = self.created.iter().map(|c| (c.resource, c.intent, &c.target));
+        std::iter::once((self.place.resource, self.intent, &self.target)).chain(created)
+    }
+
     fn doubt(&self, settled_at: crate::core::time::MonoTime) {
-        let (lines, resource) = (&self.mirror.lines, self.place.resource);
-        lines.doubt(resource, |doubt| doubt.raise(&self.target, self.intent, settled_at));
+        for (resource, intent, target) in self.intents() {
+            let lines = &self.mirror.lines;
+            lines.doubt(resource, |doubt| doubt.raise(target, intent, settled_at));
+        }
     }
 }
 
@@ -314,15 +353,21 @@ impl Drop for Copying {
 impl Drop for Opened {
     fn drop(&mut self) {
         let settled_at = self.mirror.settled_at();
-        self.mirror
-            .lines
-            .doubt(self.resource, |doubt| doubt.settles(self.intent, settled_at));
+        for (resource, intent) in &self.intents {
+            let lines = &self.mirror.lines;
+            lines.doubt(*resource, |doubt| doubt.settles(*intent, settled_at));
+        }
     }
 }
 
 impl Mirror {
     /// A copy of a write, for this node alone.
-    pub(super) fn call_of(&self, node: usize, head: Parts, body: Bytes) -> Call {
+    pub(super) fn call_of(&self, node: usize, mut head: Parts, body: Bytes) -> Call {
+        if !head.headers.contains_key(HOST)
+            && let Some(host) = self.host(node)
+        {
+            head.headers.insert(HOST, host);
+        }
         Call {
             upstream: self.config.id,
             parts: head,

@@ -280,6 +280,16 @@ impl Register {
                 self.state().values.remove(&path);
                 (if before.is_some() { 204 } else { 404 }, None, String::new())
             }
+            // A collection: it makes a member of its own.
+            ("POST", _) if path.len() > 1 && path.ends_with('/') => {
+                let member = format!("{path}{}", self.state().version + 1);
+                let etag = self.write(&member, &seen.body);
+                let mut created = vec![("Location".to_owned(), member), ("ETag".to_owned(), etag)];
+                let state = self.state();
+                let more = state.answer_with.iter().filter(|(of, ..)| *of == path);
+                created.extend(more.map(|(_, name, value)| (name.clone(), value.clone())));
+                return (201, created, String::new());
+            }
             (_, before) => {
                 let body = before.map(|(b, _)| b).unwrap_or_default() + &seen.body;
                 let etag = self.write(&path, &body);

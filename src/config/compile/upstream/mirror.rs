@@ -23,6 +23,7 @@ pub(in crate::config::compile) fn fill(upstream: &mut Table) {
     upstream.fill_first("mirror_max_body", Value::Size(usual.max_body));
     upstream.fill_first("initial_in_sync", Value::Text("all".into()));
     upstream.fill_first("min_in_sync", Value::Count(usual.min_in_sync as u64));
+    upstream.fill_first("replicate_result", Value::Flag(usual.replicate_result));
 }
 
 pub(super) fn mirror(
