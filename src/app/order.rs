@@ -56,19 +56,24 @@ impl Controls {
     }
 }
 
-/// How long a promotion takes at the most: both hooks, and a probe between them.
+/// How long a promotion takes at the most: two fences, a probe after each, and the promote hook.
 fn limit(upstream: &Upstream) -> Duration {
     let probe = upstream
         .health_check
         .as_ref()
         .map_or(Duration::ZERO, |check| check.interval.saturating_add(check.timeout));
-    let hooks = upstream.failover.hook_timeout.saturating_mul(2);
-    hooks.saturating_add(probe).saturating_add(SPARE)
+    let hooks = upstream.failover.hook_timeout.saturating_mul(3);
+    hooks.saturating_add(probe.saturating_mul(2)).saturating_add(SPARE)
 }
 
 const fn failed(why: NoPrimary) -> &'static str {
     match why {
         NoPrimary::Manual => "nobody is the primary: the promotion has failed",
-        NoPrimary::Nobody | NoPrimary::Conflict | NoPrimary::Behind | NoPrimary::NotFenced => why.why(),
+        NoPrimary::Nobody
+        | NoPrimary::Conflict
+        | NoPrimary::Behind
+        | NoPrimary::NotFenced
+        | NoPrimary::NotPromoted
+        | NoPrimary::Superseded => why.why(),
     }
 }

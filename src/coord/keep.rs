@@ -3,7 +3,8 @@
 
 use super::lines;
 use crate::config::runtime::{Replication, Upstream};
-use crate::core::failover::settings::{Claim, Record};
+use crate::core::consistency::bound::Position;
+use crate::core::failover::settings::{Claim, Pending, Record};
 use crate::core::failover::view::Epoch;
 use crate::world::{BoxFuture, Disk};
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,8 @@ use std::sync::Arc;
 /// The file's name under `state_dir`.
 const NAME: &str = "views";
 
-/// Of the format.
-const VERSION: u32 = 1;
+/// Of the format. The first one knew nothing of choices, drains and epochs of others.
+const VERSION: u32 = 2;
 
 /// What must be remembered of the upstreams, by name.
 pub(super) type Views = BTreeMap<String, Remembered>;
@@ -31,6 +32,21 @@ pub(super) struct Remembered {
     nodes: Vec<String>,
     in_sync: Vec<String>,
     term: Option<Term>,
+    #[serde(default)]
+    pending: Option<Chosen>,
+    #[serde(default)]
+    pinned: Option<String>,
+    #[serde(default)]
+    drained: Vec<String>,
+    #[serde(default)]
+    superseded: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Chosen {
+    node: String,
+    reached: Option<u64>,
+    lossy: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +114,7 @@ impl InFile {
                 let line = bytes.strip_suffix(b"\n");
                 let register = line.and_then(lines::value::<Register>);
                 match register {
-                    Some(register) if register.version == VERSION => register.upstreams,
+                    Some(register) if (1..=VERSION).contains(&register.version) => register.upstreams,
                     Some(_) | None => return Err(RecallError::Damaged { path }),
                 }
             }
@@ -125,6 +141,7 @@ impl Remembered {
         let listed = |node: &usize| upstream.is_listed(*node);
         let name = |node: usize| Some(upstream.nodes.get(node).filter(|_| listed(&node))?.name.clone());
         let in_sync = record.in_sync.iter().enumerate().filter(|(_, in_sync)| **in_sync);
+        let drained = record.drained.iter().enumerate().filter(|(_, drained)| **drained);
         Self {
             epoch: record.epoch.0,
             primary: record.primary.and_then(name),
@@ -135,6 +152,16 @@ impl Remembered {
                 term: claim.term,
                 node: name(claim.node),
             }),
+            pending: record.pending.and_then(|pending| {
+                Some(Chosen {
+                    node: name(pending.node)?,
+                    reached: pending.reached.map(|position| position.0),
+                    lossy: pending.lossy,
+                })
+            }),
+            pinned: record.pinned.and_then(name),
+            drained: drained.filter_map(|(node, _)| name(node)).collect(),
+            superseded: record.superseded.map(|epoch| epoch.0),
         }
     }
 
@@ -145,10 +172,8 @@ impl Remembered {
             // Places are taken anew by whoever is found, and one store holds everything.
             return Record {
                 epoch: Epoch(self.epoch),
-                primary: None,
-                deposed: None,
                 in_sync: vec![true; upstream.slots()],
-                term: None,
+                ..Record::default()
             };
         }
         let gone = self.nodes.iter().filter(|name| place(name).is_none());
@@ -172,6 +197,16 @@ impl Remembered {
                 // Gone: still nobody else may claim that term (R51).
                 node: claim.node.as_ref().and_then(place).unwrap_or(usize::MAX),
             }),
+            pending: self.pending.as_ref().and_then(|chosen| {
+                Some(Pending {
+                    node: place(&chosen.node)?,
+                    reached: chosen.reached.map(Position),
+                    lossy: chosen.lossy,
+                })
+            }),
+            pinned: self.pinned.as_ref().and_then(place),
+            drained: upstream.nodes.iter().map(|n| self.drained.contains(&n.name)).collect(),
+            superseded: self.superseded.map(Epoch),
         }
     }
 

@@ -42,6 +42,7 @@ pub(super) fn settings(upstream: &Upstream, epoch: Epoch) -> Settings {
         hold: Span::from(failover.hold),
         unclean: failover.unclean,
         fences: !failover.fence.is_empty(),
+        promotes: !failover.on_promote.is_empty(),
     }
 }
 

@@ -25,6 +25,7 @@ mod probe;
 mod purse;
 mod reload;
 mod replica;
+mod rival;
 mod seat;
 mod shown;
 mod signal;
@@ -130,6 +131,8 @@ struct One {
     ejected: Arc<Mutex<Outlier>>,
     /// A node has failed as many requests in a row as ejects one.
     trouble: Notify,
+    /// Somebody else promotes.
+    rival: rival::Rival,
     /// What pays for retries.
     retries: Purse,
     /// What pays for reads sent twice; none: nothing is.
@@ -412,6 +415,7 @@ impl One {
             held: Arc::default(),
             ejected: Arc::new(Mutex::new(eject::nobody(config))),
             trouble: Notify::new(),
+            rival: rival::Rival::default(),
             retries: Purse::new(&Budget::new(config.retry.budget_percent), cores),
             hedges: config
                 .hedge

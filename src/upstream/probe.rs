@@ -47,6 +47,12 @@ impl Upstreams {
             tokio::spawn(async move {
                 ended.run_until_cancelled(this.eject(upstream)).await;
             });
+            if one.owns_promotion() {
+                let (this, ended) = (Arc::clone(&self), stop.clone());
+                tokio::spawn(async move {
+                    ended.run_until_cancelled(this.tell_of_rivals(upstream)).await;
+                });
+            }
             if one.config.discover.is_some() {
                 let this = Arc::clone(&self);
                 let stop = stop.clone();

@@ -50,6 +50,7 @@ mod reload;
 mod reload_nodes;
 mod reload_replicated;
 mod replicas;
+mod rivals;
 mod session;
 mod sockets;
 mod standby;

@@ -8,10 +8,12 @@ use super::hooks::Hook;
 use super::{Coord, Nodes, NotDone, Owner, RecallError};
 use crate::config::load::from_text;
 use crate::config::runtime::{Config, Replication, Standby};
-use crate::core::failover::event::{Effect, Event, Said};
+use crate::core::consistency::bound::Position;
+use crate::core::failover::event::{Effect, Event, Said, Word};
 use crate::core::failover::health::Outcome;
-use crate::core::failover::settings::Record;
+use crate::core::failover::settings::{Pending, Record};
 use crate::core::failover::view::{Epoch, Primary};
+use crate::core::reason::NodeState;
 use crate::core::time::MonoTime;
 use crate::world::{BoxFuture, Command, Exit, Process, Ran, World};
 use disk::{FakeDisk, Faults};
@@ -157,13 +159,66 @@ fn views_that_are_damaged_are_not_guessed() {
 }
 
 #[test]
+fn views_of_the_first_format_are_read_and_kept_in_the_present_one() {
+    let disk = FakeDisk::default();
+    // As the first releases wrote it.
+    let json = r#"{"version":1,"upstreams":{"orders":{"epoch":9,"primary":"b","deposed":null,"nodes":["a","b"],"in_sync":["a","b"],"term":null}}}"#;
+    let checksum = siphasher::sip::SipHasher13::new_with_keys(0, 0).hash(json.as_bytes());
+    disk.put(Path::new(VIEWS), format!("{checksum:016x} {json}\n").as_bytes());
+    let (coord, _owner) = recalled(&disk, &["a", "b"]);
+    assert_eq!(coord.views()[0].load().epoch, Epoch(9));
+    let later = json.replace("\"version\":1", "\"version\":3");
+    let checksum = siphasher::sip::SipHasher13::new_with_keys(0, 0).hash(later.as_bytes());
+    disk.put(Path::new(VIEWS), format!("{checksum:016x} {later}\n").as_bytes());
+    let (_, mut owner) = Coord::new(&config(&["a", "b"]), &World::real());
+    let refused = owner.recall(&disk.as_disk(), Path::new(FOLDER));
+    assert!(
+        matches!(refused, Err(RecallError::Damaged { .. })),
+        "of a later release"
+    );
+}
+
+#[tokio::test]
+async fn what_the_operator_said_of_a_node_outlives_the_process() {
+    let disk = FakeDisk::default();
+    let one = run(&disk, &["a", "b"]);
+    for node in [0, 1] {
+        one.probed(node, Outcome::Passed).await.unwrap();
+    }
+    let drain = Event::Operator(Word::Drain { node: 1 });
+    one.coord.tell(0, drain).await.unwrap();
+    one.stop.cancel();
+    let next = run(&disk, &["b", "a"]);
+    for node in [0, 1] {
+        next.probed(node, Outcome::Passed).await.unwrap();
+    }
+    let view = next.coord.views()[0].load().clone();
+    assert_eq!((view.state(0), view.primary), (NodeState::Draining, Primary::Node(1)));
+    let undrain = Event::Operator(Word::Undrain { node: 0 });
+    next.coord.tell(0, undrain).await.unwrap();
+    next.stop.cancel();
+    let (coord, _owner) = recalled(&disk, &["a", "b"]);
+    assert_eq!(coord.views()[0].load().state(1), NodeState::Unprobed);
+    let kept = String::from_utf8(disk.as_disk().read(Path::new(VIEWS)).unwrap()).unwrap();
+    assert!(kept.contains(r#""drained":[]"#), "{kept}");
+}
+
+#[test]
 fn records_go_by_name_when_the_order_of_the_file_changes() {
     let record = Record {
         epoch: Epoch(9),
         primary: Some(1),
         deposed: Some(2),
         in_sync: vec![false, true, true],
-        term: None,
+        drained: vec![true, false, true],
+        pinned: Some(1),
+        superseded: Some(Epoch(12)),
+        pending: Some(Pending {
+            node: 0,
+            reached: Some(Position(3)),
+            lossy: true,
+        }),
+        ..Record::default()
     };
     let before = config(&["a", "b", "gone"]);
     let lost = Record {
@@ -188,7 +243,15 @@ fn records_go_by_name_when_the_order_of_the_file_changes() {
             deposed: None,
             // A new node holds nothing of what the proxy copied.
             in_sync: vec![true, replication != Replication::Mirrored, false],
-            term: None,
+            drained: vec![false, false, true],
+            pinned: Some(0),
+            superseded: Some(Epoch(12)),
+            pending: Some(Pending {
+                node: 2,
+                reached: Some(Position(3)),
+                lossy: true,
+            }),
+            ..Record::default()
         };
         assert_eq!(remembered.record(&after), expected, "{replication:?}");
     }

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 pub const MAX_PROBES: usize = 512;
 
 /// How far a node has replicated. Numbers of two epochs do not compare (R36).
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
 /// How far behind the primary the node that answered may have been.

@@ -64,6 +64,11 @@ pub enum Event {
         /// What it holds was copied in this epoch.
         epoch: Epoch,
     },
+    /// R54: a node has refused a write because it knows of a later epoch than the write was sent in.
+    Superseded {
+        /// That epoch.
+        epoch: Epoch,
+    },
     /// Passive health takes the node out for a while. Whoever sends this keeps to `max_ejected`.
     Ejected {
         /// Which node.

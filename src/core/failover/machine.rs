@@ -14,7 +14,7 @@ use super::health::{Health, Turn, Why};
 use super::node::{Power, Quarantine, Tracked};
 use super::observed::Observing;
 use super::promote::Phase;
-use super::settings::{Claim, Promotion, Record, Settings, Sharing, Spread};
+use super::settings::{Claim, Pending, Promotion, Record, Settings, Sharing, Spread};
 use super::view::{Epoch, NoPrimary, Primary, View};
 use crate::core::reason::NodeState;
 use crate::core::rules::Rule;
@@ -35,9 +35,19 @@ pub struct Machine {
     /// The answer to everybody who asks for the primary.
     pub(super) answer: Primary,
     pub(super) phase: Phase,
+    /// Whose promote hook may have been run, as long as nobody is in office.
+    pub(super) pending: Option<Pending>,
+    /// That was so when the process began: what clients had been shown then is forgotten (R32).
+    pub(super) recalled: bool,
+    /// Hooks that failed since anybody took office.
+    pub(super) failures: u32,
+    /// R54: the epoch of somebody else who promotes, as a node told.
+    pub(super) superseded: Option<Epoch>,
     pub(super) claim: Option<Claim>,
     /// The node that the operator chose, until another one takes over.
     pub(super) pinned: Option<usize>,
+    /// The node that was to leave office and had nobody to follow it: that is not tried again at once.
+    pub(super) kept: Option<usize>,
     /// Since when nobody claims to be the primary.
     pub(super) unclaimed_since: Option<MonoTime>,
     /// When the present primary took office: what nodes said before is of another history (R36).
@@ -72,9 +82,13 @@ impl Machine {
             }),
         };
         let slots = settings.nodes.iter().enumerate();
-        let nodes: Vec<Tracked> = slots
+        let mut nodes: Vec<Tracked> = slots
             .map(|(node, slot)| Tracked::new(now, *slot, settings.initial, in_sync(node)))
             .collect();
+        let drained = remembered.into_iter().flat_map(|record| &record.drained);
+        for (tracked, drained) in nodes.iter_mut().zip(drained) {
+            tracked.drained = *drained;
+        }
         let exists = |node: Option<usize>| node.filter(|node| *node < nodes.len());
         let (primary, deposed) = match remembered {
             Some(record) => (exists(record.primary), exists(record.deposed)),
@@ -84,7 +98,14 @@ impl Machine {
                 Sharing::Primary { roles: true, .. } | Sharing::Store | Sharing::Homes => (None, None),
             },
         };
-        let mut machine = Self {
+        let pending = remembered.and_then(|record| record.pending);
+        let machine = Self {
+            pending: pending.filter(|pending| exists(Some(pending.node)).is_some()),
+            pinned: remembered.and_then(|record| exists(record.pinned)),
+            kept: None,
+            recalled: pending.is_some(),
+            failures: 0,
+            superseded: remembered.and_then(|record| record.superseded),
             epoch: remembered.map_or(settings.epoch, |record| record.epoch), // R53
             nodes,
             primary,
@@ -92,17 +113,17 @@ impl Machine {
             answer: Primary::Pending,
             phase: Phase::Idle,
             claim: remembered.and_then(|record| record.term),
-            pinned: None,
             unclaimed_since: None,
             reign_since: now,
             observing: Arc::new(Observing::from(now)),
             wake: None,
             settings,
         };
-        // Without probes nothing else would ever decide. What that calls for is called for again by the first step.
-        machine.decide(now, Observed::Unknown, &mut Vec::new());
-        machine.wake = None;
-        machine
+        // Who needs no probe serves at once. Where something must be done first the first step decides: nobody would do it now.
+        let (mut decided, mut effects) = (machine.clone(), Vec::new());
+        decided.decide(now, Observed::Unknown, &mut effects);
+        decided.wake = None;
+        if effects.is_empty() { decided } else { machine }
     }
 
     /// What must be durable of it.
@@ -114,6 +135,10 @@ impl Machine {
             deposed: self.deposed,
             in_sync: self.nodes.iter().map(|node| node.in_sync).collect(),
             term: self.claim,
+            pending: self.pending,
+            pinned: self.pinned,
+            drained: self.nodes.iter().map(|node| node.drained).collect(),
+            superseded: self.superseded,
         }
     }
 
@@ -208,6 +233,7 @@ impl Machine {
             Event::Started { node, until, ok } => self.started(now, node, until, ok, effects),
             Event::Operator(word) => self.ordered(now, word, effects),
             Event::Missed { node } => self.missed(node),
+            Event::Superseded { epoch } => self.supersede(epoch),
             Event::CaughtUp { node, epoch } => {
                 // R33b, R37: what was copied counts under the primary it was copied from.
                 let reigns = self.primary != Some(node) && matches!(self.answer, Primary::Node(_));
@@ -277,6 +303,7 @@ impl Machine {
                 if self.pinned == Some(node) {
                     self.pinned = None; // the later word counts
                 }
+                self.kept = None;
                 if self.primary == Some(node) && self.is_led() && !self.may_succeed(node) {
                     effects.push(Effect::Alarm(Alarm::NoSuccessor { node }));
                 }
@@ -326,9 +353,16 @@ impl Machine {
         }
         self.primary = Some(node);
         self.deposed = None;
-        if self.pinned != Some(node) {
-            self.pinned = None;
-        }
+        self.pending = None;
+        self.recalled = false;
+        self.failures = 0;
+        self.pinned = self.pinned.filter(|pinned| *pinned == node);
+        self.kept = self.kept.filter(|kept| *kept == node);
+    }
+
+    /// Whether the traffic stays with a node as long as that can take it.
+    pub(super) fn stays(&self, node: usize) -> bool {
+        self.pinned == Some(node) || self.kept == Some(node)
     }
 
     /// Whether there is one primary whose promotion is not a matter of health alone.

@@ -6,6 +6,7 @@
 
 pub mod breaker;
 mod elect;
+mod ended;
 pub mod event;
 pub mod few;
 mod follow;

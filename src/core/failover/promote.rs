@@ -1,15 +1,16 @@
 //! Promotion by Tidegate (R29): "no primary, epoch + 1" -> fence hook -> choice -> promote hook -> "primary = N". The first and the last are
-//! changes of the record, durable before what follows them is done. A fence hook that fails stops it; so does a promote hook that
-//! fails, because nobody knows what it left behind.
+//! changes of the record, durable before what follows them is done; so is the choice, because nobody knows what a promote hook leaves
+//! behind that fails or is cut off ([`Record::pending`](super::settings::Record)): whoever was chosen is preferred from then on, and before
+//! another one is promoted it is fenced too. What becomes of a hook's end is decided in `ended`.
 //!
 //! Who is chosen is alive and in sync (R37) and, where positions are told, has reached what clients were shown (R32), by a report of a probe
 //! that was sent after the fence had ended. Nobody is fenced before somebody is in sight who could take over. The operator's word and
 //! `unclean` override what a candidate lacks, never the fence.
 
-use super::event::{Alarm, Effect, Observed};
+use super::event::{Effect, Observed};
 use super::machine::Machine;
-use super::node::{Quarantine, Tracked};
-use super::settings::{Promotion, Sharing};
+use super::node::Tracked;
+use super::settings::{Pending, Promotion, Sharing};
 use super::view::{Epoch, NoPrimary, Primary};
 use crate::core::consistency::bound::Position;
 use crate::core::rules::Rule;
@@ -20,35 +21,45 @@ use crate::core::time::MonoTime;
 pub(super) enum Phase {
     /// None is under way.
     Idle,
-    /// The fence hook runs.
-    Fencing(Attempt),
+    /// The fence hook runs for this node.
+    Fencing(Attempt, usize),
     /// The old primary is fenced since then; somebody is to be found.
     Choosing(Attempt, MonoTime),
     /// The promote hook runs.
     Promoting(Attempt, MonoTime, Chosen),
-    /// A hook failed: the operator's turn.
-    Stopped(NoPrimary),
+    /// A hook failed, or somebody else promotes.
+    Stopped {
+        why: NoPrimary,
+        /// When to begin again; never: the operator's turn.
+        again: Option<MonoTime>,
+    },
 }
 
 /// What a promotion is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
     /// The node it began for; others do as well.
-    wanted: Option<usize>,
+    pub(super) wanted: Option<usize>,
     /// By the operator's word, whatever it lacks.
-    ordered: bool,
+    pub(super) ordered: bool,
 }
 
 /// Who is to be promoted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chosen {
-    node: usize,
+    pub(super) node: usize,
     /// It is not known to hold every acked write.
-    lossy: bool,
+    pub(super) lossy: bool,
 }
 
 impl Machine {
     pub(super) fn lead(&mut self, now: MonoTime, observed: Observed, effects: &mut Vec<Effect>) -> Primary {
+        if self.superseded.is_some() {
+            return Self::nobody(NoPrimary::Superseded); // R54
+        }
+        if matches!(self.phase, Phase::Stopped { again: Some(at), .. } if at <= now) {
+            self.phase = Phase::Idle; // looked at anew: it may not be wanted any more
+        }
         if self.phase == Phase::Idle {
             let answer = self.reign(now, observed, effects);
             if self.phase == Phase::Idle {
@@ -57,8 +68,8 @@ impl Machine {
         }
         match self.phase {
             Phase::Choosing(attempt, since) => self.choose(attempt, since, observed, effects),
-            Phase::Idle | Phase::Fencing(_) | Phase::Promoting(..) => Primary::Pending,
-            Phase::Stopped(why) => Self::nobody(why),
+            Phase::Idle | Phase::Fencing(..) | Phase::Promoting(..) => Primary::Pending,
+            Phase::Stopped { why, .. } => Self::nobody(why),
         }
     }
 
@@ -67,11 +78,12 @@ impl Machine {
         let automatic = self.promotion() == Some(Promotion::Automatic);
         let awaited = self.nodes.iter().any(Tracked::is_awaited);
         let Some(primary) = self.primary else {
-            if self.deposed.is_none() {
+            if self.deposed.is_none() && self.pending.is_none() {
                 return self.first(now, awaited);
             }
-            // The process ended during a promotion. What was shown to clients is forgotten with it (R32).
-            return match (awaited, automatic) {
+            // The process ended during a promotion, or a hook failed. What was shown to clients may be forgotten (R32).
+            let goes_on = automatic || self.resumable(self.reign_since, observed).is_some();
+            return match (awaited, goes_on) {
                 (true, _) => Primary::Pending,
                 (false, true) => self.succeed(now, observed, effects),
                 (false, false) => Self::nobody(NoPrimary::Manual),
@@ -93,7 +105,7 @@ impl Machine {
                 (false, _) => Self::nobody(NoPrimary::Manual), // R30
             };
         }
-        if automatic && self.pinned != Some(primary) {
+        if automatic && !self.stays(primary) {
             let since = self.reign_since;
             let clean = |node: &usize| self.is_clean(*node, since, observed);
             let back = self.failback_from(now, primary).filter(clean);
@@ -135,7 +147,11 @@ impl Machine {
             wanted: None,
             ordered: false,
         };
-        match self.pick(attempt, self.reign_since, observed) {
+        let since = self.reign_since;
+        match self
+            .resumable(since, observed)
+            .or_else(|| self.pick(attempt, since, observed))
+        {
             Some(_) => {
                 self.begin(now, None, false, effects);
                 Primary::Pending
@@ -145,25 +161,27 @@ impl Machine {
     }
 
     /// "No primary, epoch + 1", and the fence.
-    fn begin(&mut self, now: MonoTime, wanted: Option<usize>, ordered: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn begin(&mut self, now: MonoTime, wanted: Option<usize>, ordered: bool, effects: &mut Vec<Effect>) {
         let attempt = Attempt { wanted, ordered };
         self.deposed = self.primary.or(self.deposed);
         self.primary = None;
         if Rule::R53.holds() {
             self.epoch = self.epoch.next(); // R53
         }
+        // R54: the operator promotes although somebody else did.
+        self.epoch = self.epoch.max(self.superseded.take().map_or(self.epoch, Epoch::next));
         match self.deposed {
             Some(node) if self.settings.fences && Rule::R29.holds() => {
                 let epoch = self.epoch;
                 effects.push(Effect::Fence { node, epoch });
-                self.phase = Phase::Fencing(attempt);
+                self.phase = Phase::Fencing(attempt, node);
             }
             Some(_) | None => self.look(now, attempt, effects),
         }
     }
 
     /// From now on reports count.
-    fn look(&mut self, now: MonoTime, attempt: Attempt, effects: &mut Vec<Effect>) {
+    pub(super) fn look(&mut self, now: MonoTime, attempt: Attempt, effects: &mut Vec<Effect>) {
         self.phase = Phase::Choosing(attempt, now);
         if self.tells_positions() {
             for (node, tracked) in self.nodes.iter().enumerate() {
@@ -180,16 +198,54 @@ impl Machine {
             return Primary::Pending;
         }
         let automatic = self.promotion() == Some(Promotion::Automatic);
-        if !ordered && !automatic {
+        let resumed = self.resumable(since, observed);
+        let resumed = resumed.filter(|chosen| !ordered || attempt.wanted == Some(chosen.node));
+        if resumed.is_none() && !ordered && !automatic {
             return Self::nobody(NoPrimary::Manual); // the operator's choice died meanwhile
         }
-        let Some(chosen) = self.pick(attempt, since, observed) else {
+        let Some(chosen) = resumed.or_else(|| self.pick(attempt, since, observed)) else {
             return Self::nobody(self.lack());
         };
         let (node, epoch) = (chosen.node, self.epoch);
+        if let Some(other) = self.half_promoted().filter(|other| *other != node) {
+            if self.settings.fences {
+                effects.push(Effect::Fence { node: other, epoch }); // R29: it may act as the primary
+                self.phase = Phase::Fencing(attempt, other);
+                return Primary::Pending;
+            }
+            self.depose(Some(other));
+        }
+        self.pending = Some(Pending {
+            node,
+            reached: self.node(node).and_then(|tracked| tracked.position(since)),
+            lossy: chosen.lossy,
+        });
         effects.push(Effect::Promote { node, epoch });
         self.phase = Phase::Promoting(attempt, since, chosen);
         Primary::Pending
+    }
+
+    /// Who was chosen before and nobody knows how far that came: nobody else comes before it, if it is as good as then. After a restart it
+    /// must not have lost anything since: what it had to have reached is forgotten, and the deposed primary has acked nothing more.
+    fn resumable(&self, since: MonoTime, observed: Observed) -> Option<Chosen> {
+        let Pending { node, reached, lossy } = self.pending?;
+        let tracked = self.node(node).filter(|tracked| tracked.is_willing())?;
+        let there = reached.is_none_or(|reached| tracked.position(since) >= Some(reached));
+        let good = if self.recalled && self.tells_positions() {
+            tracked.in_sync && reached.is_some() && there // R32
+        } else {
+            self.is_clean(node, since, observed)
+                || (self.deposed == Some(node) && self.holds_everything(node, since, observed))
+        };
+        (good || (lossy && there)).then_some(Chosen { node, lossy })
+    }
+
+    /// Whose promote hook may have been run in vain, where there is one. The deposed primary is fenced for its own sake.
+    fn half_promoted(&self) -> Option<usize> {
+        let pending = self.pending.filter(|_| self.settings.promotes && Rule::R29.holds());
+        pending
+            .map(|pending| pending.node)
+            .filter(|node| self.deposed != Some(*node))
     }
 
     /// Whether a candidate has not reported since the fence.
@@ -258,72 +314,6 @@ impl Machine {
         tracked.is_alive() && tracked.in_sync && reached
     }
 
-    /// The fence hook has ended.
-    pub(super) fn fenced(&mut self, now: MonoTime, node: usize, epoch: Epoch, ok: bool, effects: &mut Vec<Effect>) {
-        let Phase::Fencing(attempt) = self.phase else {
-            return;
-        };
-        if epoch != self.epoch || self.deposed != Some(node) {
-            return;
-        }
-        if ok {
-            self.look(now, attempt, effects);
-        } else {
-            self.phase = Phase::Stopped(NoPrimary::NotFenced); // R29
-        }
-    }
-
-    /// The promote hook has ended.
-    pub(super) fn promoted(&mut self, now: MonoTime, node: usize, epoch: Epoch, ok: bool, effects: &mut Vec<Effect>) {
-        let Phase::Promoting(attempt, since, chosen) = self.phase else {
-            return;
-        };
-        if epoch != self.epoch || chosen.node != node {
-            return;
-        }
-        if !ok {
-            effects.push(Effect::Alarm(Alarm::PromoteFailed { node }));
-            self.phase = Phase::Stopped(NoPrimary::Manual);
-            return;
-        }
-        let in_sync = self.node(node).is_some_and(|tracked| tracked.in_sync);
-        if !chosen.lossy && !in_sync && Rule::R37.holds() {
-            // A copy to it that was under way was not confirmed meanwhile (R33).
-            self.phase = Phase::Choosing(attempt, since);
-            return;
-        }
-        self.install(now, attempt, since, chosen);
-        if chosen.lossy {
-            effects.push(Effect::Alarm(Alarm::MayHaveLost { node }));
-        }
-    }
-
-    /// "Primary = N".
-    fn install(&mut self, now: MonoTime, attempt: Attempt, since: MonoTime, chosen: Chosen) {
-        let Chosen { node, lossy } = chosen;
-        let (former, reign) = (self.deposed, self.reign_since);
-        let reached = self.node(node).and_then(|tracked| tracked.position(since));
-        self.phase = Phase::Idle;
-        if former != Some(node) {
-            self.depose(former);
-        }
-        for (other, tracked) in self.nodes.iter_mut().enumerate() {
-            // R36: who is known to be ahead holds what its primary does not. After a loss nobody else is known to hold the same.
-            if other != node && (lossy || tracked.position(reign) > reached.or(tracked.said.position)) {
-                tracked.in_sync = false;
-            }
-        }
-        self.enthrone(now, node, former);
-        self.inherit_claim(node);
-        if let Some(tracked) = self.nodes.get_mut(node) {
-            tracked.in_sync = true;
-            tracked.quarantine = Quarantine::Over;
-        }
-        if attempt.ordered || former == Some(node) {
-            self.pinned = Some(node); // what was tried is not tried again at once
-        }
-    }
-
     /// The operator's word.
     pub(super) fn order_promotion(&mut self, now: MonoTime, node: usize, effects: &mut Vec<Effect>) {
         if let Some(tracked) = self.nodes.get_mut(node) {
@@ -353,9 +343,9 @@ impl Machine {
                     ordered: true,
                 };
                 match self.phase {
-                    Phase::Idle if self.primary == Some(node) => self.pinned = Some(node),
-                    Phase::Idle | Phase::Stopped(_) => self.begin(now, Some(node), true, effects),
-                    Phase::Fencing(_) => self.phase = Phase::Fencing(attempt),
+                    Phase::Idle if self.primary == Some(node) && self.superseded.is_none() => self.pinned = Some(node),
+                    Phase::Idle | Phase::Stopped { .. } => self.begin(now, Some(node), true, effects),
+                    Phase::Fencing(_, whom) => self.phase = Phase::Fencing(attempt, whom),
                     Phase::Choosing(_, since) => self.phase = Phase::Choosing(attempt, since),
                     // It cannot be taken back; ask again when it has ended.
                     Phase::Promoting(..) => {}

@@ -75,7 +75,7 @@ impl Machine {
     fn stable_at(&self, active: usize) -> impl Iterator<Item = (usize, MonoTime)> {
         let stable_for = match self.settings.failback {
             Failback::Manual => None,
-            Failback::After(span) => Some(span).filter(|_| self.pinned != Some(active)),
+            Failback::After(span) => Some(span).filter(|_| !self.stays(active)),
         };
         let preferred = self.preference().take_while(move |node| *node != active);
         preferred.filter_map(move |node| {
@@ -158,13 +158,17 @@ impl Machine {
             Power::Running | Power::Off | Power::Failed => None,
         });
         let hold: Span = self.settings.hold;
+        let again = match self.phase {
+            Phase::Stopped { again, .. } => again,
+            Phase::Idle | Phase::Fencing(..) | Phase::Choosing(..) | Phase::Promoting(..) => None,
+        };
         let unclaimed = self.unclaimed_since.map(|since| since.after(hold));
         let active = match self.answer {
             Primary::Node(node) => Some(node),
             Primary::Any | Primary::Homes | Primary::Pending | Primary::None(_) => None,
         };
         let back = active.into_iter().flat_map(|active| self.stable_at(active));
-        let all = starting.chain(unclaimed).chain(back.map(|(_, at)| at));
+        let all = starting.chain(unclaimed).chain(again).chain(back.map(|(_, at)| at));
         all.filter(|at| *at > now).min()
     }
 }

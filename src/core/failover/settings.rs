@@ -2,6 +2,7 @@
 
 use super::health::Thresholds;
 use super::view::Epoch;
+use crate::core::consistency::bound::Position;
 use crate::core::time::Span;
 
 /// What the machine must know of an upstream.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub unclean: bool,
     /// Whether a fence hook is configured.
     pub fences: bool,
+    /// Whether a promote hook is configured.
+    pub promotes: bool,
 }
 
 impl Settings {
@@ -44,6 +47,7 @@ impl Settings {
             hold: Span::from_secs(5),
             unclean: false,
             fences: false,
+            promotes: false,
         }
     }
 }
@@ -166,7 +170,7 @@ pub enum Grade {
 
 /// What must be durable before anything that follows from it may be done (R29). Nodes by their place in the configuration: whoever writes
 /// it down uses names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
     /// It never falls (R53).
     pub epoch: Epoch,
@@ -178,6 +182,25 @@ pub struct Record {
     pub in_sync: Vec<bool>,
     /// The highest term in which a node has claimed to be the primary, and who did first (R51).
     pub term: Option<Claim>,
+    /// The node that was chosen while nobody was in office: its promote hook may have been run, and nobody knows how far.
+    pub pending: Option<Pending>,
+    /// The node that the operator chose.
+    pub pinned: Option<usize>,
+    /// For every node, whether the operator wants it to have no new traffic.
+    pub drained: Vec<bool>,
+    /// R54: the latest epoch above ours in which a node has refused a write.
+    pub superseded: Option<Epoch>,
+}
+
+/// Who was chosen, and by what.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pending {
+    /// Which node.
+    pub node: usize,
+    /// How far it had come by then, where that is told: no less may count for it later.
+    pub reached: Option<Position>,
+    /// It is not known to hold every acked write.
+    pub lossy: bool,
 }
 
 /// Who claimed a term.

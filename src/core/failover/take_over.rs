@@ -77,7 +77,7 @@ impl Machine {
             return Some(Unfit::InOffice { node });
         }
         let changes = self.settings.sharing != to.settings.sharing || (0..self.nodes.len()).any(goes);
-        if self.phase != Phase::Idle && changes {
+        if (self.phase != Phase::Idle || self.pending.is_some()) && changes {
             return Some(Unfit::Promoting);
         }
         if matches!(to.settings.sharing, Sharing::Mirrored { .. }) {
@@ -147,9 +147,8 @@ impl Machine {
             (true, false) => {
                 *tracked = Tracked::new(now, slot, initial, false);
                 effects.push(Effect::CloseIdle { node });
-                if self.pinned == Some(node) {
-                    self.pinned = None;
-                }
+                self.pinned = self.pinned.filter(|pinned| *pinned != node);
+                self.kept = self.kept.filter(|kept| *kept != node);
                 if let Some(claim) = self.claim.as_mut().filter(|claim| claim.node == node) {
                     claim.node = usize::MAX; // R51: still nobody else may claim that term
                 }

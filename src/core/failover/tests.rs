@@ -10,6 +10,7 @@ use crate::core::reason::NodeState;
 use crate::core::time::{MonoTime, Span};
 use std::time::Duration;
 
+mod hooks;
 mod reigns;
 mod walk;
 mod words;

@@ -64,6 +64,10 @@ pub enum NoPrimary {
     Behind,
     /// The deposed primary could not be fenced (R29).
     NotFenced,
+    /// The promote hook failed (R29).
+    NotPromoted,
+    /// A node has refused a write in the name of a later epoch than ours: somebody else promotes (R54).
+    Superseded,
     /// Only the operator promotes (R30).
     Manual,
 }
@@ -77,6 +81,10 @@ impl NoPrimary {
             Self::Conflict => "nobody is the primary: two nodes claim to be it",
             Self::Behind => "nobody is the primary: who is alive may lack acknowledged writes",
             Self::NotFenced => "nobody is the primary: the fence command failed",
+            Self::NotPromoted => "nobody is the primary: the promote command failed",
+            Self::Superseded => {
+                "nobody is the primary: a node refuses writes in the name of a later epoch, somebody else promotes"
+            }
             Self::Manual => "nobody is the primary: only an operator promotes",
         }
     }

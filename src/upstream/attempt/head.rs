@@ -63,7 +63,8 @@ impl Pool {
         let unknown = write && (parts.status.is_server_error() || parts.status == StatusCode::ACCEPTED);
         let reusable = !early && !unknown && framing.is_some();
         let fenced = one.and_then(|one| one.fence_refusal(write, sending.epoch, &parts));
-        if fenced.is_some() {
+        if let (Some(epoch), Some(one)) = (fenced, one) {
+            one.rival.refused(epoch); // R54
             shared.probe_now(upstream, node);
         }
         Answered {

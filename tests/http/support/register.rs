@@ -48,6 +48,8 @@ struct State {
     values: BTreeMap<String, Value>,
     version: u64,
     answer_with: Vec<(String, String, String)>,
+    /// Writes of an earlier epoch are refused (R54).
+    fence: Option<u64>,
     seen: Vec<Seen>,
     traps: Vec<Trap>,
 }
@@ -93,6 +95,11 @@ impl Register {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// Refuses writes of an earlier epoch from now on, in the name of this one.
+    pub fn fence(&self, epoch: u64) {
+        self.state().fence = Some(epoch);
     }
 
     /// Starts a node over this store.
@@ -260,6 +267,16 @@ impl Register {
                 .is_some_and(|(_, etag)| wanted.contains(etag) || wanted == ["*"])
         {
             return (412, Vec::new(), String::new());
+        }
+        let sent_in: Option<u64> = seen.headers.get("tidegate-epoch").and_then(|epoch| epoch.parse().ok());
+        if let (Some(fence), Some(sent_in)) = (self.state().fence, sent_in)
+            && sent_in < fence
+        {
+            return (
+                412,
+                vec![("Tidegate-Epoch".to_owned(), fence.to_string())],
+                String::new(),
+            );
         }
         let (status, etag, body) = match (seen.method.as_str(), current) {
             ("GET" | "HEAD", None) => (404, None, "nothing here".to_owned()),

@@ -41,6 +41,14 @@ impl Rig {
         }
     }
 
+    /// The same after a crash.
+    pub(super) fn restarted(&self, settings: Settings) -> Self {
+        let mut next = Self::new(settings.clone());
+        next.now = self.now.after(Span::from_secs(1));
+        next.machine = Machine::new(next.now, settings, Some(&self.machine.record()));
+        next
+    }
+
     pub(super) fn told(&mut self, event: Event) {
         self.now = self.now.after(Span::from_millis(1));
         self.effects.clear();
@@ -92,6 +100,12 @@ impl Rig {
         self.told(Event::Operator(word));
     }
 
+    /// The hook of the attempt that is under way ends.
+    pub(super) fn fenced(&mut self, node: usize, ok: bool) {
+        let epoch = self.epoch();
+        self.told(Event::Fenced { node, epoch, ok });
+    }
+
     pub(super) fn promoted(&mut self, node: usize, ok: bool) {
         let epoch = self.epoch();
         self.told(Event::Promoted { node, epoch, ok });
@@ -103,6 +117,14 @@ impl Rig {
 
     pub(super) fn primary(&self) -> Primary {
         self.machine.view().primary
+    }
+
+    pub(super) fn fences(&self) -> Option<usize> {
+        let fences = |effect: &Effect| match effect {
+            Effect::Fence { node, .. } => Some(*node),
+            _ => None,
+        };
+        self.effects.iter().find_map(fences)
     }
 
     pub(super) fn promotes(&self) -> Option<usize> {
