@@ -147,6 +147,11 @@ impl Tracked {
         self.is_willing() && !self.ejected && self.in_sync && self.quarantine == Quarantine::Over
     }
 
+    /// Whether it may keep traffic that it has alone.
+    pub(super) fn keeps_traffic(&self) -> bool {
+        self.is_willing() && self.in_sync && self.quarantine == Quarantine::Over
+    }
+
     /// Whether its first probe is to be awaited.
     pub(super) fn is_awaited(&self) -> bool {
         self.filled && self.health == Health::Unprobed && self.power == Power::Running

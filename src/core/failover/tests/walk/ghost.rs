@@ -261,7 +261,6 @@ impl State {
             && g.ordered != Some(to)
             && g.up[from]
             && !g.drained[from]
-            && !g.ejected[from]
             && !matches!(act, Act::Pass(..))
         {
             must(g.sound[to] >= STABLE, "R52: it takes over again before it is stable")?;
