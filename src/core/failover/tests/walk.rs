@@ -101,6 +101,7 @@ impl State {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "a test has no World to ask")]
 fn walk(world: World) -> Found {
     switch_off_as_told();
     let deeper = std::env::var("TIDEGATE_TEST_WALK_DEEPER").map_or(0, |n| n.parse().expect("a number"));
