@@ -78,6 +78,7 @@ impl Upstreams {
                 target.probe_now.notified().await;
                 continue;
             };
+            let epoch = one.view.load().epoch;
             let sent = self.shared.world.clock.mono(); // R43: earlier than it could be is never wrong
             let (outcome, said) = probe(&self.shared, one, node, check).await;
             // What a node said that has left meanwhile is nothing to the next one in its place.
@@ -86,7 +87,7 @@ impl Upstreams {
                 continue;
             }
             if let Some(position) = said.position {
-                one.probed(node, sent, position);
+                one.probed(node, (sent, epoch), position);
                 one.note_reported(node, sent, position);
             }
             let event = Event::Probed {

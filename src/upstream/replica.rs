@@ -4,7 +4,7 @@
 use super::One;
 use crate::core::consistency::bound::{Lag, Position};
 use crate::core::failover::event::{Role, Said};
-use crate::core::failover::view::Primary;
+use crate::core::failover::view::{Epoch, Primary};
 use crate::core::time::{MonoTime, Span};
 use http::{HeaderMap, HeaderName};
 
@@ -32,11 +32,11 @@ impl One {
         (self.node_in_office() == Some(node)).then(reported).flatten()
     }
 
-    /// A probe of a node that was sent at `sent` reported a position.
-    pub(super) fn probed(&self, node: usize, sent: MonoTime, position: Position) {
-        if self.node_in_office() == Some(node) {
-            let epoch = self.view.load().epoch;
-            self.probes.lock().note(epoch, sent, position);
+    /// A probe of a node that was sent at `sent`, in this epoch, reported a position. One from before the node was promoted tells what a
+    /// replica had then.
+    pub(super) fn probed(&self, node: usize, (sent, sent_in): (MonoTime, Epoch), position: Position) {
+        if self.node_in_office() == Some(node) && self.view.load().epoch == sent_in {
+            self.probes.lock().note(sent_in, sent, position);
         }
     }
 
@@ -57,15 +57,21 @@ impl One {
         }
     }
 
-    /// R43: how far behind the primary a node's answer may be: by its position, else by the owner's word.
-    pub(super) fn lag(&self, node: usize, answer: &HeaderMap) -> Lag {
-        match self.node_in_office() {
-            None if self.is_shared() => return Lag::None,
-            None => {}
-            Some(primary) if primary == node => return Lag::None,
-            Some(_) => {}
+    /// R43: how far behind the primary a node's answer to a request of this epoch may be: by its position, else by the owner's word. When
+    /// another epoch has begun since nobody can say: who has just been promoted was a replica when it was asked, and who was deposed may
+    /// have been for longer than we know.
+    pub(super) fn lag(&self, node: usize, sent_in: Epoch, answer: &HeaderMap) -> Lag {
+        if self.is_shared() {
+            return Lag::None;
         }
+        let office = self.node_in_office();
         let epoch = self.view.load().epoch;
+        if epoch != sent_in {
+            return Lag::Unknown;
+        }
+        if office == Some(node) {
+            return Lag::None;
+        }
         let known = self.told(answer).and_then(|position| {
             let probes = self.probes.lock();
             // Below all of them it is further behind than anybody can say: no word of the owner's is better than that.

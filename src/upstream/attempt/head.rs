@@ -50,7 +50,7 @@ impl Pool {
         }
         let shared = &self.core.shared;
         let one = shared.upstreams.get(upstream);
-        let lag = one.map_or(Lag::Unknown, |one| one.lag(node, &parts.headers));
+        let lag = one.map_or(Lag::Unknown, |one| one.lag(node, sending.epoch, &parts.headers));
         if let Some(one) = one {
             one.note_shown(received, sending.epoch, one.told(&parts.headers));
         }

@@ -3,10 +3,12 @@
 
 use super::support::{Door, Rig, ended, settle, text};
 use crate::config::runtime::{GateBy, HealthCheck, Hedge, Probe, Promotion, Replication, Upstream};
+use crate::core::consistency::bound::{Lag, Position};
 use crate::core::failover::homes;
 use crate::core::failover::view::{Epoch, NoPrimary, Primary};
 use crate::core::retry::Sent;
 use crate::core::rules::switch_off_as_told;
+use crate::core::time::Span;
 use crate::upstream::{Call, CallErrorKind, Kind, OutBody};
 use http::Method;
 use std::time::Duration;
@@ -278,6 +280,46 @@ async fn a_resource_lives_at_its_home_alone_unless_unclean() {
             assert_eq!(call.await.unwrap().unwrap_err().kind, CallErrorKind::NoPrimary);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r43_who_is_promoted_while_it_answers_was_a_replica_when_it_was_asked() {
+    for (case, begins, lag) in [
+        ("promoted meanwhile", Some((2, Primary::Node(1))), Lag::Unknown),
+        ("nobody is", Some((2, Primary::Pending)), Lag::Unknown),
+        ("still a replica", None, Lag::Declared(Span::from_secs(5))),
+    ] {
+        let mut rig = Rig::changed(2, |upstream| {
+            replicated(Replication::Primary)(upstream);
+            upstream.max_lag = Some(Duration::from_secs(5));
+        });
+        rig.view(1, Primary::Node(0));
+        let mut view = (**rig.views[0].load()).clone();
+        view.candidates = vec![1];
+        rig.views[0].store(view);
+        let call = rig.start(rig.read("/"));
+        let mut peer = rig.nodes[1].accept().await;
+        peer.head().await;
+        if let Some((epoch, primary)) = begins {
+            rig.view(epoch, primary);
+        }
+        peer.ok("").await;
+        assert_eq!(call.await.unwrap().unwrap().lag, lag, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r43_what_a_probe_told_of_a_replica_is_not_its_primarys_after_it_was_promoted() {
+    let rig = pair();
+    let one = &rig.upstreams.shared.upstreams[0];
+    let told = |sent_in| {
+        one.probed(1, (rig.now(), Epoch(sent_in)), Position(90));
+        one.probes.lock().know(Epoch(2))
+    };
+    assert!(!told(1), "a replica's");
+    rig.view(2, Primary::Node(1));
+    assert!(!told(1), "sent when it was one");
+    assert!(told(2), "sent to the primary");
 }
 
 #[tokio::test]
