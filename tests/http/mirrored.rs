@@ -417,10 +417,11 @@ async fn r33b_a_node_that_is_about_to_leave_is_not_taken_for_one_that_the_operat
         shut: std::sync::Arc::clone(&shut),
     });
     let server = format!("[server]\nthreads = 1\nstate_dir = \"{}\"\n", state.path().display());
-    let proxy = Proxy::start_in(world, &(server + &config(&at_a, &at_b, "")), &[]).await;
+    let config = (server + &config(&at_a, &at_b, "")).replace("\"300ms\"", "\"60s\"");
+    let proxy = Proxy::start_in(world, &config, &[]).await;
     proxy.until_state("o", "b", "standby").await;
     assert_eq!(proxy.put("/x", "v1").await.status, 201);
-    let mut refuse = b.hold("PUT", "/x", Point::Arrived);
+    let mut late = b.hold("PUT", "/x", Point::Arrived);
     let (closed, opened) = (std::sync::Arc::clone(&shut), tokio::sync::oneshot::channel::<()>());
     let (shutting, is_shut) = tokio::sync::oneshot::channel();
     let disk = tokio::task::spawn_blocking(move || {
@@ -433,18 +434,20 @@ async fn r33b_a_node_that_is_about_to_leave_is_not_taken_for_one_that_the_operat
         let answer = proxy.put("/x", "v2").await;
         assert_eq!(answer.status, 204, "{}", answer.text());
     };
-    let refusal = async {
-        refuse.next().await.answer(500);
-        // It is listed, and not out yet. Rounds go by.
-        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    let rounds = || tokio::time::sleep(std::time::Duration::from_millis(700));
+    let leaving = async {
+        let copy = late.next().await;
+        // Its time is up after a second: it is listed then, and not out yet. Rounds go by.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        rounds().await;
         let _left = opened.0.send(());
+        copy
     };
-    tokio::join!(write, refusal);
+    let ((), copy) = tokio::join!(write, leaving);
     disk.await.unwrap();
-    drop(refuse);
-    eventually("b to be in sync", || async {
-        in_sync_at(proxy.admin, "b").await == Some(true)
-    })
-    .await;
-    assert_eq!(b.read("/x").as_deref(), Some("v2"));
+    drop(late);
+    // It is out, and quiet in a minute: until then nothing is copied to it.
+    rounds().await;
+    assert_eq!(in_sync_at(proxy.admin, "b").await, Some(false));
+    copy.release();
 }
