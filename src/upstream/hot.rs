@@ -54,3 +54,26 @@ async fn warm_up(core: &Arc<pool::Core>, upstream: usize, one: &One, node: usize
         lease.give_back();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crate::upstream::link::Link;
+    use tokio::io::duplex;
+
+    #[tokio::test]
+    async fn r20_a_link_kept_before_its_first_request_counts_as_reused_and_notices_that_its_node_closes_it() {
+        let (near, node) = duplex(1024);
+        let mut link = Link::open(Box::new(near)).await.unwrap();
+        assert!(!link.is_reused());
+        assert!(link.keep());
+        link.rest();
+        assert!(link.is_reused() && link.is_fresh());
+        drop(node);
+        assert!(!link.is_fresh());
+        let (near, node) = duplex(1024);
+        let mut late = Link::open(Box::new(near)).await.unwrap();
+        drop(node);
+        assert!(!late.keep(), "closed before it could be kept");
+    }
+}
