@@ -98,8 +98,8 @@ impl One {
     /// Who answers writes and strong reads.
     pub(super) fn primary(&self, view: &View) -> Primary {
         match (view.primary, self.config.primary()) {
-            // Over anything but a shared store there is always one.
-            (Primary::Any, Some(first)) => Primary::Node(first),
+            // A view from before a reload that gave the nodes data of their own: who is above the others is not known yet.
+            (Primary::Any, Some(_)) => Primary::Pending,
             (primary, _) => primary,
         }
     }

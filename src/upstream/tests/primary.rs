@@ -64,6 +64,16 @@ async fn strong_reads_and_writes_follow_the_view() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn by_a_view_of_one_store_nobody_is_the_primary_of_nodes_with_data_of_their_own() {
+    let rig = pair();
+    rig.view(2, Primary::Any);
+    for call in [strong(&rig, "/"), rig.write("/", "x")] {
+        let error = rig.pool().call(call).await.unwrap_err();
+        assert_eq!((error.kind, error.sent), (CallErrorKind::NoPrimary, Sent::Nothing));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_primary_that_could_come_nobody_waits() {
     let rig = pair();
     rig.view(1, Primary::None(NoPrimary::Conflict));
