@@ -271,3 +271,20 @@ async fn r31_upstreams_come_and_go_with_their_routes_and_no_request_is_lost() {
     traffic.end().await;
     [old, new].iter().for_each(|node| node.task.abort());
 }
+
+#[tokio::test]
+async fn a_node_that_has_moved_is_another_one_and_is_counted_as_such() {
+    let (mut one, mut two) = (Origin::start().await, Origin::start().await);
+    let named = |url: &str| over(&[url], "", "consistency = \"off\"").replace("{ url", "{ name = \"n\", url");
+    let at = Reloading::start(&named(&one.url())).await;
+    let mut client = at.proxy.client().await;
+    client.ask("GET", "/a", &[], b"").await;
+    one.next().await.respond(200, &[], "one").await;
+    assert_eq!(client.answer().await.text(), "one");
+    at.reload(&named(&two.url())).await;
+    client.ask("GET", "/a", &[], b"").await;
+    two.next().await.respond(200, &[], "two").await;
+    assert_eq!(client.answer().await.text(), "two");
+    let labels = [("upstream", "o"), ("node", "n")];
+    assert!((at.proxy.metric("tidegate_upstream_seconds_count", &labels).await - 1.0).abs() < 0.5);
+}

@@ -130,7 +130,7 @@ impl Machine {
             return;
         };
         let initial = self.settings.initial;
-        let holds = matches!(self.settings.sharing, Sharing::Store | Sharing::Homes);
+        let holds = matches!(self.settings.sharing, Sharing::Store | Sharing::Homes) || !Rule::R33b.holds();
         let Some(tracked) = self.nodes.get_mut(node) else {
             // R33b, R36: it may hold anything.
             let mut joined = Tracked::new(now, slot, initial, holds && slot.filled);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 mod hooks;
 mod reigns;
+mod take_over;
 mod walk;
 mod words;
 

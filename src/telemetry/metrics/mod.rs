@@ -321,7 +321,8 @@ impl RouteLabels {
 
 impl UpstreamLabels {
     fn new(upstream: &Upstream) -> Self {
-        let name = |node: usize| upstream.nodes.get(node).map(|node| node.name.as_str());
+        let there = |node: usize| upstream.nodes.get(node).filter(|_| upstream.is_listed(node));
+        let name = |node: usize| there(node).map(|node| node.name.as_str());
         Self {
             name: upstream.name.clone(),
             nodes: (0..upstream.slots())

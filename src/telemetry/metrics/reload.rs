@@ -41,7 +41,8 @@ impl Metrics {
                 .place_of(upstream, node)
                 .and_then(|at| before.nodes.get(at))
                 .cloned();
-            let name = upstream.nodes.get(node).map(|node| node.name.as_str());
+            let there = upstream.nodes.get(node).filter(|_| upstream.is_listed(node));
+            let name = there.map(|node| node.name.as_str());
             known.unwrap_or_else(|| Arc::new(NodeGauge::new(name)))
         };
         UpstreamLabels {
@@ -82,14 +83,14 @@ impl Metrics {
 }
 
 impl UpstreamLabels {
-    /// Where a node was counted before: under its name, and where nodes are discovered, in its place, which is named anew.
+    /// Where a node was counted before: in its place, unless that is another node's or nobody's now; where nodes are discovered, in its
+    /// place, which is named anew.
     fn place_of(&self, upstream: &Upstream, node: usize) -> Option<usize> {
-        match upstream.nodes.get(node) {
-            None => (node < self.nodes.len()).then_some(node),
-            Some(node) => {
-                let mut known = self.nodes.iter();
-                known.position(|gauge| gauge.name.lock().as_deref() == Some(node.name.as_str()))
-            }
-        }
+        let gauge = self.nodes.get(node)?;
+        let is_it = match upstream.nodes.get(node) {
+            None => true,
+            Some(known) => upstream.is_listed(node) && gauge.name.lock().as_deref() == Some(known.name.as_str()),
+        };
+        is_it.then_some(node)
     }
 }
