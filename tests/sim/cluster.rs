@@ -125,6 +125,7 @@ impl Plan {
             match kind {
                 Kind::Standby if chance.percent(30) => cluster.flap(&mut chance),
                 Kind::Promoted if chance.percent(30) => plan.hand_over(&mut cluster, &mut chance),
+                Kind::Mirrored if chance.percent(20) => plan.give_up(&mut cluster, &mut chance),
                 _ => {}
             }
         }
@@ -145,34 +146,57 @@ impl Plan {
 }
 
 impl Plan {
-    /// What must coincide for an answer of a deposed primary, or its longer log, to be taken for something: many slow writes, followers
-    /// that lag, and a primary that is deposed alive.
+    /// What must coincide for an answer of a deposed primary, or its longer log, to be taken for something: many slow writes of many
+    /// registers, followers that lag, and a primary that is deposed alive, with what it applies from then on.
     fn hand_over(&mut self, cluster: &mut Cluster, chance: &mut Chance) {
         self.clients = 8;
-        self.keys = 1;
+        self.keys = 6;
         self.think_ms = 8;
-        self.write_percent = 60;
-        self.fault_percent = 60;
-        self.faults = vec![Fault::SlowAfter];
+        self.write_percent = 50;
+        self.fault_percent = 80;
+        self.faults = vec![Fault::SlowBefore];
         self.latency_ms = chance.below(2);
-        cluster.lag_ms = chance.one_of(&[15, 40]);
-        cluster.careless_ms = 500;
+        cluster.lag_ms = chance.one_of(&[5, 15]);
+        cluster.careless_ms = 600;
         cluster.hooks_fail_percent = 0;
         cluster.hooks_ms = 1;
         cluster.unclean = false;
-        cluster.stable_ms = 100;
         let at = 60 + chance.below(100);
         let node = 0;
-        cluster.lanes = if chance.percent(50) {
-            vec![vec![(at, 300, Event::Sick { node })]]
-        } else {
-            cluster.failback = true;
-            let again = at + 260 + chance.below(200);
+        cluster.failback = chance.percent(60);
+        cluster.lanes = if cluster.failback {
+            // It takes over again, and dies when it has.
+            cluster.stable_ms = 100;
+            cluster.fence = false;
+            self.nodes = 2;
+            self.clients = 5;
+            // Long enough for two probes, and for few writes.
+            let delay_ms = 90 + chance.below(40);
             vec![vec![
-                (at, 60, Event::NodeDown { node }),
-                (again, 300, Event::NodeDown { node }),
+                (at, 150, Event::NodeDown { node }),
+                (at + 151, 800, Event::Crowned { times: 2, delay_ms }),
+                (at + 152, 300, Event::NodeDown { node }),
             ]]
+        } else {
+            vec![vec![(at, 300, Event::Sick { node })]]
         };
+    }
+
+    /// A proxy dies in the middle of its copies, and the primary soon after.
+    fn give_up(&mut self, cluster: &mut Cluster, chance: &mut Chance) {
+        self.clients = 8;
+        self.keys = 6;
+        self.think_ms = 8;
+        self.write_percent = 40;
+        self.fault_percent = 60;
+        self.faults = vec![Fault::SlowBefore];
+        cluster.min_in_sync = 1;
+        let at = 60 + chance.below(200);
+        let after = at + 60 + chance.below(120);
+        cluster.lanes = vec![
+            vec![(at, 10, Event::Kill { proxy: 0 })],
+            vec![(after, 300, Event::NodeDown { node: 0 })],
+        ];
     }
 }
 

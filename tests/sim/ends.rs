@@ -122,7 +122,7 @@ fn alike(world: &Outcome, cluster: &Cluster, ends: &Ends) -> Vec<String> {
             let first = &in_sync[0].1[key];
             if value != first {
                 found.push(format!(
-                    "{key} is {value:?} at {who}, and {first:?} at {}",
+                    "a register differs between nodes in sync: {key} is {value:?} at {who}, and {first:?} at {}",
                     in_sync[0].0
                 ));
             }

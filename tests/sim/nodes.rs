@@ -56,6 +56,8 @@ pub struct Reign {
 struct Inner {
     nodes: Vec<Node>,
     leaderless_since: Option<u64>,
+    /// When somebody was made the primary.
+    crowned: Vec<u64>,
     reigns: Vec<Reign>,
     /// The view in which the latest began.
     view: String,
@@ -215,14 +217,16 @@ impl Nodes {
     /// Whether it takes this at all.
     fn refuses(&self, node: &mut Node, write: bool, epoch: Option<u64>) -> Option<Applied> {
         if node.fenced.is_some() {
-            return Some(Applied::Refused(503, Vec::new()));
+            return Some(Applied::Refused(503, self.says(node)));
         }
         if write && self.plan.kind.is_replicated() && !node.primary {
-            return Some(Applied::Refused(421, Vec::new()));
+            return Some(Applied::Refused(421, self.says(node)));
         }
         if let Some(epoch) = epoch.filter(|_| write) {
             if epoch < node.epoch {
-                return Some(Applied::Refused(412, vec![("Tidegate-Epoch", node.epoch.to_string())]));
+                let mut said = self.says(node);
+                said.push(("Tidegate-Epoch", node.epoch.to_string()));
+                return Some(Applied::Refused(412, said));
             }
             node.epoch = epoch;
         }
@@ -313,6 +317,12 @@ impl Nodes {
         }
     }
 
+    /// When the last of so many was made the primary.
+    pub fn crowned(&self, times: u64) -> Option<u64> {
+        let crowned = &self.inner.lock().unwrap().crowned;
+        crowned.get(times as usize - 1).copied()
+    }
+
     pub fn reigns(&self) -> Vec<Reign> {
         self.inner.lock().unwrap().reigns.clone()
     }
@@ -358,7 +368,13 @@ impl Nodes {
                 continue;
             }
             let since = *node.deposed_at.get_or_insert(now);
-            if now >= since + self.plan.careless_ms * MS {
+            // Who is to take over again must follow first.
+            let careless = if n == 0 && self.plan.failback {
+                0
+            } else {
+                self.plan.careless_ms
+            };
+            if now >= since + careless * MS {
                 node.abdicate();
                 self.journal.note("net", format!("o{n} steps down"));
             }
@@ -412,6 +428,7 @@ impl Nodes {
     /// Makes a node the primary of a new term.
     fn crown(&self, inner: &mut Inner, n: usize) {
         let term = inner.nodes.iter().map(|node| node.term).max().unwrap_or(0) + 1;
+        inner.crowned.push(self.journal.now());
         let node = &mut inner.nodes[n];
         let count = node.matched.len();
         (node.primary, node.usurps, node.term) = (true, None, term);

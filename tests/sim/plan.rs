@@ -125,6 +125,8 @@ pub enum Event {
     Apart { node: usize },
     /// A node claims the term of another.
     Usurp { node: usize },
+    /// Nothing yet: what is next waits until so many were made the primary, and so long.
+    Crowned { times: u64, delay_ms: u64 },
     /// A proxy's machine loses power.
     Blackout { proxy: usize },
     /// A proxy's disk is full.

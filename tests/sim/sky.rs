@@ -63,6 +63,7 @@ impl Lane {
             let over = match event {
                 // It leaves at its own pace.
                 Event::Stop { proxy } => !ground.sim.is_host_running(format!("p{proxy}")),
+                Event::Crowned { times, delay_ms } => now >= until || ground.crowned(times, delay_ms),
                 _ => now >= until,
             };
             if over {
@@ -109,6 +110,7 @@ impl Ground<'_, '_> {
                 self.tell(|nodes| nodes.usurp(node, true, &view));
             }
             Event::Full { proxy } => self.machines[proxy].platter.set_full(true),
+            Event::Crowned { .. } => {}
         }
     }
 
@@ -142,7 +144,13 @@ impl Ground<'_, '_> {
             Event::Apart { node } => self.tell(|nodes| nodes.set_apart(node, false)),
             Event::Usurp { node } => self.tell(|nodes| nodes.usurp(node, false, "")),
             Event::Full { proxy } => self.machines[proxy].platter.set_full(false),
+            Event::Crowned { .. } => {}
         }
+    }
+
+    fn crowned(&self, times: u64, delay_ms: u64) -> bool {
+        let crowned = self.nodes.and_then(|nodes| nodes.crowned(times));
+        crowned.is_some_and(|at| self.sim.elapsed().as_nanos() as u64 >= at + delay_ms * 1_000_000)
     }
 
     fn tell(&self, what: impl FnOnce(&Nodes)) {
