@@ -206,8 +206,8 @@ impl Cluster {
         self.failback = true;
         let mut at = 60 + chance.below(100);
         let mut lane = Vec::new();
-        for _ in 0..4 {
-            let lasts = 40 + chance.below(100);
+        for _ in 0..3 {
+            let lasts = 220 + chance.below(80); // long enough to be noticed
             let node = 0;
             lane.push((
                 at,

@@ -120,8 +120,10 @@ impl Node {
 }
 
 impl Inner {
-    fn happens(&mut self, n: usize, begins: bool, now: u64) {
+    fn happens(&mut self, n: usize, begins: bool, now: u64, stable: u64) {
         if n == 0 {
+            // By then it may have taken over again, and nobody may have asked it.
+            self.moved &= !begins || now < self.returned_at + stable;
             self.out_since = begins.then_some(now);
             self.returned_at = if begins { self.returned_at } else { now };
         }
@@ -162,13 +164,13 @@ impl Nodes {
     pub fn set_up(&self, n: usize, up: bool) {
         let mut inner = self.inner.lock().unwrap();
         inner.nodes[n].up = up;
-        inner.happens(n, !up, self.journal.now());
+        inner.happens(n, !up, self.journal.now(), self.plan.stable_ms * MS);
     }
 
     pub fn set_sick(&self, n: usize, sick: bool) {
         let mut inner = self.inner.lock().unwrap();
         inner.nodes[n].sick = sick;
-        inner.happens(n, sick, self.journal.now());
+        inner.happens(n, sick, self.journal.now(), self.plan.stable_ms * MS);
     }
 
     pub fn set_apart(&self, node: usize, apart: bool) {
@@ -307,11 +309,12 @@ impl Nodes {
             inner.view = reign;
         }
         let stable = self.plan.stable_ms * MS;
+        let known_out = inner.out_since.is_some_and(|since| at > since + NOTICED_MS * MS);
         if n != 0 {
-            inner.moved = true;
+            // What is not noticed moves nothing.
+            inner.moved |= inner.out_since.is_none() || known_out;
             return;
         }
-        let known_out = inner.out_since.is_some_and(|since| at > since + NOTICED_MS * MS);
         if std::mem::take(&mut inner.moved) && (known_out || at < inner.returned_at + stable) {
             inner.flaps.push(at);
         }
