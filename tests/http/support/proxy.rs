@@ -371,7 +371,8 @@ impl Binary {
         .await;
         Ended {
             code: self.child.wait().unwrap().code(),
-            stdout: self.lines.try_iter().collect::<Vec<_>>().join("\n"),
+            // To the end of the stream: what the process wrote last may be on its way to us.
+            stdout: self.lines.iter().collect::<Vec<_>>().join("\n"),
             stderr: stderr.join().unwrap(),
         }
     }
