@@ -26,6 +26,7 @@ pub(super) fn of(job: &Job, core: &Core) -> Aim {
         key,
         when_none,
         only: None,
+        epoch: None,
     }
 }
 

@@ -185,7 +185,8 @@ async fn carry(
                 WriteOutcome::Rejected | WriteOutcome::NotApplied | WriteOutcome::Unknown => None,
             };
             drop_named(&core, &job, &answered);
-            let guard = if guard.before().is_some() {
+            let in_doubt = copying.as_ref().is_some_and(|copying| copying.is_in_doubt());
+            let guard = if guard.before().is_some() && !in_doubt {
                 let told = through::told(&core, &answered);
                 // Boxed: hardly any write reads again.
                 let end = Box::pin(through::end(&core, &job, told, outcome, guard, held.as_ref()));

@@ -6,6 +6,7 @@ use crate::core::consistency::bound::Lag;
 use crate::core::failover::few::{self, WhenNone};
 use crate::core::failover::reign::Reign;
 use crate::core::failover::view::{Epoch, View};
+use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -62,6 +63,8 @@ pub struct Aim {
     pub when_none: WhenNone,
     /// This node alone, whatever its role and state; none: by the view.
     pub only: Option<usize>,
+    /// In this epoch alone: under a later view nothing is sent. None: under any.
+    pub epoch: Option<Epoch>,
 }
 
 impl Aim {
@@ -72,6 +75,20 @@ impl Aim {
             only: Some(node),
             ..Self::default()
         }
+    }
+
+    /// At what was the primary in this epoch, while it is one.
+    #[must_use]
+    pub fn at_primary_of(epoch: Epoch, node: usize) -> Self {
+        Self {
+            epoch: Some(epoch),
+            ..Self::at(node)
+        }
+    }
+
+    /// Whether it was for an epoch that has ended.
+    pub(super) fn is_over(self, view: &View) -> bool {
+        self.epoch.is_some_and(|epoch| epoch != view.epoch) && Rule::R54.holds()
     }
 
     /// The nodes it may go to.

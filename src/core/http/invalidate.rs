@@ -41,6 +41,16 @@ pub fn is_overridden(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| OVERRIDES.contains(&name.as_str())) && Rule::R13.holds()
 }
 
+/// Whether the method that a request names instead of its own is DELETE.
+#[must_use]
+pub fn names_delete(headers: &HeaderMap) -> bool {
+    let lines = OVERRIDES.iter().flat_map(|name| headers.get_all(*name));
+    let mut names = lines
+        .map(|line| line.as_bytes().eq_ignore_ascii_case(b"DELETE"))
+        .peekable();
+    names.peek().is_some() && names.all(|is| is)
+}
+
 /// A client's URL on the host it asked: path normalised, query as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientUrl {

@@ -13,6 +13,7 @@ mod line;
 mod read;
 mod reload;
 mod result;
+mod room;
 mod write;
 
 pub(super) use read::ask;
@@ -38,6 +39,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderValue};
 use line::Lines;
 use parking_lot::Mutex;
+use room::Room;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::RwLock;
@@ -63,6 +65,8 @@ pub(super) struct Mirror {
     missed: Arc<Mutex<Missed>>,
     /// Writes and comparisons share it; a node joins the set while it has it alone.
     under_way: Arc<RwLock<()>>,
+    /// For the bodies of writes.
+    room: Room,
 }
 
 impl Shared {
@@ -101,6 +105,7 @@ impl Mirror {
             lines: Arc::default(),
             missed: Arc::default(),
             under_way: Arc::default(),
+            room: Room::default(),
         }
     }
 

@@ -145,6 +145,7 @@ impl Mirror {
         });
         let mut all_certain = true;
         let mut answered = None;
+        let set = self.standing().in_sync;
         let others = targets
             .iter()
             .filter(|target| own.is_none_or(|(own, _)| own != *target));
@@ -169,7 +170,9 @@ impl Mirror {
                 }
             }
         }
-        if all_certain {
+        // Who has joined meanwhile, by the operator's word, was not compared at every target.
+        let joined = self.standing().in_sync.iter().any(|node| !set.contains(node));
+        if all_certain && !joined {
             // R35: only now are they forgotten.
             let ended = self.lines.doubt(resource, |doubt| doubt.succeeded(begun));
             for (intent, target) in ended {

@@ -74,6 +74,7 @@ impl Mirror {
             lines: Arc::clone(&self.lines),
             missed: Arc::clone(&self.missed),
             under_way: Arc::clone(&self.under_way),
+            room: self.room.clone(),
         }
     }
 

@@ -9,10 +9,11 @@ use super::line::Place;
 use super::write::Copying;
 use crate::config::runtime::Action;
 use crate::coord::journal::{Intent, IntentId};
+use crate::core::failover::mirror::compare::Shown;
 use crate::core::failover::mirror::result::{self, Made};
 use crate::core::failover::mirror::target::Target;
 use crate::core::failover::mirror::turns::Turn;
-use crate::core::http::invalidate::{ClientUrl, RequestUrl};
+use crate::core::http::invalidate::{self, ClientUrl, RequestUrl};
 use crate::proxy::Core;
 use crate::proxy::request::{Job, Seen, host_name};
 use crate::proxy::routes::{self, Question};
@@ -51,9 +52,6 @@ impl Copying {
                 }
             }
         }
-        if self.mirror.standing().in_sync == [self.primary] {
-            return true; // there is nobody to copy it to
-        }
         let target = self.copied().clone();
         let mut fields = HeaderMap::new();
         for name in [HOST, AUTHORIZATION, COOKIE] {
@@ -65,7 +63,11 @@ impl Copying {
         let Some(head) = plain(&target, fields, How::Stored) else {
             return false;
         };
+        // Even where nobody is there to copy it to: whoever returns has to be given it.
         let (shown, answered) = self.mirror.show(&core.pool, self.primary, head.clone()).await;
+        if shown == Shown::Gone && !invalidate::names_delete(&job.parts.headers) {
+            return false; // R40: whatever the write has made is somewhere else
+        }
         let Some((head, body)) = copied(&head, &shown, answered.as_ref()) else {
             return false;
         };

@@ -4,16 +4,18 @@
 use super::Mirror;
 use super::line::Place;
 use super::result::Created;
+use super::room::Taken;
 use crate::coord::journal::{Intent, IntentId};
 use crate::core::failover::mirror::target::Target;
 use crate::core::failover::mirror::turns::Turn;
 use crate::core::failover::mirror::write::{Effect, End, Event, Why, Write};
+use crate::core::failover::view::Primary;
 use crate::core::http::invalidate;
 use crate::core::reason::WriteOutcome;
 use crate::core::retry::Sent;
 use crate::core::rules::Rule;
 use crate::core::time::Span;
-use crate::proxy::buffered::{self, Buffered};
+use crate::proxy::buffered::Buffered;
 use crate::proxy::error::Fault;
 use crate::proxy::request::Job;
 use crate::proxy::write::{NoReply, unsent};
@@ -53,6 +55,7 @@ pub(in crate::proxy) struct Copying {
     over: bool,
     pub(super) place: Place,
     _under_way: OwnedRwLockReadGuard<()>,
+    _room: Taken,
 }
 
 /// A write that ended unknown while its connection may be open: dropped, it has closed (R34).
@@ -81,7 +84,7 @@ pub(in crate::proxy) async fn enter(
             "too many writes before it ended unknown: the write was not sent",
         ));
     }
-    let body = whole(mirror, core, job, body).await?;
+    let (body, room) = whole(mirror, core, job, body).await?;
     let hold = mirror.hold();
     let place = mirror.lines.enter(job.resource, Turn::Alone);
     let turn = async {
@@ -136,6 +139,7 @@ pub(in crate::proxy) async fn enter(
         over: false,
         place,
         _under_way: under_way,
+        _room: room,
     };
     Ok((body, Box::new(copying)))
 }
@@ -149,12 +153,14 @@ const fn words(why: Why) -> &'static str {
     }
 }
 
-/// Whether a node could not be reached: another may take over.
+/// Whether a node could not be reached, or is the primary no more: another may take over.
 const fn is_unreachable(kind: &CallErrorKind) -> bool {
     match kind {
-        CallErrorKind::NoNode | CallErrorKind::ConnectFailed | CallErrorKind::ConnectTimedOut => true,
-        CallErrorKind::NoPrimary
-        | CallErrorKind::Queued
+        CallErrorKind::NoNode
+        | CallErrorKind::NoPrimary
+        | CallErrorKind::ConnectFailed
+        | CallErrorKind::ConnectTimedOut => true,
+        CallErrorKind::Queued
         | CallErrorKind::Unproven
         | CallErrorKind::QueueFull
         | CallErrorKind::HeadTimedOut
@@ -165,16 +171,17 @@ const fn is_unreachable(kind: &CallErrorKind) -> bool {
     }
 }
 
-/// All of a client's body, which has to be sent to every node.
-async fn whole(mirror: &Mirror, core: &Core, job: &Job, body: OutBody) -> Result<Bytes, NoReply> {
+/// All of a client's body, which has to be sent to every node, and the room it takes.
+async fn whole(mirror: &Mirror, core: &Core, job: &Job, body: OutBody) -> Result<(Bytes, Taken), NoReply> {
     let max = usize::try_from(mirror.config.mirror.max_body).unwrap_or(usize::MAX);
-    match tokio::time::timeout(job.left(core.now()), buffered::whole(body, max)).await {
-        Ok(Buffered::Whole(bytes)) => Ok(bytes),
-        Ok(Buffered::Longer(_)) => Err(NoReply::Refused(Fault::refuse_and_close(
+    match tokio::time::timeout(job.left(core.now()), mirror.room.whole(body, max)).await {
+        Ok(None) => Err(NoReply::Refused(Fault::overloaded())),
+        Ok(Some((Buffered::Whole(bytes), taken))) => Ok((bytes, taken)),
+        Ok(Some((Buffered::Longer(_), _))) => Err(NoReply::Refused(Fault::refuse_and_close(
             StatusCode::PAYLOAD_TOO_LARGE,
             "the body is larger than mirror_max_body",
         ))),
-        Ok(Buffered::Broken) => Err(unsent(core, CallErrorKind::BodyFailed)),
+        Ok(Some((Buffered::Broken, _))) => Err(unsent(core, CallErrorKind::BodyFailed)),
         Err(_late) => Err(unsent(core, CallErrorKind::DeadlineExceeded)),
     }
 }
@@ -191,13 +198,14 @@ impl Copying {
         let upstream = self.mirror.config.id;
         let until = core.now().after(self.mirror.hold().into()).min(job.deadline);
         loop {
-            let mut seen = self.mirror.seen();
+            let (primary, epoch) = self.machine.aim();
+            let mut seen = (epoch, Primary::Node(primary));
             let call = Call {
                 upstream,
                 parts: parts.clone(),
                 body: self.body.clone().into(),
                 kind,
-                aim: Aim::at(self.primary),
+                aim: Aim::at_primary_of(epoch, primary), // R54
                 deadline: job.deadline,
                 before_send: None,
                 on_interim: job.on_interim(),
@@ -322,6 +330,11 @@ impl Copying {
             }
         }
         None
+    }
+
+    /// R34: whether what the primary shows of the resource may be what it alone holds.
+    pub(in crate::proxy) fn is_in_doubt(&self) -> bool {
+        self.mirror.lines.is_in_doubt(self.place.resource) && Rule::R34.holds()
     }
 
     /// What the copies are of.

@@ -51,6 +51,9 @@ impl Strict {
 impl Progress<'_> {
     /// Looks at the view: where the call may go now.
     pub(super) fn look(&mut self) -> Result<(), CallErrorKind> {
+        if self.aim.is_over(&self.one.view.load()) {
+            return Err(CallErrorKind::NoPrimary);
+        }
         let Some(strict) = &mut self.strict else {
             return Ok(());
         };
@@ -79,6 +82,9 @@ impl Progress<'_> {
     pub(super) fn epoch_at(&self, node: usize) -> Option<Epoch> {
         let view = self.one.view.load();
         let epoch = view.epoch;
+        if self.aim.is_over(&view) {
+            return None; // R54: told a later epoch, who was deposed by it would take the write for its successor's
+        }
         if self.one.is_shared() || self.aim.only.is_some() {
             return Some(epoch);
         }

@@ -9,7 +9,7 @@ use crate::core::failover::view::{Epoch, NoPrimary, Primary};
 use crate::core::retry::Sent;
 use crate::core::rules::switch_off_as_told;
 use crate::core::time::Span;
-use crate::upstream::{Call, CallErrorKind, Kind, OutBody};
+use crate::upstream::{Aim, Call, CallErrorKind, Kind, OutBody};
 use http::Method;
 use std::time::Duration;
 
@@ -118,6 +118,32 @@ async fn a_promotion_that_may_come_is_waited_for_up_to_hold_and_by_max_held_requ
     let error = rig.pool().call(rig.write("/", "x")).await.unwrap_err();
     assert_eq!((error.kind, error.sent), (CallErrorKind::NoPrimary, Sent::Nothing));
     assert_eq!(rig.now().since(start).as_millis(), 5000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r54_what_was_aimed_at_the_primary_of_an_epoch_that_has_ended_is_sent_to_nobody() {
+    switch_off_as_told();
+    let mut rig = pair();
+    let aimed = |rig: &Rig| Call {
+        aim: Aim::at_primary_of(Epoch(1), 0),
+        ..rig.write("/", "x")
+    };
+    let call = rig.start(aimed(&rig));
+    let mut peer = rig.nodes[0].accept().await;
+    peer.head().await;
+    peer.write("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(call.await.unwrap().unwrap().epoch, Epoch(1));
+    // While it connects another node takes over.
+    rig.nodes[0].door(Door::Opens(Duration::from_millis(500)));
+    let call = rig.start(aimed(&rig));
+    settle().await;
+    rig.view(2, Primary::Node(1));
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!((error.kind, error.sent), (CallErrorKind::NoPrimary, Sent::Nothing));
+    // The same node again, in another epoch.
+    rig.view(3, Primary::Node(0));
+    let error = rig.start(aimed(&rig)).await.unwrap().unwrap_err();
+    assert_eq!((error.kind, error.sent), (CallErrorKind::NoPrimary, Sent::Nothing));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! Writes that the primary alone runs, and whose results are copied (`replicate_result`, R40).
 
-use super::pair;
+use super::{pair, pair_with};
 use crate::support::register::Point;
+use std::time::Duration;
 
 #[tokio::test]
 async fn r40_the_result_of_what_cannot_be_copied_is_copied_instead() {
@@ -99,4 +100,58 @@ async fn r40_a_result_that_cannot_be_copied_is_unknown() {
         "{}",
         answer.text()
     );
+}
+
+#[tokio::test]
+async fn r40_a_result_that_is_not_where_the_answer_says_is_unknown() {
+    let p = pair("replicate_result = true").await;
+    // It did something, and there is nothing at its target.
+    let mut calls = p.a.hold("POST", "/call", Point::Arrived);
+    let (answer, ()) = tokio::join!(p.proxy.request("POST", "/call", &[], "v"), async {
+        calls.next().await.answer(200);
+    });
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (504, "unknown"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(p.b.count("DELETE", "/call"), 0);
+    // What was to be deleted is gone by it.
+    p.b.write("/old", "v");
+    let mut deletes = p.a.hold("POST", "/old", Point::Arrived);
+    let overridden = [("X-HTTP-Method-Override", "delete")];
+    let (answer, ()) = tokio::join!(p.proxy.request("POST", "/old", &overridden, ""), async {
+        deletes.next().await.answer(200);
+    });
+    assert_eq!((answer.status, p.b.read("/old")), (200, None));
+    // Who is alone has nobody to copy it to yet.
+    p.at_b.down().await;
+    assert_eq!(p.proxy.put("/x", "v").await.status, 201);
+    assert!(!p.in_sync("b").await);
+    let (answer, ()) = tokio::join!(p.proxy.request("POST", "/call", &[], "v"), async {
+        calls.next().await.answer(200);
+    });
+    assert_eq!((answer.status, answer.problem().as_str()), (504, "unknown"));
+}
+
+#[tokio::test]
+async fn r9_r34_what_the_primary_shows_of_a_resource_in_doubt_is_not_stored_by_a_refused_write() {
+    let through = |config: String| config + "write_through = \"refresh\"\n";
+    let p = pair_with(through, "replicate_result = true\nmirror_max_body = \"8B\"").await;
+    assert_eq!(p.proxy.put("/x", "aaaa").await.status, 201);
+    assert_eq!(
+        p.proxy.request("POST", "/x", &[], "bbbbb").await.status,
+        504,
+        "too long to be copied"
+    );
+    // At the gate it has settled by then: only the nodes still differ.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    for _ in 0..2 {
+        let refused = p.proxy.request("PUT", "/x", &[("If-Match", "\"no\"")], "c").await;
+        assert_eq!(refused.status, 412);
+        let read = p.proxy.get("/x").await;
+        assert_eq!(read.status, 504, "{}", read.text());
+    }
+    assert_eq!(p.b.read("/x").as_deref(), Some("aaaa"));
 }

@@ -118,6 +118,12 @@ impl Write {
         }
     }
 
+    /// Who it is for since its turn, and in which epoch.
+    #[must_use]
+    pub const fn aim(&self) -> (usize, Epoch) {
+        (self.primary, self.epoch)
+    }
+
     /// Takes one event under the view of the moment; says what must be done. An event that does not belong to its phase does nothing.
     #[must_use]
     pub fn step(&mut self, view: &Standing, event: Event) -> Vec<Effect> {
