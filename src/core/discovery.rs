@@ -4,6 +4,7 @@
 //! An upstream with discovery has a fixed table of slots; a node keeps its slot for life, so that everybody may go on naming nodes by
 //! their place. A slot whose node has left is emptied by the caller once its last request is over, and only then given to another node.
 
+use crate::core::reason::NodeState;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
@@ -185,18 +186,15 @@ pub enum Change {
         /// The node.
         member: Member,
     },
-    /// No new request for the node.
-    Leave {
-        /// Which slot.
-        slot: usize,
-    },
 }
 
 /// What has to change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In this order: first who leaves.
+    /// In this order.
     pub changes: Vec<Change>,
+    /// Slots of nodes that were not found, which leave after the changes, each when [`may_leave`] says so.
+    pub leaving: Vec<usize>,
     /// Nodes without a slot.
     pub left_out: usize,
 }
@@ -210,7 +208,7 @@ pub fn reconcile(slots: &[Slot], found: &[Member]) -> Plan {
         if let Slot::Taken(member) = taken
             && !found.iter().any(|one| one.is(member))
         {
-            plan.changes.push(Change::Leave { slot });
+            plan.leaving.push(slot);
         }
     }
     for member in found {
@@ -242,6 +240,25 @@ pub fn reconcile(slots: &[Slot], found: &[Member]) -> Plan {
         }
     }
     plan
+}
+
+/// Which nodes leave now, of those that were not found any more. All, as soon as every node that was found has been probed and one of them
+/// can take traffic: when all nodes are replaced at once, as by a deployment, those that come have begun before those that were there end.
+/// Until then, and for as long as none that was found is healthy, only who is out of service too: what answers is the last good set.
+///
+/// `slots` and `states` are as they are after the plan's changes. Where no node that was found has a slot there is nobody to wait for.
+#[must_use]
+pub fn may_leave(leaving: &[usize], slots: &[Slot], found: &[Member], states: &[NodeState]) -> Vec<usize> {
+    let takes = |state: &NodeState| matches!(state, NodeState::Active | NodeState::Standby);
+    let is_found = |slot: &Slot| matches!(slot, Slot::Taken(member) if found.iter().any(|one| one.is(member)));
+    let mut coming = slots.iter().zip(states).filter(|(slot, _)| is_found(slot)).peekable();
+    let (mut all_probed, mut some_takes) = (true, coming.peek().is_none());
+    for (_, state) in coming {
+        all_probed &= *state != NodeState::Unprobed;
+        some_takes |= takes(state);
+    }
+    let goes = |slot: &usize| all_probed && some_takes || !states.get(*slot).is_some_and(takes);
+    leaving.iter().copied().filter(goes).collect()
 }
 
 #[cfg(test)]
@@ -339,7 +356,6 @@ mod tests {
         let found = [at("c"), adjusted.clone(), at("d"), at("e")];
         let plan = reconcile(&slots, &found);
         let wanted = [
-            Change::Leave { slot: 0 },
             Change::Adjust {
                 slot: 2,
                 member: adjusted,
@@ -354,6 +370,38 @@ mod tests {
             },
         ];
         assert_eq!((plan.changes.as_slice(), plan.left_out), (wanted.as_slice(), 1));
+        assert_eq!(plan.leaving, [0]);
+    }
+
+    #[test]
+    fn who_is_not_found_any_more_leaves_when_somebody_who_was_found_can_take_the_traffic() {
+        use NodeState::{Active, Ejected, Standby, Unhealthy, Unprobed};
+        let (old, other, new, newer) = (at("old"), at("other"), at("new"), at("newer"));
+        let slots = [old, other, new.clone(), newer.clone()].map(Slot::Taken);
+        let found = [new, newer];
+        let none: &[usize] = &[];
+        let cases = [
+            ("none is probed", [Active, Active, Unprobed, Unprobed], none),
+            ("the other may still come", [Active, Active, Active, Unprobed], none),
+            ("all are probed", [Active, Active, Active, Active], &[0, 1]),
+            ("one will not come", [Active, Active, Unhealthy, Active], &[0, 1]),
+            (
+                "the new one waits for its turn",
+                [Active, Standby, Standby, Unhealthy],
+                &[0, 1],
+            ),
+            ("none is healthy", [Active, Active, Unhealthy, Ejected], none),
+            ("nor is an old one", [Unhealthy, Active, Unhealthy, Unhealthy], &[0]),
+            ("an old one is out", [Active, Unhealthy, Unprobed, Unprobed], &[1]),
+        ];
+        for (case, states, wanted) in cases {
+            assert_eq!(may_leave(&[0, 1], &slots, &found, &states), wanted, "{case}");
+        }
+        assert_eq!(
+            may_leave(&[0, 1], &slots[..2], &found, &[Active, Active]),
+            [0, 1],
+            "there is no place for those who were found"
+        );
     }
 
     #[test]
@@ -361,13 +409,14 @@ mod tests {
         let slots = [Slot::Taken(at("a")), Slot::Empty];
         assert_eq!(reconcile(&slots, &[at("a")]), Plan::default());
         let moved = Member { port: 81, ..at("a") };
-        let wanted = [
-            Change::Leave { slot: 0 },
-            Change::Join {
+        let wanted = Plan {
+            changes: vec![Change::Join {
                 slot: 1,
                 member: moved.clone(),
-            },
-        ];
-        assert_eq!(reconcile(&slots, &[moved]).changes, wanted);
+            }],
+            leaving: vec![0],
+            left_out: 0,
+        };
+        assert_eq!(reconcile(&slots, &[moved]), wanted);
     }
 }

@@ -2,12 +2,16 @@
 //! carries out what [`crate::core::discovery`] makes of it.
 //!
 //! What was found last stays when nothing can be found out: a name that does not resolve, or no longer has a record, and a file that is
-//! gone or makes no sense, change nothing, and that is said once. It never runs on a core's thread.
+//! gone or makes no sense, change nothing, and that is said once. Who comes begins before who is not found any more ends
+//! ([`discovery::may_leave`]). It never runs on a core's thread.
+//!
+//! Invariant: the task may be ended at any time, by a reload; the next one goes on where it was.
 
+use super::seat::Target;
 use super::{One, Upstreams};
 use crate::config::load::nodes_from_text;
 use crate::config::runtime::Discover;
-use crate::core::discovery::{self, Change, Kind, Member, RETRY, Slot, members, reconcile};
+use crate::core::discovery::{self, Change, Kind, Member, RETRY, Slot, may_leave, members, reconcile};
 use crate::core::failover::event::Event;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +20,9 @@ use std::time::Duration;
 
 /// How often a file is looked at, and places of nodes that have left.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether those who are to leave may.
+const SOON: Duration = Duration::from_millis(100);
 
 /// The process says that it is ready after the first look, and does not wait longer than this for it.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -31,6 +38,12 @@ struct Seen {
     told: Option<String>,
     /// More nodes than places, as it was told.
     left_out: usize,
+    /// The nodes there are, as they were found last.
+    found: Option<Arc<[Member]>>,
+    /// Not all that follows from it has been done.
+    open: bool,
+    /// That nodes stay which were not found, as it was told.
+    held: bool,
 }
 
 /// What a look came to.
@@ -68,7 +81,8 @@ impl Upstreams {
                         tracing::info!(upstream = one.config.name, "the nodes can be found again");
                     }
                     if let Some(found) = found {
-                        self.apply(upstream, one, &found, first, &mut seen).await;
+                        seen.found = Some(found.into());
+                        seen.open = true;
                     }
                 }
                 Err(why) => {
@@ -82,15 +96,20 @@ impl Upstreams {
                     }
                 }
             }
-            if std::mem::take(&mut first) {
+            if first {
+                // While the view cannot be made durable nobody joins: what is left open is done as soon as it can.
+                let _done = tokio::time::timeout(FIRST_LOOK, self.apply(upstream, one, true, &mut seen)).await;
+                first = false;
                 self.unprobed.send_modify(|left| *left = left.saturating_sub(1));
+            } else {
+                self.apply(upstream, one, false, &mut seen).await;
             }
             let mut left = looked.next;
             while !left.is_zero() {
-                let nap = left.min(LOOK);
+                let nap = left.min(if seen.open { SOON } else { LOOK });
                 tokio::time::sleep(nap).await;
                 left = left.saturating_sub(nap);
-                self.clear_places(upstream, one);
+                self.apply(upstream, one, false, &mut seen).await;
             }
         }
     }
@@ -156,8 +175,14 @@ impl Upstreams {
         }
     }
 
-    async fn apply(&self, upstream: usize, one: &One, found: &[Member], first: bool, seen: &mut Seen) {
-        let plan = reconcile(&one.seats(), found);
+    /// Does what is to be done by now. Ended before its time, it goes on when it is called again.
+    async fn apply(&self, upstream: usize, one: &One, first: bool, seen: &mut Seen) {
+        self.tell_again(upstream, one).await;
+        self.clear_places(upstream, one);
+        let Some(found) = seen.found.clone().filter(|_| seen.open) else {
+            return;
+        };
+        let plan = reconcile(&one.seats(), &found);
         if plan.left_out != seen.left_out {
             seen.left_out = plan.left_out;
             if plan.left_out > 0 {
@@ -171,7 +196,6 @@ impl Upstreams {
         }
         for change in plan.changes {
             match change {
-                Change::Leave { slot } => self.leave(upstream, one, slot).await,
                 Change::Join { slot, member } => self.join(upstream, one, slot, member, first).await,
                 Change::Adjust { slot, member } => {
                     if let Some(target) = one.nodes.get(slot) {
@@ -180,6 +204,34 @@ impl Upstreams {
                         self.look_again(upstream); // there may be room for who waits
                     }
                 }
+            }
+        }
+        let go = may_leave(&plan.leaving, &one.seats(), &found, &one.view.load().states);
+        let held = go.len() < plan.leaving.len();
+        if held && !seen.held {
+            tracing::info!(
+                upstream = one.config.name,
+                "nodes that were not found any more stay until one that was found is healthy"
+            );
+        }
+        seen.held = held;
+        for slot in go {
+            self.leave(upstream, one, slot).await;
+        }
+        seen.open = held || plan.left_out > 0;
+    }
+
+    /// A task that ended before the owner of the views had taken in who came and who left: without a view that can be made durable, that
+    /// may take long.
+    async fn tell_again(&self, upstream: usize, one: &One) {
+        for (node, target) in one.nodes.iter().enumerate() {
+            if !target.is_untold() {
+                continue;
+            }
+            if target.is_leaving() {
+                self.left(upstream, target, node).await;
+            } else {
+                self.joined(upstream, target, node).await;
             }
         }
     }
@@ -209,7 +261,13 @@ impl Upstreams {
             target.awaited.store(true, Ordering::SeqCst);
             self.unprobed.send_modify(|left| *left += 1);
         }
+        self.joined(upstream, target, node).await;
+    }
+
+    async fn joined(&self, upstream: usize, target: &Target, node: usize) {
+        target.untold.store(true, Ordering::SeqCst);
         self.tell(upstream, Event::Joined { node }).await;
+        target.untold.store(false, Ordering::SeqCst);
         target.probe_now.notify_one();
         self.look_again(upstream);
     }
@@ -223,7 +281,13 @@ impl Upstreams {
         }
         target.leave();
         self.probed_first(one, node);
+        self.left(upstream, target, node).await;
+    }
+
+    async fn left(&self, upstream: usize, target: &Target, node: usize) {
+        target.untold.store(true, Ordering::SeqCst);
         self.tell(upstream, Event::Left { node }).await;
+        target.untold.store(false, Ordering::SeqCst);
         // What was handed back while the view changed lies idle by now: nobody will use it.
         for core in &self.cores {
             core.leave(upstream, node);
@@ -252,7 +316,7 @@ impl Upstreams {
 
 impl One {
     fn seats(&self) -> Vec<Slot> {
-        let place = |target: &Arc<super::seat::Target>| match target.seat() {
+        let place = |target: &Arc<Target>| match target.seat() {
             None => Slot::Empty,
             Some(seat) if target.is_leaving() => Slot::Leaving(seat.member.clone()),
             Some(seat) => Slot::Taken(seat.member.clone()),

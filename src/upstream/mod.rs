@@ -338,12 +338,15 @@ impl std::fmt::Debug for Upstreams {
 
 /// How many first probes and first looks are to come.
 fn unprobed(upstreams: &[Arc<One>]) -> usize {
-    let awaited = |one: &Arc<One>| match (&one.config.discover, &one.config.health_check) {
-        // The first look, which adds what it finds.
-        (Some(_), _) => 1,
+    let awaited = |one: &Arc<One>| {
+        // The first look adds what it finds.
+        let look = usize::from(one.config.discover.is_some());
         // After a reload there are nodes that were probed before it.
-        (None, Some(_)) => one.nodes.iter().filter(|node| node.is_awaited()).count(),
-        (None, None) => 0,
+        let probes = match one.config.health_check {
+            Some(_) => one.nodes.iter().filter(|node| node.is_awaited()).count(),
+            None => 0,
+        };
+        look + probes
     };
     upstreams.iter().map(awaited).sum()
 }

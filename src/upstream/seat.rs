@@ -20,6 +20,8 @@ pub(super) struct Target {
     leaving: AtomicBool,
     /// Its first probe is waited for before the process says that it is ready.
     pub(super) awaited: AtomicBool,
+    /// A node that was found has come or left, and the owner of the views may not know of it yet.
+    pub(super) untold: AtomicBool,
     /// Wakes the node's probe before its time (R39).
     pub(super) probe_now: Notify,
     /// Requests that failed in a row, on all cores; counted only where nodes are ejected.
@@ -77,6 +79,7 @@ impl Target {
             seat: ArcSwapOption::empty(),
             leaving: AtomicBool::new(false),
             awaited: AtomicBool::new(false),
+            untold: AtomicBool::new(false),
             probe_now: Notify::new(),
             streak: AtomicU32::new(0),
         }
@@ -111,6 +114,10 @@ impl Target {
 
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_untold(&self) -> bool {
+        self.untold.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_leaving(&self) -> bool {

@@ -6,6 +6,8 @@ use super::support::proxy::Proxy;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Answers every request with its own name, in the background.
 fn serving(mut origin: Origin, name: &'static str) {
@@ -45,6 +47,40 @@ async fn names(proxy: &Proxy) -> Vec<String> {
         .collect()
 }
 
+/// Requests all the while; not one of them fails.
+struct Load {
+    over: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<u32>>,
+}
+
+impl Load {
+    fn on(proxy: &Arc<Proxy>) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let client = |_| {
+            let (proxy, over) = (Arc::clone(proxy), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut client = proxy.client().await;
+                let mut asked = 0;
+                while !over.load(Ordering::SeqCst) {
+                    let answer = client.get("/").await;
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    asked += 1;
+                }
+                asked
+            })
+        };
+        let clients = (0..4).map(client).collect();
+        Self { over, clients }
+    }
+
+    async fn end(self) {
+        self.over.store(true, Ordering::SeqCst);
+        for client in self.clients {
+            assert!(client.await.unwrap() > 0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_node_added_to_the_file_takes_traffic_and_one_taken_out_loses_it_without_a_failed_request() {
     let (a, b) = (Origin::start().await, Origin::start().await);
@@ -60,23 +96,7 @@ async fn a_node_added_to_the_file_takes_traffic_and_one_taken_out_loses_it_witho
         "ready means that the first look is over"
     );
 
-    // Requests all the while; not one of them fails.
-    let over = Arc::new(AtomicBool::new(false));
-    let load: Vec<_> = (0..4)
-        .map(|_| {
-            let (proxy, over) = (Arc::clone(&proxy), Arc::clone(&over));
-            tokio::spawn(async move {
-                let mut client = proxy.client().await;
-                let mut asked = 0;
-                while !over.load(Ordering::SeqCst) {
-                    let answer = client.get("/").await;
-                    assert_eq!(answer.status, 200, "{}", answer.text());
-                    asked += 1;
-                }
-                asked
-            })
-        })
-        .collect();
+    let load = Load::on(&proxy);
     list(&path, &[&url_a, &url_b]);
     eventually("the new node to answer", || async {
         proxy.get("/").await.text() == "b"
@@ -98,13 +118,58 @@ async fn a_node_added_to_the_file_takes_traffic_and_one_taken_out_loses_it_witho
     for _ in 0..8 {
         assert_eq!(proxy.get("/").await.text(), "b");
     }
-    over.store(true, Ordering::SeqCst);
-    for task in load {
-        assert!(task.await.unwrap() > 0);
-    }
+    load.end().await;
     let metrics = proxy.admin_get("/metrics").await;
     let gone = format!("node=\"{}\"", url_a.trim_start_matches("http://"));
     assert!(!metrics.text().contains(&gone), "nobody is measured who is not there");
+}
+
+/// The same, and answers its health checks only when it is told to.
+fn serving_once_healthy(mut origin: Origin, name: &'static str, mut healthy: watch::Receiver<bool>) {
+    origin.set_healthy(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _early = origin.next_or_never() => panic!("a request to a node that is not healthy"),
+            told = healthy.wait_for(|healthy| *healthy) => drop(told.unwrap()),
+        }
+        origin.set_healthy(true);
+        serving(origin, name);
+    });
+}
+
+#[tokio::test]
+async fn all_nodes_can_be_replaced_at_once_without_a_failed_request() {
+    let origins = [Origin::start().await, Origin::start().await];
+    let (a, b) = (origins[0].url(), origins[1].url());
+    let fresh = [Origin::start().await, Origin::start().await];
+    let (c, d) = (fresh[0].url(), fresh[1].url());
+    for (origin, name) in origins.into_iter().zip(["a", "b"]) {
+        serving(origin, name);
+    }
+    let (healthy, told) = watch::channel(false);
+    for (origin, name) in fresh.into_iter().zip(["c", "d"]) {
+        serving_once_healthy(origin, name, told.clone());
+    }
+    let (_dir, path) = file();
+    list(&path, &[&a, &b]);
+    let config = "[upstreams.o]\ndiscover = { file = \"{file}\" }\nbalance = \"round-robin\"\n\
+        health_check = { path = \"/healthz\", interval = \"200ms\", timeout = \"200ms\" }\n\n[[routes]]\nname = \"r\"\nupstream = \"o\"\n";
+    let proxy = Arc::new(Proxy::start(config, &[("file", &path.display().to_string())]).await);
+    let load = Load::on(&proxy);
+    list(&path, &[&c, &d]);
+    for url in [&c, &d] {
+        let node = url.trim_start_matches("http://");
+        let labels = [("upstream", "o"), ("node", node), ("state", "unhealthy")];
+        proxy.until_metric("tidegate_node_state", &labels, 1.0).await;
+    }
+    // Nobody is sent away whose successor does not answer.
+    assert_eq!(names(&proxy).await, [a, b, c.clone(), d.clone()]);
+    healthy.send(true).unwrap();
+    eventually("the old nodes to be gone", || async {
+        names(&proxy).await == [c.clone(), d.clone()]
+    })
+    .await;
+    load.end().await;
 }
 
 #[tokio::test]

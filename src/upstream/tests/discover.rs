@@ -1,10 +1,11 @@
 //! Nodes found by name: what a change of records does to traffic, to connections and to places.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::support::{Rig, settle, text};
+use super::support::{CHECK, Rig, settle, text};
 use crate::core::discovery::{Kind, Record};
 use crate::upstream::CallErrorKind;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const NAMED: &str = "discover = { dns = \"nodes.example:80\" }";
@@ -161,4 +162,79 @@ async fn a_file_that_is_read_while_it_is_written_takes_no_node_away() {
     list(&[2]);
     tokio::time::sleep(4 * second).await;
     assert_eq!(names(&rig), both[1..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_are_all_replaced_at_once_stay_until_one_of_the_new_is_healthy() {
+    let second = Duration::from_secs(1);
+    let named = |last: u8, state| (format!("10.0.0.{last}:80"), state);
+    let mut rig = Rig::discovered(3, &format!("{NAMED}\n{CHECK}"));
+    rig.resolves(Kind::A, Ok(addresses(&[1])), 1);
+    let _stop = rig.run();
+    rig.upstreams.first_round().await;
+    rig.nodes[1].health(503);
+    rig.resolves(Kind::A, Ok(addresses(&[2])), 1);
+    tokio::time::sleep(60 * second).await;
+    assert_eq!(names(&rig), [named(1, "active"), named(2, "unhealthy")]);
+    let call = rig.start(rig.read("/"));
+    let mut peer = rig.nodes[0].accept().await;
+    peer.head().await;
+    peer.ok("").await;
+    drop(call.await.unwrap().unwrap());
+
+    rig.nodes[1].health(200);
+    tokio::time::sleep(5 * second).await;
+    assert_eq!(names(&rig), [named(2, "active")]);
+
+    rig.nodes[2].health(503);
+    rig.resolves(Kind::A, Ok(addresses(&[3])), 1);
+    tokio::time::sleep(5 * second).await;
+    assert_eq!(names(&rig), [named(3, "unhealthy"), named(2, "active")]);
+    rig.nodes[1].health(503);
+    tokio::time::sleep(10 * second).await;
+    assert_eq!(names(&rig), [named(3, "unhealthy")], "who answers nothing is not kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_while_the_view_cannot_be_made_durable_is_used_after_a_reload_too() {
+    let mut rig = Rig::discovered(2, NAMED);
+    rig.resolves(Kind::A, Ok(addresses(&[1])), 1);
+    let stop = rig.run();
+    rig.upstreams.first_round().await;
+    rig.full.store(true, Ordering::SeqCst);
+    rig.resolves(Kind::A, Ok(addresses(&[2])), 1);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.views[0].load().candidates, [0]);
+    stop.cancel(); // as a reload ends it
+    settle().await;
+    let _stop = rig.run();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.views[0].load().candidates, [0]);
+    rig.full.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.views[0].load().candidates, [1]);
+    assert_eq!(names(&rig), [("10.0.0.2:80".to_owned(), "active")]);
+    let call = rig.start(rig.read("/"));
+    let mut peer = rig.nodes[1].accept().await;
+    peer.head().await;
+    peer.ok("").await;
+    drop(call.await.unwrap().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_while_the_view_cannot_be_made_durable_is_gone_after_a_reload_too() {
+    let mut rig = Rig::discovered(2, NAMED);
+    rig.resolves(Kind::A, Ok(addresses(&[1, 2])), 1);
+    let stop = rig.run();
+    rig.upstreams.first_round().await;
+    rig.full.store(true, Ordering::SeqCst);
+    rig.resolves(Kind::A, Ok(addresses(&[2])), 1);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stop.cancel();
+    settle().await;
+    rig.full.store(false, Ordering::SeqCst);
+    let _stop = rig.run();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.views[0].load().candidates, [1]);
+    assert_eq!(names(&rig), [("10.0.0.2:80".to_owned(), "active")]);
 }

@@ -362,6 +362,8 @@ pub(super) struct Rig {
     pub(super) told: Arc<Told>,
     net: Arc<TestNet>,
     pub(super) views: Vec<Arc<ViewCell>>,
+    /// No view can be made durable.
+    pub(super) full: Arc<AtomicBool>,
 }
 
 /// What the keys of a test's upstream cannot say.
@@ -448,14 +450,21 @@ impl Rig {
         let (coord, owner) = Coord::new(&config, &world);
         let told = Arc::new(Told::default());
         let views = coord.views();
+        let full = Arc::new(AtomicBool::new(false));
+        let is_full = Arc::clone(&full);
         let upstreams = Upstreams::new(
             &config,
             world.clone(),
             Arc::<Told>::clone(&told),
             views.clone(),
             Arc::new(move |upstream, event| {
-                let coord = Arc::clone(&coord);
-                Box::pin(async move { coord.tell(upstream, event).await.unwrap() })
+                let (coord, is_full) = (Arc::clone(&coord), Arc::clone(&is_full));
+                Box::pin(async move {
+                    while is_full.load(Ordering::SeqCst) {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    coord.tell(upstream, event).await.unwrap();
+                })
             }),
             cores,
         );
@@ -469,6 +478,7 @@ impl Rig {
             told,
             net,
             views,
+            full,
         }
     }
 
