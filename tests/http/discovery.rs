@@ -1,5 +1,6 @@
 //! Nodes that come and go while requests are under way.
 
+use super::reload::Reloading;
 use super::support::eventually;
 use super::support::origin::Origin;
 use super::support::proxy::Proxy;
@@ -192,4 +193,35 @@ async fn a_file_that_is_missing_or_makes_no_sense_keeps_the_nodes_found_last() {
     assert_eq!(proxy.get("/").await.text(), "a");
     list(&path, &[&url_b]);
     eventually("the next node", || async { proxy.get("/").await.text() == "b" }).await;
+}
+
+#[tokio::test]
+async fn r31_a_reload_that_changes_other_things_leaves_found_nodes_and_their_connections_alone() {
+    let (mut a, b) = (Origin::start().await, Origin::start().await);
+    let (url_a, url_b) = (a.url(), b.url());
+    let (_dir, path) = file();
+    list(&path, &[&url_a]);
+    let text = |name: &str| {
+        format!(
+            "[server]\nthreads = 1\n\n[upstreams.o]\ndiscover = {{ file = \"{}\" }}\nbalance = \"round-robin\"\n\n\
+             [[routes]]\nname = \"{name}\"\nupstream = \"o\"\n",
+            path.display()
+        )
+    };
+    let at = Reloading::start(&text("r")).await;
+    let (answer, ()) = tokio::join!(at.proxy.get("/"), async { a.next().await.respond(200, &[], "a").await });
+    assert_eq!(answer.text(), "a");
+    assert_eq!(at.reload(&text("another")).await, ["routes"]);
+    let (answer, ()) = tokio::join!(at.proxy.get("/"), async { a.next().await.respond(200, &[], "a").await });
+    assert_eq!(answer.text(), "a");
+    assert_eq!(a.accepted(), 1, "the connection from before the reload");
+    assert_eq!(names(&at.proxy).await, std::slice::from_ref(&url_a));
+    serving(a, "a");
+    serving(b, "b");
+    list(&path, &[&url_b]);
+    eventually("the file to be watched as before", || async {
+        names(&at.proxy).await == [url_b.clone()]
+    })
+    .await;
+    assert_eq!(at.proxy.get("/").await.text(), "b");
 }
