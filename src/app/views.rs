@@ -86,6 +86,9 @@ pub(super) fn recall(rooms: &Rooms, folder: &Path) -> Result<(), StartError> {
     }
     let writer = views.journal.open(disk, folder, &strangers);
     *views.writer.lock() = writer.map_err(|e| failed(e.to_string()))?;
+    if let Some(owner) = owner.as_mut() {
+        owner.remember(disk, folder).map_err(|e| failed(e.to_string()))?;
+    }
     Ok(())
 }
 

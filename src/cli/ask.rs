@@ -142,7 +142,7 @@ pub(super) fn reload(args: &AdminArgs, world: &World) -> Exit {
             Exit::Clean
         }
         Ok((status, text)) => {
-            eprintln!("tidegate: {status}: {}", as_it_is(&text).trim_end());
+            eprintln!("tidegate: {status}: {}", why(&text));
             Exit::Failure
         }
         Err(exit) => exit,
@@ -177,7 +177,7 @@ fn ask(args: &AdminArgs, world: &World, method: &Method, path: &str, body: Strin
     ask_and_show(args, world, method, path, body, as_it_is)
 }
 
-fn as_it_is(answer: &[u8]) -> String {
+pub(super) fn as_it_is(answer: &[u8]) -> String {
     String::from_utf8_lossy(answer).into_owned()
 }
 
@@ -202,11 +202,18 @@ pub(super) fn tell(answered: Result<(StatusCode, Bytes), Exit>, show: impl FnOnc
             Exit::Clean
         }
         Ok((status, text)) => {
-            eprintln!("tidegate: {status}: {}", String::from_utf8_lossy(&text).trim_end());
+            eprintln!("tidegate: {status}: {}", why(&text));
             Exit::Failure
         }
         Err(exit) => exit,
     }
+}
+
+/// What a problem (RFC 9457) tells a person; anything else as it is.
+fn why(answer: &[u8]) -> String {
+    let problem: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+    let detail = problem.get("detail").and_then(serde_json::Value::as_str);
+    detail.map_or_else(|| as_it_is(answer).trim_end().to_owned(), show::printable)
 }
 
 /// Asks; an error has been printed.

@@ -1,7 +1,7 @@
 //! Words about single nodes, said to a running proxy through its admin port.
 
-use super::Exit;
-use super::ask::{AdminArgs, answer_within, tell};
+use super::ask::{AdminArgs, answer_within, as_it_is, tell};
+use super::{Exit, show};
 use crate::world::World;
 use clap::Args;
 use http::Method;
@@ -19,6 +19,9 @@ pub(super) struct NodeArgs {
     /// The node's name
     #[arg(value_name = "NODE", env = "TIDEGATE_NODE")]
     node: String,
+    /// Print the upstream as the admin port gives it
+    #[arg(long, env = "TIDEGATE_JSON")]
+    json: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -28,7 +31,11 @@ pub(super) fn say(word: &str, args: &NodeArgs, world: &World) -> Exit {
     let (upstream, node) = (segment(&args.upstream), segment(&args.node));
     let path = format!("/upstreams/{upstream}/nodes/{node}/{word}");
     let answered = answer_within(TIMEOUT, &args.admin, world, &Method::POST, &path, String::new());
-    tell(answered, |text| String::from_utf8_lossy(text).into_owned())
+    tell(answered, |answer| match serde_json::from_slice(answer) {
+        Ok(upstream) if !args.json => show::upstream(&upstream),
+        // Not a document: whatever it is, it is shown.
+        Ok(_) | Err(_) => as_it_is(answer),
+    })
 }
 
 /// A name as one segment of a path (RFC 3986 s2.1).

@@ -31,7 +31,25 @@ pub(super) fn status(document: &Value) -> String {
     let routes = list(document, "routes").map(|route| [text(route.get("name")), text(route.get("consistency"))]);
     table(&mut out, ["ROUTE", "LEVEL"], routes.collect());
     meters(&mut out, document);
-    let nodes = list(document, "upstreams").flat_map(|upstream| {
+    nodes(&mut out, list(document, "upstreams"));
+    let cache = |name| document.get("cache").and_then(|cache| cache.get(name));
+    let bytes = cache("bytes").and_then(Value::as_u64).map_or_else(|| text(None), size);
+    line(&mut out, "");
+    line(&mut out, &format!("cache: {} entries, {bytes}", text(cache("entries"))));
+    unsettled(&mut out, document);
+    begun(&mut out, document);
+    out
+}
+
+/// One upstream, as the words about its nodes are answered.
+pub(super) fn upstream(document: &Value) -> String {
+    let mut out = String::new();
+    nodes(&mut out, std::iter::once(document));
+    out.trim_start().to_owned()
+}
+
+fn nodes<'a>(out: &mut String, upstreams: impl Iterator<Item = &'a Value>) {
+    let rows = upstreams.flat_map(|upstream| {
         list(upstream, "nodes").map(|node| {
             let primary = upstream.get("primary").filter(|p| !p.is_null());
             let is_primary = primary.is_some() && primary == node.get("name");
@@ -49,14 +67,7 @@ pub(super) fn status(document: &Value) -> String {
             ]
         })
     });
-    table(&mut out, ["UPSTREAM", "NODE", "STATE", "ROLE", "URL"], nodes.collect());
-    let cache = |name| document.get("cache").and_then(|cache| cache.get(name));
-    let bytes = cache("bytes").and_then(Value::as_u64).map_or_else(|| text(None), size);
-    line(&mut out, "");
-    line(&mut out, &format!("cache: {} entries, {bytes}", text(cache("entries"))));
-    unsettled(&mut out, document);
-    begun(&mut out, document);
-    out
+    table(out, ["UPSTREAM", "NODE", "STATE", "ROLE", "URL"], rows.collect());
 }
 
 /// Writes outside that are open; a line only when there are some.
@@ -136,7 +147,7 @@ fn text(member: Option<&Value>) -> String {
 }
 
 /// Nothing a terminal would obey.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -2,7 +2,7 @@
 //! under `state_dir`, later in a coordination service by compare-and-swap.
 
 use super::lines;
-use crate::config::runtime::{Replication, Upstream};
+use crate::config::runtime::{Node, Replication, Upstream};
 use crate::core::consistency::bound::Position;
 use crate::core::failover::settings::{Claim, Pending, Record};
 use crate::core::failover::view::Epoch;
@@ -30,6 +30,9 @@ pub(super) struct Remembered {
     deposed: Option<String>,
     /// The nodes there were; one that is not here is new.
     nodes: Vec<String>,
+    /// Where they were: one of the same name at another url is new, too. Of a node that is not here it is not known.
+    #[serde(default)]
+    urls: BTreeMap<String, String>,
     in_sync: Vec<String>,
     term: Option<Term>,
     #[serde(default)]
@@ -127,12 +130,23 @@ impl InFile {
 
 impl Keeper for InFile {
     fn keep<'a>(&'a mut self, views: &'a Views) -> BoxFuture<'a, io::Result<()>> {
-        let written = lines::line(&Register {
-            version: VERSION,
-            upstreams: views.clone(),
-        });
-        Box::pin(async move { self.disk.replace(&self.path, &written?) })
+        let written = write(self.disk.as_ref(), &self.path, views);
+        Box::pin(std::future::ready(written))
     }
+}
+
+/// Makes the views durable in `folder`. Blocks: for the start.
+pub(super) fn keep_first(disk: &dyn Disk, folder: &Path, views: &Views) -> Result<(), RecallError> {
+    let path = folder.join(NAME);
+    write(disk, &path, views).map_err(|source| RecallError::Io { path, source })
+}
+
+fn write(disk: &dyn Disk, path: &Path, views: &Views) -> io::Result<()> {
+    let written = lines::line(&Register {
+        version: VERSION,
+        upstreams: views.clone(),
+    });
+    disk.replace(path, &written?)
 }
 
 impl Remembered {
@@ -147,6 +161,7 @@ impl Remembered {
             primary: record.primary.and_then(name),
             deposed: record.deposed.and_then(name),
             nodes: upstream.listed().map(|(_, n)| n.name.clone()).collect(),
+            urls: upstream.listed().map(|(_, n)| (n.name.clone(), n.url.clone())).collect(),
             in_sync: in_sync.filter_map(|(node, _)| name(node)).collect(),
             term: record.term.map(|claim| Term {
                 term: claim.term,
@@ -167,7 +182,8 @@ impl Remembered {
 
     /// The record for the nodes there are now.
     pub(super) fn record(&self, upstream: &Upstream) -> Record {
-        let place = |name: &String| upstream.listed().find(|(_, n)| n.name == *name).map(|(place, _)| place);
+        let is = |name: &String, node: &Node| node.name == *name && self.knows(node);
+        let place = |name: &String| upstream.listed().find(|(_, n)| is(name, n)).map(|(place, _)| place);
         if upstream.discover.is_some() {
             // Places are taken anew by whoever is found, and one store holds everything.
             return Record {
@@ -182,7 +198,7 @@ impl Remembered {
                 upstream = upstream.name,
                 node,
                 primary = self.primary.as_ref() == Some(node),
-                "a node of the remembered view is not configured any more: it is ignored"
+                "a node of the remembered view is not configured any more, or has moved: it is ignored"
             );
         }
         let lost = self.primary.as_ref().is_some_and(|name| place(name).is_none());
@@ -191,7 +207,7 @@ impl Remembered {
             epoch: Epoch(self.epoch.saturating_add(lost.into())),
             primary: self.primary.as_ref().and_then(place),
             deposed: self.deposed.as_ref().and_then(place),
-            in_sync: upstream.nodes.iter().map(|n| self.holds(upstream, &n.name)).collect(),
+            in_sync: upstream.nodes.iter().map(|n| self.holds(upstream, n)).collect(),
             term: self.term.as_ref().map(|claim| Claim {
                 term: claim.term,
                 // Gone: still nobody else may claim that term (R51).
@@ -210,15 +226,28 @@ impl Remembered {
         }
     }
 
+    /// Whether it is from before urls were remembered.
+    pub(super) fn lacks_urls(&self) -> bool {
+        self.urls.is_empty()
+    }
+
+    /// Whether a node is one of those there were.
+    fn knows(&self, node: &Node) -> bool {
+        let moved = self.urls.get(&node.name).is_some_and(|url| *url != node.url);
+        self.nodes.contains(&node.name) && !moved
+    }
+
     /// A node that is new holds nothing yet where the proxy copies; elsewhere it sees to that itself.
-    fn holds(&self, upstream: &Upstream, node: &String) -> bool {
-        let is_new = !self.nodes.contains(node);
-        self.in_sync.contains(node) || (is_new && upstream.replication != Replication::Mirrored)
+    fn holds(&self, upstream: &Upstream, node: &Node) -> bool {
+        match self.knows(node) {
+            true => self.in_sync.contains(&node.name),
+            false => upstream.replication != Replication::Mirrored,
+        }
     }
 
     /// The nodes there are now and were not.
     pub(super) fn strangers<'a>(&'a self, upstream: &'a Upstream) -> impl Iterator<Item = &'a str> {
-        let names = upstream.nodes.iter().map(|n| n.name.as_str());
-        names.filter(|name| !self.nodes.iter().any(|known| known == name))
+        let new = upstream.nodes.iter().filter(|node| !self.knows(node));
+        new.map(|node| node.name.as_str())
     }
 }

@@ -7,8 +7,8 @@
 use super::hooks::Hook;
 use super::keep::{InFile, InMemory, Keeper, RecallError, Remembered, Views};
 use super::take_over::Changed;
-use super::{Asked, Coord, Nodes, NotDone, settings};
-use crate::config::runtime::{Config, Upstream};
+use super::{Asked, Coord, Nodes, NotDone, keep, settings};
+use crate::config::runtime::{Config, Replication, Upstream};
 use crate::core::failover::event::{Effect, Event};
 use crate::core::failover::machine::Machine;
 use crate::core::failover::view::Epoch;
@@ -106,6 +106,27 @@ impl Owner {
                 strangers.map(|node| (upstream.name.clone(), node.to_owned()))
             })
             .collect()
+    }
+
+    /// Makes durable who is the primary and who is in sync where nodes hold data of their own, before anybody relies on it: at the next
+    /// start a node that is not remembered is new (R35), although no view has changed until then. What is remembered stays, so that a file
+    /// that names too few nodes forgets nobody. What new nodes lack must be durable before. Blocks; for the start.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    pub fn remember(&mut self, disk: &Arc<dyn Disk>, folder: &Path) -> Result<(), RecallError> {
+        let mut views = self.views.clone();
+        for Owned { config, machine, .. } in &self.machines {
+            let alone = matches!(config.replication, Replication::Primary | Replication::Mirrored);
+            if alone && views.get(&config.name).is_none_or(Remembered::lacks_urls) {
+                views.insert(config.name.clone(), Remembered::of(config, &machine.record()));
+            }
+        }
+        if views != self.views {
+            keep::keep_first(disk.as_ref(), folder, &views)?;
+            self.views = views;
+        }
+        Ok(())
     }
 
     /// Takes events until `stop`.

@@ -187,7 +187,9 @@ impl Owner {
         };
         let is = Remembered::of(&config, &machine.record());
         let was = views.get(&config.name);
-        if changed || was.is_some_and(|was| *was != is) {
+        // Where nodes hold data of their own the next process must know who they were, though nothing has changed yet (R35).
+        let alone = matches!(config.replication, Replication::Primary | Replication::Mirrored);
+        if changed || alone || was.is_some_and(|was| *was != is) {
             views.insert(config.name.clone(), is);
         }
         let owned = Owned { config, machine, wake };

@@ -372,6 +372,12 @@ impl Shared {
     }
 
     fn log_state(&self, upstream: usize, node: usize, state: NodeState) {
+        let config = self.upstreams.get(upstream).map(|one| &one.config);
+        if let Some(config) = config.filter(|config| config.discover.is_none() && !config.is_listed(node)) {
+            let node = config.nodes.get(node).map(|node| &node.name);
+            tracing::info!(upstream = config.name, node, "node gone");
+            return;
+        }
         let (upstream, node) = self.names(upstream, node);
         tracing::info!(upstream, node, state = state.word(), "node changed");
     }
@@ -384,8 +390,9 @@ impl Shared {
     }
 
     fn log_alarm(&self, upstream: usize, alarm: Alarm) {
-        let (upstream, _) = self.names(upstream, 0);
-        tracing::error!(upstream, ?alarm, "an operator should look");
+        let (upstream, node) = self.names(upstream, alarm.node().unwrap_or(0));
+        let node = alarm.node().map(|_| node);
+        tracing::error!(upstream, node, "an operator should look: {}", alarm.why());
     }
 
     fn log_failover(&self, upstream: usize, from: usize, to: usize, took: Duration) {

@@ -311,3 +311,68 @@ async fn r31_reloads_of_a_mirrored_upstream_lose_no_write_and_show_none_too_late
         within("a client", client).await.expect("no write was lost");
     }
 }
+
+#[tokio::test]
+async fn r33b_a_node_that_a_reload_has_moved_is_not_in_the_set_of_the_next_process_either() {
+    let state = tempfile::tempdir().unwrap();
+    let server = format!("[server]\nstate_dir = \"{}\"\n", state.path().display());
+    let (a, b, c) = (Register::new(), Register::new(), Register::new());
+    let (at_a, at_b, at_c) = (a.node("a").await, b.node("b").await, c.node("c").await);
+    let at = Reloading::start(&config(&server, &[("a", &at_a), ("b", &at_b)], MIRRORED)).await;
+    acknowledged(&at.proxy.put("/x", "v1").await);
+    let moved = config(&server, &[("a", &at_a), ("b", &at_c)], MIRRORED);
+    at.reload(&moved).await;
+    assert!(!is_in_sync(&at, "b").await);
+    drop(at);
+    let at = Reloading::start(&moved).await;
+    // Whoever may come back by itself has done so by then: what the process before had under way has settled.
+    for turn in 0..15 {
+        acknowledged(&at.proxy.put("/y", &format!("w{turn}")).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(!is_in_sync(&at, "b").await, "it lacks what was acknowledged before it came");
+    assert_eq!((c.read("/x"), c.read("/y")), (None, None));
+    order(&at, "b", "resynced").await;
+    acknowledged(&at.proxy.put("/y", "last").await);
+    assert_eq!(c.read("/y").as_deref(), Some("last"));
+}
+
+#[tokio::test]
+async fn r35_whoever_comes_or_moves_between_two_processes_is_not_in_the_set_though_no_view_had_changed() {
+    let (a, b, c) = (Register::new(), Register::new(), Register::new());
+    let (at_a, at_b, at_c) = (a.node("a").await, b.node("b").await, c.node("c").await);
+    let before = [("a", &at_a), ("b", &at_b)];
+    for (case, new, after) in [
+        ("one more", "c", vec![("a", &at_a), ("b", &at_b), ("c", &at_c)]),
+        ("another url", "b", vec![("a", &at_a), ("b", &at_c)]),
+    ] {
+        let state = tempfile::tempdir().unwrap();
+        let server = format!("[server]\nstate_dir = \"{}\"\n", state.path().display());
+        let at = Reloading::start(&config(&server, &before, MIRRORED)).await;
+        acknowledged(&at.proxy.put("/x", "v1").await);
+        drop(at);
+        let at = Reloading::start(&config(&server, &after, MIRRORED)).await;
+        for turn in 0..5 {
+            acknowledged(&at.proxy.put("/y", &format!("w{turn}")).await);
+        }
+        eventually("probes", || async { node(&at, new).await["state"] == "quarantined" }).await;
+        assert!(!is_in_sync(&at, new).await, "{case}");
+        assert_eq!((c.read("/x"), c.read("/y")), (None, None), "{case}");
+        drop(at);
+    }
+}
+
+#[tokio::test]
+async fn r35_the_first_primary_is_remembered_before_any_view_changes() {
+    let state = tempfile::tempdir().unwrap();
+    let server = format!("[server]\nstate_dir = \"{}\"\n", state.path().display());
+    let (a, b) = (Register::new(), Register::new());
+    let (at_a, at_b) = (a.node("a").await, b.node("b").await);
+    let at = Reloading::start(&config(&server, &[("a", &at_a), ("b", &at_b)], PRIMARY)).await;
+    acknowledged(&at.proxy.put("/x", "v1").await);
+    drop(at);
+    let at = Reloading::start(&config(&server, &[("b", &at_b), ("a", &at_a)], PRIMARY)).await;
+    assert_eq!(at.proxy.get("/x").await.text(), "v1");
+    acknowledged(&at.proxy.put("/x", "v2").await);
+    assert_eq!((a.read("/x").as_deref(), b.read("/x")), (Some("v2"), None));
+}

@@ -96,7 +96,16 @@ async fn r29_the_answer_to_a_promotion_comes_after_its_hooks() {
             .contains("promote another node first"),
         "{problem}"
     );
-    let promoted = run_to_end(&["promote", "o", "b", "--admin", &proxy.admin.to_string()]).await;
+    let admin = proxy.admin.to_string();
+    let refused = run_to_end(&["drain-node", "o", "a", "--admin", &admin]).await;
+    assert_eq!(
+        (refused.code, refused.stderr.trim_end()),
+        (
+            Some(1),
+            "tidegate: 409 Conflict: it is the primary, and nobody takes over by itself: promote another node first"
+        )
+    );
+    let promoted = run_to_end(&["promote", "o", "b", "--json", "--admin", &admin]).await;
     assert_eq!(promoted.code, Some(0), "{}", promoted.stderr);
     assert_eq!(std::fs::read_to_string(&done).unwrap(), "fence a\npromote b\n");
     let now: Value = serde_json::from_str(&promoted.stdout).unwrap();
@@ -108,6 +117,16 @@ async fn r29_the_answer_to_a_promotion_comes_after_its_hooks() {
     assert_eq!(node(&now, "a")["state"], "quarantined");
     assert_eq!(proxy.put("/x", "w").await.status, 204);
     assert_eq!((register.count_at("a"), register.count_at("b")), (0, 1));
+    // Said to a person: as `status` does.
+    let undrained = run_to_end(&["undrain", "o", "b", "--admin", &admin]).await;
+    let first = undrained.stdout.lines().next().unwrap_or_default();
+    assert_eq!(
+        first.split_whitespace().collect::<Vec<_>>(),
+        ["UPSTREAM", "NODE", "STATE", "ROLE", "URL"],
+        "{}",
+        undrained.stdout
+    );
+    assert!(undrained.stdout.contains("quarantined"), "{}", undrained.stdout);
     // R36: back by the operator's word.
     let (status, now) = say(&proxy, "a", "resynced").await;
     assert_eq!((status, &node(&now, "a")["in_sync"]), (200, &true.into()), "{now}");

@@ -257,6 +257,42 @@ fn records_go_by_name_when_the_order_of_the_file_changes() {
     }
 }
 
+#[test]
+fn a_node_that_has_moved_is_another_one_unless_nobody_knows_where_it_was() {
+    let mirrored = |url: &str| {
+        let mut upstream = (*config(&["a", "b"]).upstreams[0]).clone();
+        upstream.replication = Replication::Mirrored;
+        upstream.nodes[1].url = url.to_owned();
+        upstream
+    };
+    let record = Record {
+        epoch: Epoch(9),
+        primary: Some(1),
+        in_sync: vec![true, true],
+        ..Record::default()
+    };
+    let before = super::keep::Remembered::of(&mirrored("http://127.0.0.1:1"), &record);
+    let told = |remembered: &super::keep::Remembered, url: &str| {
+        let after = mirrored(url);
+        let record = remembered.record(&after);
+        let strangers: Vec<_> = remembered.strangers(&after).map(str::to_owned).collect();
+        (record.epoch.0, record.primary, record.in_sync, strangers)
+    };
+    assert_eq!(
+        told(&before, "http://127.0.0.1:1"),
+        (9, Some(1), vec![true, true], vec![])
+    );
+    let moved = (10, None, vec![true, false], vec!["b".to_owned()]);
+    assert_eq!(told(&before, "http://127.0.0.1:2"), moved, "R35, R53");
+    let mut kept = serde_json::to_value(&before).unwrap();
+    kept.as_object_mut().unwrap().remove("urls");
+    let earlier = serde_json::from_value(kept).unwrap();
+    assert_eq!(
+        told(&earlier, "http://127.0.0.1:2"),
+        (9, Some(1), vec![true, true], vec![])
+    );
+}
+
 struct Scripted(Mutex<Vec<Command>>, Option<Exit>);
 
 impl Process for Scripted {

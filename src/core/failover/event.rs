@@ -243,3 +243,29 @@ pub enum Alarm {
         node: usize,
     },
 }
+
+impl Alarm {
+    /// What an operator is told.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::NoPrimary(why) => why.why(),
+            Self::PromoteFailed { .. } => "the promote command failed: the node is not the primary",
+            Self::StartFailed { .. } => "the node was started and has not come up in time",
+            Self::NoSuccessor { .. } => "the primary is to be drained, and nobody can take over",
+            Self::MayHaveLost { .. } => "the node has become the primary and may lack acknowledged writes",
+        }
+    }
+
+    /// Which node it is about.
+    #[must_use]
+    pub const fn node(self) -> Option<usize> {
+        match self {
+            Self::NoPrimary(_) => None,
+            Self::PromoteFailed { node }
+            | Self::StartFailed { node }
+            | Self::NoSuccessor { node }
+            | Self::MayHaveLost { node } => Some(node),
+        }
+    }
+}

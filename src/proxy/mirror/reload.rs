@@ -87,7 +87,15 @@ impl Mirror {
             if !listed {
                 continue;
             }
-            if let Err(error) = self.journal.emptied(&self.config.name, self.node(node)).await {
+            // The journal knows nodes by name, and one that has moved has its name still: what is kept under it is the new one's, of
+            // which nobody knows what it lacks (R33b). Said again: whatever the old one had under way may have taken it back.
+            let name = self.node(node);
+            let kept = match self.config.listed().find(|(_, known)| known.name == name) {
+                Some((heir, _)) if self.missed.lock().count(heir).is_some() => continue,
+                Some(_) => self.journal.lose(&self.config.name, name).await,
+                None => self.journal.emptied(&self.config.name, name).await,
+            };
+            if let Err(error) = kept {
                 let (upstream, node) = (&self.config.name, self.node(node));
                 tracing::warn!(upstream, node, %error, "what a node has missed that is gone stays in the journal");
             }
