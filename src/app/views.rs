@@ -75,6 +75,13 @@ pub(super) fn recall(rooms: &Rooms, folder: &Path) -> Result<(), StartError> {
             upstream.is_some_and(|u| u.replication == Replication::Mirrored)
         };
         strangers.retain(|(upstream, _)| mirrored(upstream));
+        for (upstream, node) in &strangers {
+            tracing::warn!(
+                upstream,
+                node,
+                "a new node holds nobody knows what: it joins the in-sync set by your word (tidegate resynced)"
+            );
+        }
     }
     for (upstream, (before, after)) in before.into_iter().zip(states()).enumerate() {
         let changes = before.into_iter().zip(after).enumerate();

@@ -26,6 +26,9 @@ pub(super) type Views = BTreeMap<String, Remembered>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Remembered {
     epoch: u64,
+    /// How the nodes shared their data; none: not known.
+    #[serde(default)]
+    replication: Option<String>,
     primary: Option<String>,
     deposed: Option<String>,
     /// The nodes there were; one that is not here is new.
@@ -150,6 +153,22 @@ fn write(disk: &dyn Disk, path: &Path, views: &Views) -> io::Result<()> {
 }
 
 impl Remembered {
+    /// What a machine goes on from: the first epoch of one that begins now, or later, and the record, where it says who holds what.
+    pub(super) fn recall(known: Option<&Self>, upstream: &Upstream, first: Epoch) -> (Epoch, Option<Record>) {
+        match known {
+            Some(known) if known.is_of_others(upstream) => {
+                tracing::warn!(
+                    upstream = upstream.name,
+                    was = known.replication,
+                    "the nodes hold data of their own now: the upstream begins as at its first start"
+                );
+                (first.max(Epoch(known.epoch).next()), None)
+            }
+            Some(known) => (first, Some(known.record(upstream))),
+            None => (first, None),
+        }
+    }
+
     /// A record, with names.
     pub(super) fn of(upstream: &Upstream, record: &Record) -> Self {
         let listed = |node: &usize| upstream.is_listed(*node);
@@ -158,10 +177,14 @@ impl Remembered {
         let drained = record.drained.iter().enumerate().filter(|(_, drained)| **drained);
         Self {
             epoch: record.epoch.0,
+            replication: Some(upstream.replication.word().to_owned()),
             primary: record.primary.and_then(name),
             deposed: record.deposed.and_then(name),
             nodes: upstream.listed().map(|(_, n)| n.name.clone()).collect(),
-            urls: upstream.listed().map(|(_, n)| (n.name.clone(), n.url.clone())).collect(),
+            urls: upstream
+                .listed()
+                .map(|(_, n)| (n.name.clone(), n.url.clone()))
+                .collect(),
             in_sync: in_sync.filter_map(|(node, _)| name(node)).collect(),
             term: record.term.map(|claim| Term {
                 term: claim.term,
@@ -226,9 +249,16 @@ impl Remembered {
         }
     }
 
-    /// Whether it is from before urls were remembered.
-    pub(super) fn lacks_urls(&self) -> bool {
-        self.urls.is_empty()
+    /// Whether it is from before the nodes had data of their own, so that it says nothing of who holds what.
+    pub(super) fn is_of_others(&self, upstream: &Upstream) -> bool {
+        let alone = [Replication::Primary, Replication::Mirrored];
+        let was_alone = |was: &str| alone.iter().any(|one| one.word() == was);
+        alone.contains(&upstream.replication) && self.replication.as_deref().is_some_and(|was| !was_alone(was))
+    }
+
+    /// Whether it says nothing yet of where the nodes are, or of data of their own.
+    pub(super) fn is_to_be_kept_anew(&self, upstream: &Upstream) -> bool {
+        self.urls.is_empty() || self.is_of_others(upstream)
     }
 
     /// Whether a node is one of those there were.

@@ -118,7 +118,11 @@ impl Owner {
         let mut views = self.views.clone();
         for Owned { config, machine, .. } in &self.machines {
             let alone = matches!(config.replication, Replication::Primary | Replication::Mirrored);
-            if alone && views.get(&config.name).is_none_or(Remembered::lacks_urls) {
+            if alone
+                && views
+                    .get(&config.name)
+                    .is_none_or(|known| known.is_to_be_kept_anew(config))
+            {
                 views.insert(config.name.clone(), Remembered::of(config, &machine.record()));
             }
         }
@@ -306,7 +310,7 @@ pub(super) fn machines(config: &Config, clock: &dyn Clock, views: &Views) -> Vec
     let epoch = first_epoch(clock);
     let now = clock.mono();
     let machine = |upstream: &Arc<Upstream>| {
-        let remembered = views.get(&upstream.name).map(|r| r.record(upstream));
+        let (epoch, remembered) = Remembered::recall(views.get(&upstream.name), upstream, epoch);
         Machine::new(now, settings::settings(upstream, epoch), remembered.as_ref())
     };
     config.upstreams.iter().map(machine).collect()

@@ -174,7 +174,7 @@ impl Owner {
                 // Its epochs go on where those of an earlier upstream of this name ended.
                 let before = known.map_or(Epoch(0), |known| known.machine.record().epoch.next());
                 let epoch = first_epoch(self.clock.as_ref()).max(before);
-                let remembered = views.get(&config.name).map(|known| known.record(&config));
+                let (epoch, remembered) = Remembered::recall(views.get(&config.name), &config, epoch);
                 let mut machine = Machine::new(now, settings::settings(&config, epoch), remembered.as_ref());
                 let first = machine.record();
                 for event in probes.into_iter().chain([Event::Tick]) {

@@ -330,7 +330,10 @@ async fn r33b_a_node_that_a_reload_has_moved_is_not_in_the_set_of_the_next_proce
         acknowledged(&at.proxy.put("/y", &format!("w{turn}")).await);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert!(!is_in_sync(&at, "b").await, "it lacks what was acknowledged before it came");
+    assert!(
+        !is_in_sync(&at, "b").await,
+        "it lacks what was acknowledged before it came"
+    );
     assert_eq!((c.read("/x"), c.read("/y")), (None, None));
     order(&at, "b", "resynced").await;
     acknowledged(&at.proxy.put("/y", "last").await);

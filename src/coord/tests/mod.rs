@@ -293,6 +293,47 @@ fn a_node_that_has_moved_is_another_one_unless_nobody_knows_where_it_was() {
     );
 }
 
+#[test]
+fn what_is_remembered_of_a_common_store_says_nothing_of_data_of_the_nodes_own() {
+    let upstream = |replication: Replication| {
+        let mut upstream = (*config(&["a", "b"]).upstreams[0]).clone();
+        upstream.replication = replication;
+        upstream
+    };
+    let record = Record {
+        epoch: Epoch(9),
+        primary: Some(1),
+        in_sync: vec![true, true],
+        drained: vec![false, false],
+        ..Record::default()
+    };
+    use Replication::{Mirrored, MultiPrimary, Primary, Shared};
+    for (was, is, goes_on) in [
+        (Shared, Mirrored, false),
+        (Shared, Primary, false),
+        (MultiPrimary, Mirrored, false),
+        (Primary, Mirrored, true),
+        (Mirrored, Primary, true),
+        (Mirrored, Shared, true),
+        (Shared, Shared, true),
+    ] {
+        let known = super::keep::Remembered::of(&upstream(was), &record);
+        let (epoch, recalled) = super::keep::Remembered::recall(Some(&known), &upstream(is), Epoch(3));
+        assert_eq!(recalled, goes_on.then(|| record.clone()), "{was:?} {is:?}");
+        // R53: whoever is the primary now is another one.
+        assert_eq!(
+            epoch,
+            if goes_on { Epoch(3) } else { Epoch(9).next() },
+            "{was:?} {is:?}"
+        );
+        let mut kept = serde_json::to_value(&known).unwrap();
+        kept.as_object_mut().unwrap().remove("replication");
+        let earlier = serde_json::from_value(kept).unwrap();
+        let (_, recalled) = super::keep::Remembered::recall(Some(&earlier), &upstream(is), Epoch(3));
+        assert_eq!(recalled, Some(record.clone()), "of an earlier version: {was:?} {is:?}");
+    }
+}
+
 struct Scripted(Mutex<Vec<Command>>, Option<Exit>);
 
 impl Process for Scripted {

@@ -80,6 +80,15 @@ impl Mirror {
         let settled_at = self.settled_at();
         for (node, _) in in_sync.iter().enumerate().filter(|(_, in_sync)| !**in_sync) {
             self.missed.lock().unanswered(node, settled_at);
+            let listed = self.missed.lock().count(node).is_some();
+            if listed && self.config.mirror.initially_all {
+                tracing::info!(
+                    upstream = self.config.name,
+                    node = self.node(node),
+                    after = ?settled_at.duration_since(self.now()),
+                    "a node is out of the set: it is brought up to date when nothing that it was sent before can be applied late"
+                );
+            }
         }
         if !self.config.mirror.initially_all {
             // Who was never in the set has missed nobody knows what.

@@ -32,6 +32,11 @@ impl Shared {
             if let Some(mirror) = self.mirror_of(*upstream) {
                 mirror.journal.lose(&mirror.config.name, mirror.node(*node)).await?;
                 mirror.missed.lock().lost(*node);
+                tracing::warn!(
+                    upstream = mirror.config.name,
+                    node = mirror.node(*node),
+                    "a new node holds nobody knows what: it joins the in-sync set by your word (tidegate resynced)"
+                );
             }
         }
         Ok(())
