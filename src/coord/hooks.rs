@@ -4,9 +4,11 @@
 use crate::config::runtime::{Standby, Upstream};
 use crate::core::failover::event::{Effect, Event};
 use crate::world::{Command, Exit, Process, Ran};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::{Id, JoinSet};
 
 /// The most lines of a hook's output that are logged.
 const MAX_LINES: usize = 50;
@@ -19,6 +21,36 @@ pub(super) struct Hook {
     argv: Vec<String>,
     time_limit: Duration,
     effect: Effect,
+}
+
+/// The hooks that run.
+#[derive(Default)]
+pub(super) struct Hooks {
+    tasks: JoinSet<Option<Event>>,
+    /// Of each one its upstream, and what it means if it ends without a word.
+    lost: HashMap<Id, (usize, Option<Event>)>,
+}
+
+impl Hooks {
+    /// Begins one.
+    pub(super) fn run(&mut self, upstream: usize, hook: Hook, process: Arc<dyn Process>) {
+        let lost = ended(hook.effect, false);
+        let id = self.tasks.spawn(hook.run(process)).id();
+        self.lost.insert(id, (upstream, lost));
+    }
+
+    /// Waits for the end of one: its upstream, and what it means. None when none runs. Dropped before, nothing is lost.
+    pub(super) async fn ended(&mut self) -> Option<(usize, Option<Event>)> {
+        let (id, event) = match self.tasks.join_next_with_id().await? {
+            Ok((id, event)) => (id, Some(event)),
+            Err(error) => {
+                tracing::error!(%error, "a hook has ended without a word: it counts as failed");
+                (error.id(), None)
+            }
+        };
+        let (upstream, lost) = self.lost.remove(&id)?;
+        Some((upstream, event.unwrap_or(lost)))
+    }
 }
 
 impl Hook {

@@ -256,11 +256,6 @@ impl Remembered {
         alone.contains(&upstream.replication) && self.replication.as_deref().is_some_and(|was| !was_alone(was))
     }
 
-    /// Whether it says nothing yet of where the nodes are, or of data of their own.
-    pub(super) fn is_to_be_kept_anew(&self, upstream: &Upstream) -> bool {
-        self.urls.is_empty() || self.is_of_others(upstream)
-    }
-
     /// Whether a node is one of those there were.
     fn knows(&self, node: &Node) -> bool {
         let moved = self.urls.get(&node.name).is_some_and(|url| *url != node.url);
@@ -271,7 +266,12 @@ impl Remembered {
     fn holds(&self, upstream: &Upstream, node: &Node) -> bool {
         match self.knows(node) {
             true => self.in_sync.contains(&node.name),
-            false => upstream.replication != Replication::Mirrored,
+            false => match upstream.replication {
+                Replication::Shared | Replication::MultiPrimary => true,
+                // R36: one that took the name of another.
+                Replication::Primary => !self.nodes.contains(&node.name),
+                Replication::Mirrored => false,
+            },
         }
     }
 

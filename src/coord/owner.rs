@@ -1,10 +1,11 @@
 //! The one task that changes views (R29). It takes one event at a time: steps a clone of the machine, makes its record durable when that
 //! changed, and only then swaps the view and hands out what must be done. A step that cannot be made durable did not happen: whoever sent
-//! the event is told, and what nobody waits for is tried again.
+//! the event is told, and what nobody waits for is tried again. Nodes over one store are the exception: nothing there needs durability, so
+//! their traffic moves all the same, and the register is written when that can be done.
 //!
 //! It blocks while the disk does, so it runs where nobody else is kept waiting.
 
-use super::hooks::Hook;
+use super::hooks::{Hook, Hooks};
 use super::keep::{InFile, InMemory, Keeper, RecallError, Remembered, Views};
 use super::take_over::Changed;
 use super::{Asked, Coord, Nodes, NotDone, keep, settings};
@@ -18,7 +19,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How long after a failure what nobody waits for is tried again.
@@ -34,6 +34,8 @@ pub struct Owner {
     pub(super) keeper: Box<dyn Keeper>,
     /// What is kept, upstreams that are not configured any more included.
     pub(super) views: Views,
+    /// An upstream over one store whose view went on although it could not be made durable.
+    unkept: Option<usize>,
     queue: mpsc::Receiver<Asked>,
     changes: mpsc::Receiver<Changed>,
 }
@@ -46,9 +48,6 @@ pub(super) struct Owned {
     /// When it wants to be told of the time.
     pub(super) wake: Option<MonoTime>,
 }
-
-/// The hooks that run, and what their ends mean.
-pub(super) type Hooks = JoinSet<(usize, Option<Event>)>;
 
 impl Owner {
     pub(super) fn new(
@@ -66,6 +65,7 @@ impl Owner {
             machines: Owned::all(config, machines),
             keeper: Box::new(InMemory),
             views: Views::new(),
+            unkept: None,
             queue,
             changes,
         }
@@ -108,21 +108,16 @@ impl Owner {
             .collect()
     }
 
-    /// Makes durable who is the primary and who is in sync where nodes hold data of their own, before anybody relies on it: at the next
-    /// start a node that is not remembered is new (R35), although no view has changed until then. What is remembered stays, so that a file
-    /// that names too few nodes forgets nobody. What new nodes lack must be durable before. Blocks; for the start.
+    /// Makes durable with which nodes this process begins where they hold data of their own, before anybody relies on it: an ack counts on
+    /// those in sync, and at the next start one that is not remembered, or was somewhere else, is new (R35), although no view may have changed
+    /// until then. What new nodes lack must be durable before. Blocks; for the start.
     ///
     /// # Errors
     /// When it cannot be made durable.
     pub fn remember(&mut self, disk: &Arc<dyn Disk>, folder: &Path) -> Result<(), RecallError> {
         let mut views = self.views.clone();
         for Owned { config, machine, .. } in &self.machines {
-            let alone = matches!(config.replication, Replication::Primary | Replication::Mirrored);
-            if alone
-                && views
-                    .get(&config.name)
-                    .is_none_or(|known| known.is_to_be_kept_anew(config))
-            {
+            if has_primary(config) {
                 views.insert(config.name.clone(), Remembered::of(config, &machine.record()));
             }
         }
@@ -135,11 +130,17 @@ impl Owner {
 
     /// Takes events until `stop`.
     pub async fn run(mut self, nodes: Arc<dyn Nodes>, stop: CancellationToken) {
-        let mut hooks = JoinSet::new();
+        let mut hooks = Hooks::default();
         // A promotion that was under way goes on, and timers begin.
         let mut again: Vec<(usize, Event)> = (0..self.machines.len()).map(|u| (u, Event::Tick)).collect();
         let mut again_at = Some(self.clock.mono());
         loop {
+            let retired = |upstream: &usize| self.machines.get(*upstream).is_none_or(|owned| owned.config.retired);
+            self.unkept = self.unkept.filter(|upstream| !retired(upstream));
+            if let (Some(upstream), true) = (self.unkept, again.is_empty()) {
+                again.push((upstream, Event::Tick));
+                again_at = Some(self.clock.mono().after(AGAIN.into()));
+            }
             let wait = self.until(again_at);
             let (upstream, event, tell) = tokio::select! {
                 biased;
@@ -149,9 +150,9 @@ impl Owner {
                     continue;
                 }
                 Some(asked) = self.queue.recv() => (asked.upstream, asked.event, Some(asked.tell)),
-                Some(ended) = hooks.join_next(), if !hooks.is_empty() => match ended {
-                    Ok((upstream, Some(event))) => (upstream, event, None),
-                    Ok((_, None)) | Err(_) => continue,
+                Some((upstream, ended)) = hooks.ended() => match ended {
+                    Some(event) => (upstream, event, None),
+                    None => continue,
                 },
                 () = wait => {
                     let now = self.clock.mono();
@@ -232,17 +233,28 @@ impl Owner {
         let observed = next.observed(); // R32: read afresh for every step
         next.step(self.clock.mono(), event, observed, &mut effects);
         let record = next.record();
-        if record != owned.machine.record() {
+        let shared = config.replication == Replication::Shared;
+        if record != owned.machine.record() || (shared && self.unkept.is_some()) {
             // R29: durable before anything follows from it.
             let before = self.views.insert(config.name.clone(), Remembered::of(&config, &record));
-            if let Err(error) = self.keeper.keep(&self.views).await {
-                match before {
-                    Some(before) => self.views.insert(config.name.clone(), before),
-                    None => self.views.remove(&config.name),
-                };
-                tracing::error!(upstream = config.name, %error, "the view cannot be made durable: it does not change");
-                nodes.not_durable(upstream);
-                return Err(NotDone::NotDurable(error.to_string().into()));
+            match self.keeper.keep(&self.views).await {
+                Ok(()) => self.unkept = None,
+                Err(error) if shared => {
+                    // One store holds every acked write, whoever has the traffic: what a crash would forget harms nobody.
+                    let upstream_name = &config.name;
+                    tracing::error!(upstream = upstream_name, %error, "the view cannot be made durable: it changes all the same, as the nodes share one store");
+                    nodes.not_durable(upstream);
+                    self.unkept = Some(upstream);
+                }
+                Err(error) => {
+                    match before {
+                        Some(before) => self.views.insert(config.name.clone(), before),
+                        None => self.views.remove(&config.name),
+                    };
+                    tracing::error!(upstream = config.name, %error, "the view cannot be made durable: it does not change");
+                    nodes.not_durable(upstream);
+                    return Err(NotDone::NotDurable(error.to_string().into()));
+                }
             }
         }
         owned.machine = next;
@@ -272,8 +284,7 @@ impl Owner {
                 owned.wake = Some(*at);
             }
             if let Some(hook) = Hook::of(&owned.config, *effect) {
-                let process = Arc::clone(&self.process);
-                hooks.spawn(async move { (upstream, hook.run(process).await) });
+                hooks.run(upstream, hook, Arc::clone(&self.process));
             }
         }
         carry_out(effects);
@@ -314,6 +325,11 @@ pub(super) fn machines(config: &Config, clock: &dyn Clock, views: &Views) -> Vec
         Machine::new(now, settings::settings(upstream, epoch), remembered.as_ref())
     };
     config.upstreams.iter().map(machine).collect()
+}
+
+/// Whether it matters after a restart which nodes there were.
+pub(super) const fn has_primary(upstream: &Upstream) -> bool {
+    matches!(upstream.replication, Replication::Primary | Replication::Mirrored)
 }
 
 pub(super) fn first_epoch(clock: &dyn Clock) -> Epoch {

@@ -4,8 +4,9 @@
 //! An upstream that is gone keeps its place and the view it had, for the requests that began before. What is remembered of it stays in the
 //! register, as it does over a restart: who was in sync is not forgotten because somebody took the upstream out of a file.
 
+use super::hooks::Hooks;
 use super::keep::{Remembered, Views};
-use super::owner::{Hooks, Owned, Owner, first_epoch};
+use super::owner::{Owned, Owner, first_epoch, has_primary};
 use super::{Coord, Nodes, settings};
 use crate::config::runtime::{Replication, Upstream};
 use crate::core::failover::event::{Effect, Event};
@@ -188,8 +189,7 @@ impl Owner {
         let is = Remembered::of(&config, &machine.record());
         let was = views.get(&config.name);
         // Where nodes hold data of their own the next process must know who they were, though nothing has changed yet (R35).
-        let alone = matches!(config.replication, Replication::Primary | Replication::Mirrored);
-        if changed || alone || was.is_some_and(|was| *was != is) {
+        if changed || has_primary(&config) || was.is_some_and(|was| *was != is) {
             views.insert(config.name.clone(), is);
         }
         let owned = Owned { config, machine, wake };

@@ -177,7 +177,7 @@ impl One {
         };
         by_health
             && config.health_check.is_some()
-            && config.order.len() > 1
+            && (config.discover.is_some() || config.order.len() > 1)
             && !matches!(self.view.load().primary, Primary::None(_))
     }
 

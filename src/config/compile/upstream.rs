@@ -68,9 +68,15 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
     let replication = replication::replication(table, mode, sink);
     let failover = failover::failover(table, replication, mode, sink);
     let known = discover.is_none().then_some(nodes.len());
-    let outlier = table
-        .table("outlier")
-        .map(|given| outlier::outlier(given, (mode, replication), known, sink));
+    let outlier = table.table("outlier").map(|given| {
+        outlier::outlier(
+            given,
+            (mode, replication),
+            known,
+            table.get("health_check").is_some(),
+            sink,
+        )
+    });
     let mirror = mirror::mirror(table, replication, &failover, nodes.len(), sink);
     Upstream {
         id,

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub(super) mod disk;
+mod keep;
 mod take_over;
 
-use super::hooks::Hook;
+use super::hooks::{Hook, Hooks};
 use super::{Coord, Nodes, NotDone, Owner, RecallError};
 use crate::config::load::from_text;
 use crate::config::runtime::{Config, Replication, Standby};
@@ -28,12 +29,18 @@ const FOLDER: &str = "/state";
 const VIEWS: &str = "/state/views";
 
 fn config(nodes: &[&str]) -> Arc<Config> {
+    let nodes: Vec<_> = nodes.iter().map(|n| (*n, "http://127.0.0.1:1")).collect();
+    configured(&nodes, "shared")
+}
+
+/// Nodes by name and url.
+fn configured(nodes: &[(&str, &str)], replication: &str) -> Arc<Config> {
     let nodes: Vec<_> = nodes
         .iter()
-        .map(|n| format!("{{ url = \"http://127.0.0.1:1\", name = \"{n}\" }}"))
+        .map(|(name, url)| format!("{{ url = \"{url}\", name = \"{name}\" }}"))
         .collect();
     let text = format!(
-        "[upstreams.orders]\nmode = \"active-passive\"\nnodes = [{}]\n\
+        "[upstreams.orders]\nmode = \"active-passive\"\nreplication = \"{replication}\"\nnodes = [{}]\n\
          health_check = {{ path = \"/\", unhealthy_threshold = 1, healthy_threshold = 1 }}\n\
          [[routes]]\nupstream = \"orders\"\n",
         nodes.join(",")
@@ -65,13 +72,20 @@ struct Running {
 }
 
 fn recalled(disk: &FakeDisk, nodes: &[&str]) -> (Arc<Coord>, Owner) {
-    let (coord, mut owner) = Coord::new(&config(nodes), &World::real());
+    begun(disk, &config(nodes))
+}
+
+fn begun(disk: &FakeDisk, config: &Arc<Config>) -> (Arc<Coord>, Owner) {
+    let (coord, mut owner) = Coord::new(config, &World::real());
     owner.recall(&disk.as_disk(), Path::new(FOLDER)).unwrap();
     (coord, owner)
 }
 
 fn run(disk: &FakeDisk, nodes: &[&str]) -> Running {
-    let (coord, owner) = recalled(disk, nodes);
+    running(recalled(disk, nodes))
+}
+
+fn running((coord, owner): (Arc<Coord>, Owner)) -> Running {
     let seen = Arc::<Seen>::default();
     let stop = CancellationToken::new();
     tokio::spawn(owner.run(Arc::<Seen>::clone(&seen), stop.clone()));
@@ -99,7 +113,8 @@ impl Running {
 #[tokio::test]
 async fn r29_a_step_that_cannot_be_made_durable_did_not_happen() {
     let disk = FakeDisk::default();
-    let one = run(&disk, &["a", "b"]);
+    let url = "http://127.0.0.1:1";
+    let one = running(begun(&disk, &configured(&[("a", url), ("b", url)], "mirrored")));
     one.probed(0, Outcome::Passed).await.unwrap();
     one.probed(1, Outcome::Passed).await.unwrap();
     let before = one.view();
@@ -118,7 +133,8 @@ async fn r29_a_step_that_cannot_be_made_durable_did_not_happen() {
     one.probed(1, Outcome::Passed).await.unwrap();
     disk.set_faults(Faults::default());
     one.probed(0, Outcome::Unreachable).await.unwrap();
-    assert_eq!(one.view(), (before.0.next(), Primary::Node(1)));
+    let promoted = |_: &()| one.view() == (before.0.next(), Primary::Node(1));
+    one.coord.changed.subscribe().wait_for(promoted).await.unwrap();
     let moved = one
         .seen
         .effects
@@ -167,7 +183,7 @@ fn views_of_the_first_format_are_read_and_kept_in_the_present_one() {
     disk.put(Path::new(VIEWS), format!("{checksum:016x} {json}\n").as_bytes());
     let (coord, _owner) = recalled(&disk, &["a", "b"]);
     assert_eq!(coord.views()[0].load().epoch, Epoch(9));
-    let later = json.replace("\"version\":1", "\"version\":3");
+    let later = json.replace("\"version\":1", "\"version\":4");
     let checksum = siphasher::sip::SipHasher13::new_with_keys(0, 0).hash(later.as_bytes());
     disk.put(Path::new(VIEWS), format!("{checksum:016x} {later}\n").as_bytes());
     let (_, mut owner) = Coord::new(&config(&["a", "b"]), &World::real());
@@ -346,6 +362,39 @@ impl Process for Scripted {
         });
         Box::pin(async move { ran.ok_or_else(|| io::ErrorKind::NotFound.into()) })
     }
+}
+
+struct Panics;
+
+impl Process for Panics {
+    fn run(&self, _: Command) -> BoxFuture<'_, io::Result<Ran>> {
+        panic!("of the test")
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_ends_without_a_word_has_failed() {
+    let mut upstream = (*config(&["a", "b"]).upstreams[0]).clone();
+    upstream.failover.fence = vec!["fence".to_owned()];
+    let epoch = Epoch(7);
+    let hook = || Hook::of(&upstream, Effect::Fence { node: 0, epoch }).unwrap();
+    let mut hooks = Hooks::default();
+    hooks.run(3, hook(), Arc::new(Panics));
+    let failed = Event::Fenced {
+        node: 0,
+        epoch,
+        ok: false,
+    };
+    assert_eq!(hooks.ended().await, Some((3, Some(failed))));
+    // And the next one is told apart from it.
+    hooks.run(4, hook(), Arc::new(Scripted(Mutex::default(), Some(Exit::Code(0)))));
+    let fenced = Event::Fenced {
+        node: 0,
+        epoch,
+        ok: true,
+    };
+    assert_eq!(hooks.ended().await, Some((4, Some(fenced))));
+    assert_eq!(hooks.ended().await, None);
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ pub(super) struct Tracked {
     /// What it said on the last probe that passed, and when that was sent; nothing once it is down.
     pub(super) said: Said,
     pub(super) said_sent: MonoTime,
+    /// When its last probe that passed was sent; none where none has.
+    pub(super) passed: Option<MonoTime>,
     pub(super) drained: bool,
     pub(super) ejected: bool,
     pub(super) in_sync: bool,
@@ -79,6 +81,7 @@ impl Tracked {
             sound_since: health.is_up().then_some(now),
             said: Said::default(),
             said_sent: now,
+            passed: None,
             drained: false,
             ejected: false,
             in_sync,
@@ -113,6 +116,7 @@ impl Tracked {
                 self.failing_since = None;
                 self.said = said;
                 self.said_sent = sent;
+                self.passed = Some(sent);
                 if health.is_up() {
                     self.sound_since.get_or_insert(now);
                     self.power = Power::Running;

@@ -67,8 +67,15 @@ impl Machine {
     /// R52: the preferred node that may take over again from `active`.
     pub(super) fn failback_from(&self, now: MonoTime, active: usize) -> Option<usize> {
         self.stable_at(active)
-            .find(|(_, at)| *at <= now || !Rule::R52.holds())
+            .find(|(node, at)| (*at <= now && self.is_sound_at(*node, *at)) || !Rule::R52.holds())
             .map(|(node, _)| node)
+    }
+
+    /// Whether a node that is probed has passed a probe since then: time that passed while nobody probed, as when the machine was suspended,
+    /// is no health.
+    fn is_sound_at(&self, node: usize, at: MonoTime) -> bool {
+        let passed = self.node(node).and_then(|tracked| tracked.passed);
+        passed.is_none_or(|sent| sent >= at)
     }
 
     /// Nodes preferred to `active`, each with the time at which it has been healthy for long enough.

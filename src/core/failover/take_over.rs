@@ -165,6 +165,9 @@ impl Machine {
             tracked.failing_since = None;
             tracked.sound_since = Some(now);
         }
+        for tracked in &mut self.nodes {
+            tracked.passed = None;
+        }
     }
 }
 

@@ -223,7 +223,7 @@ fn views(metrics: &Metrics, text: &mut Text) {
     text.family(
         not_durable,
         "counter",
-        "Changes of the view that were dropped because they could not be made durable.",
+        "Changes of the view that could not be made durable: dropped, except over a shared store.",
     );
     for upstream in &metrics.upstreams {
         let count = upstream.not_durable.load(Ordering::Relaxed);

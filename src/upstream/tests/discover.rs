@@ -238,3 +238,16 @@ async fn a_node_that_leaves_while_the_view_cannot_be_made_durable_is_gone_after_
     assert_eq!(rig.views[0].load().candidates, [1]);
     assert_eq!(names(&rig), [("10.0.0.2:80".to_owned(), "active")]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn found_nodes_of_which_one_at_a_time_takes_the_traffic_are_waited_for() {
+    let keys = format!("{NAMED}\nmode = \"active-passive\"\n{CHECK}initial = \"healthy\"\n");
+    let mut rig = Rig::discovered(2, &keys);
+    rig.resolves(Kind::A, Ok(addresses(&[1, 2])), 30);
+    let _stop = rig.run();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let one = &rig.upstreams.shared.upstreams[0];
+    assert!(one.config.order.is_empty(), "no file names them");
+    assert!(one.view.load().active().is_some());
+    assert!(one.may_change_hands());
+}

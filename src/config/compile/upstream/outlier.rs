@@ -5,15 +5,21 @@ use crate::config::diagnostic::Sink;
 use crate::config::effective::Table;
 use crate::config::runtime::{Mode, Outlier, Replication};
 
-/// When a node is ejected. `nodes`: how many there are; none: that changes.
+/// When a node is ejected. `nodes`: how many there are; none: that changes. `checked`: whether they are probed.
 pub(super) fn outlier(
     table: &Table,
     (mode, replication): (Mode, Replication),
     nodes: Option<usize>,
+    checked: bool,
     sink: &mut Sink,
 ) -> Outlier {
     let max_ejected_percent = table.percent("max_ejected");
-    if mode == Mode::ActivePassive {
+    if mode == Mode::ActivePassive && replication == Replication::Shared && !checked {
+        sink.warn(
+            &table.place,
+            "has no effect: one node at a time takes the traffic, and ejection moves it to nobody else; without health_check nothing does, and it stays with a node that fails",
+        );
+    } else if mode == Mode::ActivePassive {
         sink.warn(
             &table.place,
             "has no effect: one node at a time takes the traffic, and ejection moves it to nobody else",

@@ -3,7 +3,7 @@
 use super::super::event::{Effect, Event, Observed, Role, Said, Word};
 use super::super::health::{Outcome, Thresholds};
 use super::super::machine::Machine;
-use super::super::settings::{Grade, Initial, Promotion, Settings, Sharing, Slot, Spread};
+use super::super::settings::{Failback, Grade, Initial, Promotion, Settings, Sharing, Slot, Spread};
 use super::super::view::{Epoch, NoPrimary, Primary};
 use crate::core::consistency::bound::Position;
 use crate::core::reason::NodeState;
@@ -231,6 +231,43 @@ fn the_end_of_an_earlier_start_hook_says_nothing_of_the_later_one() {
     assert_eq!(rig.machine.view().state(1), NodeState::Starting, "it still may come");
     rig.told(ended(second));
     assert_ne!(rig.machine.view().state(1), NodeState::Starting);
+}
+
+#[test]
+fn r52_time_in_which_nobody_probed_is_no_health() {
+    for sharing in [Sharing::Store, MIRRORED] {
+        let mut back = settings(sharing, 2);
+        back.failback = Failback::After(Span::from_secs(60));
+        let mut rig = Rig::new(back);
+        rig.passes(0);
+        rig.passes(1);
+        rig.fails(0);
+        if rig.promotes().is_some() {
+            rig.promoted(1, true);
+            rig.operator(Word::Resynced { node: 0 });
+        }
+        assert_eq!(rig.primary(), Primary::Node(1), "{sharing:?}");
+        rig.passes(0);
+        // The machine is suspended for long.
+        rig.waits(1000);
+        assert_eq!(rig.primary(), Primary::Node(1), "{sharing:?}: it may be dead since");
+        let sent = rig.now;
+        rig.fails(0);
+        assert_eq!(rig.primary(), Primary::Node(1), "{sharing:?}: it is");
+        rig.passes(0);
+        rig.waits(1000);
+        let (outcome, said, node) = (Outcome::Passed, Said::default(), 0);
+        rig.told(Event::Probed {
+            node,
+            outcome,
+            said,
+            sent,
+        });
+        assert_eq!(rig.primary(), Primary::Node(1), "{sharing:?}: that was sent before");
+        rig.passes(0);
+        let begun = rig.promotes() == Some(0) || rig.primary() == Primary::Node(0);
+        assert!(begun, "{sharing:?}: stable, and there");
+    }
 }
 
 #[test]

@@ -261,7 +261,7 @@ impl State {
             && g.ordered != Some(to)
             && g.up[from]
             && !g.drained[from]
-            && !matches!(act, Act::Pass(..))
+            && (world.sharing == Sharing::Store || !matches!(act, Act::Pass(..)))
         {
             must(g.sound[to] >= STABLE, "R52: it takes over again before it is stable")?;
             must(world.failback, "nobody asked for failback")?;

@@ -5,9 +5,10 @@ use super::super::super::health::{Health, Why};
 use super::super::super::node::{Power, Quarantine};
 use super::super::super::promote::{Attempt, Phase};
 use super::super::super::view::{NoPrimary, Primary};
-use super::acts::UNIT;
+use super::acts::{STABLE, UNIT};
 use super::ghost::Ghost;
 use super::{MonoTime, State};
+use crate::core::time::Span;
 
 /// Written out, one byte for each thing.
 #[derive(Default)]
@@ -69,11 +70,21 @@ impl Key {
                 Quarantine::Until(goal) => Some(goal.map_or(200, |goal| goal.0)),
             });
             self.maybe(node.sound_since.map(units));
+            let stable = node.sound_since.map(|since| since.after(Span::from_secs(STABLE)));
+            let shown = stable.zip(node.passed).is_some_and(|(at, passed)| passed >= at);
             self.maybe(node.said.role.map(|role| u64::from(role == Role::Primary)));
             self.maybe(node.said.term);
             self.maybe(node.said.position.map(|position| position.0));
             let ever = node.said_sent > m.reign_since;
-            self.flags(&[node.filled, node.drained, node.ejected, node.in_sync, ever, fresh]);
+            self.flags(&[
+                node.filled,
+                node.drained,
+                node.ejected,
+                node.in_sync,
+                ever,
+                fresh,
+                shown,
+            ]);
         }
         match m.phase {
             Phase::Idle => self.put(0_u64),
