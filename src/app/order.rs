@@ -23,6 +23,13 @@ impl Controls {
                 "upstream \"{upstream}\" has no node \"{node}\""
             )));
         };
+        let late = era.proxy.awaits_late_copies(config.id, place);
+        if let (NodeWord::Resynced, Some(left)) = (word, late) {
+            return Err(NotOrdered::Refused(format!(
+                "a copy that \"{node}\" was sent and has not answered may still be applied there: settle_after is over in {} s, compare and say it then",
+                left.as_secs() + 1
+            )));
+        }
         let told = match word {
             NodeWord::Promote => Word::Promote { node: place },
             NodeWord::Drain => Word::Drain { node: place },

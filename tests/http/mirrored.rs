@@ -449,5 +449,13 @@ async fn r33b_a_node_that_is_about_to_leave_is_not_taken_for_one_that_the_operat
     // It is out, and quiet in a minute: until then nothing is copied to it.
     rounds().await;
     assert_eq!(in_sync_at(proxy.admin, "b").await, Some(false));
+    // Nor may the operator say meanwhile that it holds what it should: the copy may still be applied over what comes later.
+    let answer = proxy.admin_post("/upstreams/o/nodes/b/resynced", "").await;
+    assert_eq!(answer.status, 409);
+    assert!(
+        answer.text().contains("may still be applied there"),
+        "{}",
+        answer.text()
+    );
     copy.release();
 }

@@ -43,8 +43,6 @@ struct Node {
     deposed_at: Option<u64>,
     /// The largest epoch it was told.
     epoch: u64,
-    /// How often it forgot what its primary has not.
-    forgot: u64,
 }
 
 /// The proxy went over to another node, or its own forgot something: what that one held when it was first asked.
@@ -304,8 +302,7 @@ impl Nodes {
         let mut inner = self.inner.lock().unwrap();
         let view = self.platter.text("/state/views");
         let (epoch, primary) = (first(&view, "epoch"), first(&view, "primary"));
-        // A primary that was deposed without our knowledge may have forgotten what it showed: as much as a change of hands.
-        let reign = format!("{epoch} {primary} {}", inner.nodes[n].forgot);
+        let reign = format!("{epoch} {primary}");
         if primary == format!("\"o{n}\"") && inner.view != reign {
             let held = held(&inner.nodes[n]);
             inner.reigns.push(Reign { from: at, held });
@@ -473,12 +470,20 @@ impl Nodes {
             let follower = &mut inner.nodes[f];
             let common = follower.log.iter().zip(&log).take_while(|(a, b)| a == b).count();
             if common < follower.log.len() {
-                follower.forgot += 1;
                 self.journal.note("net", format!("o{f} forgets what follows {common}"));
             }
             (follower.term, follower.fenced) = (term, None);
+            let forgot = common < follower.log.len();
             follower.log = log;
             let len = follower.log.len();
+            // The proxy's primary, deposed without its knowledge, is not what it was: as much as a change of hands.
+            if forgot && inner.view.ends_with(&format!("\"o{f}\"")) {
+                let held = held(&inner.nodes[f]);
+                inner.reigns.push(Reign {
+                    from: self.journal.now(),
+                    held,
+                });
+            }
             inner.nodes[s].matched[f] = len;
         }
     }

@@ -320,6 +320,9 @@ impl Machine {
             tracked.drained = false;
             tracked.ejected = false;
         }
+        if let Some(pending) = self.pending.as_mut().filter(|pending| pending.node != node) {
+            pending.lossy = false; // the leave to lose writes was for that node, and this is the later word
+        }
         match self.settings.sharing {
             Sharing::Homes => {}
             Sharing::Store => {

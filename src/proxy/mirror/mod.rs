@@ -80,6 +80,16 @@ impl Shared {
         let _first = self.mirrors.set(each.collect());
     }
 
+    /// How long a copy that a node has not answered may still be applied there, over whatever is written by then: nobody may say of it
+    /// meanwhile that it holds what it should (R33b).
+    #[must_use]
+    pub fn awaits_late_copies(&self, upstream: usize, node: usize) -> Option<Duration> {
+        let mirror = self.mirror_of(upstream)?;
+        let now = mirror.now();
+        let until = mirror.missed.lock().unquiet(node, now)?;
+        Some(until.duration_since(now))
+    }
+
     /// The upstream's mirror, where its writes are copied.
     pub(super) fn mirror_of(&self, upstream: usize) -> Option<&Arc<Mirror>> {
         self.mirrors.get()?.get(upstream)?.as_ref()

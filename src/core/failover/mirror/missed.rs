@@ -104,6 +104,13 @@ impl Missed {
         list.quiet_at = list.quiet_at.max(settled_at);
     }
 
+    /// Until when something may be applied late of what the node was sent and did not answer; none: nothing may.
+    #[must_use]
+    pub fn unquiet(&self, node: usize, now: MonoTime) -> Option<MonoTime> {
+        let list = self.lists.get(&node)?;
+        (Rule::R33b.holds() && now < list.quiet_at).then_some(list.quiet_at)
+    }
+
     /// The node has confirmed a copy of `target`.
     pub fn copied(&mut self, node: usize, target: &Target) {
         if let Some(list) = self.lists.get_mut(&node) {

@@ -67,6 +67,23 @@ fn r29_a_promote_hook_that_fails_is_tried_again_with_the_same_node() {
 }
 
 #[test]
+fn r37_the_operators_leave_to_lose_writes_ends_with_his_word_for_another_node() {
+    let mut rig = Rig::new(hooked(MIRRORED, 2));
+    rig.passes(0);
+    rig.passes(1);
+    rig.operator(Word::Promote { node: 1 });
+    rig.told(Event::Missed { node: 1 });
+    rig.fenced(0, true);
+    assert_eq!(rig.promotes(), Some(1), "he said so");
+    rig.promoted(1, false);
+    rig.operator(Word::Promote { node: 0 });
+    let whom = rig.fences().unwrap();
+    rig.fails(0);
+    rig.fenced(whom, true);
+    assert_eq!(rig.promotes(), None, "nobody said so of what came since");
+}
+
+#[test]
 fn a_promotion_is_not_tried_again_when_nobody_is_left_for_it() {
     let mut rig = failing(hooked(MIRRORED, 2));
     rig.fenced(0, true);
