@@ -21,6 +21,7 @@ use crate::config::runtime::Config;
 use crate::proxy::{ExplainError, Explanation, Question};
 use crate::server::accept::BindError;
 use crate::server::drain::{Drain, Phase};
+use crate::server::tls::Unusable;
 use crate::world::{Address, World};
 use rooms::Rooms;
 use std::future::Future;
@@ -43,6 +44,9 @@ pub enum StartError {
     /// A listener's address is in use or cannot be bound.
     #[error(transparent)]
     Listener(#[from] BindError),
+    /// A listener's certificates are of no use.
+    #[error(transparent)]
+    Tls(#[from] Unusable),
     /// The admin port's address is in use or cannot be bound.
     #[error("admin on {address}: {source}")]
     Admin {

@@ -11,8 +11,11 @@ use super::rooms::Rooms;
 use super::turnover;
 use crate::config::diff;
 use crate::config::load;
+use crate::config::runtime::Config;
 use crate::proxy;
+use crate::server::accept::Door;
 use crate::server::drain::Phase;
+use crate::server::tls::Terms;
 use crate::telemetry::log;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -42,6 +45,9 @@ impl NotReloaded {
         Self(vec![why.into()])
     }
 }
+
+/// A listener and what it offers new connections.
+type Offer = (Arc<Door>, Option<Terms>);
 
 type Wish = oneshot::Sender<Result<Reloaded, NotReloaded>>;
 
@@ -134,16 +140,35 @@ impl Rooms {
             tracing::warn!("{warning}");
         }
         let changed = diff::changed(&running.config, &config);
+        let terms = self.terms(&config)?;
         if !changed.is_empty() {
             let next = running.after(self.world.clock.mono(), config, &self.views);
             turnover::turn_over(&self.views, &running, &next).await?;
             self.probe(&running, &next).await;
             self.take_over(&running, &next);
+            for (door, terms) in terms {
+                door.offer(terms);
+            }
         }
         Ok(Reloaded {
             changed,
             config_hash: self.era().config.hash.clone(),
         })
+    }
+
+    /// What each listener offers new connections under the new configuration.
+    fn terms(&self, config: &Config) -> Result<Vec<Offer>, NotReloaded> {
+        let listeners = config.listeners.iter().filter_map(|listener| {
+            let mut doors = self.doors().iter();
+            let door = doors.find(|door| door.listener().name == listener.name)?;
+            Some((Arc::clone(door), listener))
+        });
+        listeners
+            .map(|(door, listener)| match Terms::of(listener) {
+                Ok(terms) => Ok((door, terms)),
+                Err(error) => Err(NotReloaded::one(error.to_string())),
+            })
+            .collect()
     }
 
     /// Has the new configuration probe the nodes, and waits for those that nobody has probed before. The old probes end first: two that

@@ -11,6 +11,7 @@ use crate::proxy;
 use crate::server::accept::{Door, accept};
 use crate::server::connection;
 use crate::server::drain::{Drain, Phase};
+use crate::server::tls::Terms;
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -202,8 +203,13 @@ impl Rooms {
         let config = self.config();
         let listeners = config.listeners.iter();
         let sockets: Sockets = listeners
-            .map(|listener| Door::open(net, Arc::clone(listener)))
-            .collect::<Result<_, _>>()?;
+            .map(|listener| {
+                let terms = Terms::of(listener)?;
+                let (door, socket) = Door::open(net, Arc::clone(listener))?;
+                door.offer(terms);
+                Ok((door, socket))
+            })
+            .collect::<Result<_, StartError>>()?;
         let doors = sockets.iter().map(|(door, _)| Arc::clone(door)).collect();
         // Called once: a second set of doors would have failed to bind, or be other ports.
         let _first = self.doors.set(doors);
@@ -260,7 +266,7 @@ impl Rooms {
                     address: peer,
                     local: at.address().clone(),
                     listener: Arc::clone(at.listener()),
-                    tls: false,
+                    tls: at.is_tls(),
                     interim: Some(interim),
                 })
             };

@@ -33,6 +33,10 @@ pub(super) fn refuse(running: &Config, new: &Config, sink: &mut Sink) {
     let (was, is) = (&running.effective.root, &new.effective.root);
     for name in keys(was, is) {
         let live = LIVE.iter().find(|(section, _)| *section == name);
+        if name == "listeners" {
+            same_listeners(was, is, sink);
+            continue;
+        }
         let kept = match live {
             Some((_, None)) => continue,
             Some((_, Some(kept))) => *kept,
@@ -51,6 +55,20 @@ pub(super) fn refuse(running: &Config, new: &Config, sink: &mut Sink) {
                 format!("needs a restart: more than {MAX_LEARNED} new names of {what} since this process started");
             sink.error(&is.place_of(what), message);
         }
+    }
+}
+
+/// Sockets stay as they were bound; of a listener that speaks TLS the certificates are exchanged.
+fn same_listeners(was: &Table, is: &Table, sink: &mut Sink) {
+    let listeners = |root: &Table| root.table("listeners").cloned().unwrap_or_else(Table::empty);
+    let (was, is) = (listeners(was), listeners(is));
+    for name in keys(&was, &is) {
+        let both = was.table(name).zip(is.table(name));
+        let kept: &[&str] = match both {
+            Some((was, is)) if was.table("tls").is_some() && is.table("tls").is_some() => &["tls"],
+            _ => &[],
+        };
+        section(name, (was.get(name), is.get(name)), kept, &is.place, sink);
     }
 }
 

@@ -27,10 +27,26 @@ pub enum Value {
     Text(String),
     /// A string that is never printed.
     Secret(Secret),
+    /// A file of certificates or a key, already read.
+    Pem(Pem),
     /// A list.
     List(Vec<Node>),
     /// A table.
     Table(Table),
+}
+
+/// PEM text and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pem {
+    /// The path as the file says it; none: the text itself stood there.
+    pub path: Option<String>,
+    pub(super) text: Secret,
+}
+
+impl Pem {
+    pub(super) fn text(&self) -> &str {
+        self.text.reveal()
+    }
 }
 
 /// Where a value comes from.

@@ -15,6 +15,7 @@ pub mod schema;
 mod shape;
 mod substitute;
 mod syntax;
+pub mod tls;
 pub mod units;
 
 pub use load::Loaded;

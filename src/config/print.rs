@@ -46,6 +46,9 @@ pub(super) fn json(value: &Value, secrets: Secrets) -> Json {
         } else {
             REDACTED
         }),
+        // Told apart by what is in it, so that a renewed certificate counts as a change.
+        Value::Pem(pem) if secrets == Secrets::Shown => json!([pem.path, pem.text()]),
+        Value::Pem(pem) => json!(pem.path.as_deref().unwrap_or(REDACTED)),
         Value::List(items) => items.iter().map(|item| json(&item.value, secrets)).collect(),
         Value::Table(table) => table_json(table, secrets),
     }
@@ -168,6 +171,7 @@ fn inline(name: &str, node: &Node) -> String {
         Value::Percent(share) => quoted(&format!("{share}%")),
         Value::Text(text) => quoted(&literally(text)),
         Value::Secret(_) => quoted(REDACTED),
+        Value::Pem(pem) => quoted(&pem.path.as_deref().map_or_else(|| REDACTED.to_owned(), literally)),
         Value::List(items) => {
             let items: Vec<_> = items.iter().map(|item| inline("", item)).collect();
             format!("[{}]", items.join(", "))

@@ -5,6 +5,7 @@ mod upstream;
 
 pub use upstream::*;
 
+pub use super::tls::ServerTls;
 use crate::core::policy::Policy;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::net::SocketAddr;
@@ -99,6 +100,12 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub bind: Bind,
+    /// What is spoken.
+    pub protocols: Protocols,
+    /// Certificates; none: no TLS.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Limits of HTTP/2.
+    pub http2: Http2,
     /// Whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Sources,
     /// Networks that may use the PURGE method; empty: nobody.
@@ -139,6 +146,24 @@ impl Sources {
             None => self.unix,
         }
     }
+}
+
+/// What a listener speaks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    /// HTTP/1.1 and 1.0.
+    pub http1: bool,
+    /// HTTP/2: over TLS when the listener has it, else by prior knowledge.
+    pub http2: bool,
+}
+
+/// Limits of HTTP/2.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// How many bytes of one stream's body may be under way.
+    pub window: u32,
+    /// The most streams at once.
+    pub max_streams: u32,
 }
 
 /// An address block in CIDR notation.

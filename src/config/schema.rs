@@ -91,7 +91,7 @@ fn value(kind: &Kind) -> Value {
         Kind::Timeout => refers_to("timeout"),
         Kind::Size => refers_to("size"),
         Kind::Percent => refers_to("percent"),
-        Kind::Text | Kind::OptionalText | Kind::Secret => json!({ "type": "string" }),
+        Kind::Text | Kind::OptionalText | Kind::Secret | Kind::Pem => json!({ "type": "string" }),
         Kind::Choice { now, .. } => or_reference(json!({ "enum": now })),
         Kind::List(inner) => json!({ "type": "array", "items": value(inner) }),
         Kind::Table(keys) => table(keys),

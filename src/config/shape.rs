@@ -3,7 +3,7 @@
 
 use super::catalogue::{self, Key, Keys, Kind, NOT_IN_SCOPE, Support};
 use super::diagnostic::{Place, Sink, Source, did_you_mean, nearest};
-use super::effective::{Node, Origin, Table, Value};
+use super::effective::{Node, Origin, Pem, Table, Value};
 use super::runtime::Secret;
 use super::substitute::{Outside, substitute};
 use super::units;
@@ -227,6 +227,7 @@ impl Shaper<'_, '_> {
             }
             (Kind::Size, DeValue::Integer(n), None) => return Err(units::size(n.as_str()).err().unwrap_or_else(found)),
             (Kind::Secret | Kind::TextOr(Kind::List(Kind::Secret)), _, Some(text)) => Value::Secret(Secret(text)),
+            (Kind::Pem, _, Some(text)) => Value::Pem(pem(text, self.outside)?),
             (Kind::Text | Kind::OptionalText | Kind::TextOr(_), _, Some(text)) => Value::Text(text),
             (Kind::Choice { now, later }, _, Some(text)) => choice(text, now, later)?,
             (Kind::List(inner) | Kind::TextOr(Kind::List(inner)), DeValue::Array(items), _) => Value::List(
@@ -321,6 +322,24 @@ fn instead(kind: &Kind, raw: &DeValue<'_>) -> String {
         (Kind::Count(..), DeValue::String(text)) if text.parse::<u64>().is_ok() => format!(" (did you mean {text}?)"),
         (Kind::Flag, DeValue::String(text)) if text == "true" || text == "false" => format!(" (did you mean {text}?)"),
         _ => String::new(),
+    }
+}
+
+/// A PEM text as it stands there, or the file of that path.
+fn pem(text: String, outside: &Outside<'_>) -> Result<Pem, String> {
+    if text.trim_start().starts_with("-----BEGIN ") {
+        return Ok(Pem {
+            path: None,
+            text: Secret(text),
+        });
+    }
+    let path = outside.base_dir.join(&text);
+    match outside.disk.read_to_string(&path) {
+        Ok(content) => Ok(Pem {
+            path: Some(text),
+            text: Secret(content),
+        }),
+        Err(e) => Err(format!("cannot read {}: {e}", path.display())),
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn plan<'a>(
     now: MonoTime,
     buffer: &mut KeyBuffer,
 ) -> Result<Plan<'a>, Refused> {
-    let authority = request::authority(&parts.uri, &parts.headers).map_err(|f| (None, f))?;
+    let authority = request::authority(parts).map_err(|f| (None, f))?;
     let route = request::route(shared, parts, &request::host_name(authority), path).map_err(|f| (None, f))?;
     let planned = |course| {
         Ok(Plan {

@@ -47,7 +47,7 @@ pub(super) fn answer(core: &Arc<Core>, connection: &ConnectionInfo, parts: &Part
 }
 
 fn purge(core: &Core, connection: &ConnectionInfo, parts: &Parts) -> Result<Response<Body>, Fault> {
-    let authority = request::authority(&parts.uri, &parts.headers)?;
+    let authority = request::authority(parts)?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let scheme = if Seen::of(connection, &parts.headers).https {
         "https"

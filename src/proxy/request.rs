@@ -21,14 +21,24 @@ use crate::upstream::{Answered, OnInterim};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 /// The effective host of a request: from an absolute-form target, which wins (RFC 9112 s3.2.2), or from its one `Host`.
-pub(super) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Fault> {
+pub(super) fn authority(parts: &Parts) -> Result<&str, Fault> {
     const BAD: &str = "the request needs exactly one valid Host";
+    let (uri, headers) = (&parts.uri, &parts.headers);
+    if let (Version::HTTP_2, Some(target)) = (parts.version, uri.authority()) {
+        // `:authority` stands for Host; when both are there they are one (RFC 9113 s8.3.1).
+        let same = |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes());
+        return if is_authority(target.as_str()) && headers.get_all(HOST).iter().all(same) {
+            Ok(target.as_str())
+        } else {
+            Err(Fault::refuse(StatusCode::BAD_REQUEST, BAD))
+        };
+    }
     let mut lines = headers.get_all(HOST).iter();
     let (first, second) = (lines.next(), lines.next());
     let host = match (first, second) {

@@ -2,11 +2,14 @@
 //! thread hands one to another. A unix socket is one for all threads: the kernel wakes those that are idle, and the first takes the
 //! connection, so that a busy core gets none. (One acceptor that deals them out would move every stream between two reactors.) The cap on connections is the listener's, over all threads.
 
-use super::connection::{self, Shared};
+use super::connection::Shared;
 use super::drain::Phase;
+use super::opening::{self, Spoken};
+use super::tls::Terms;
 use crate::config::runtime::{Bind, Listener};
 use crate::proxy::Interim;
 use crate::world::{Address, BindOptions, Listener as Socket, Net, SharedListener, Stream};
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -35,6 +38,8 @@ const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = 97;
 pub struct Door {
     listener: Arc<Listener>,
     address: Address,
+    /// None: no TLS. Exchanged by a reload.
+    terms: ArcSwapOption<Terms>,
     open: AtomicUsize,
     refused: AtomicU64,
     held: Held,
@@ -116,6 +121,7 @@ impl Door {
         Arc::new(Self {
             listener,
             address,
+            terms: ArcSwapOption::empty(),
             open: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             held,
@@ -148,6 +154,17 @@ impl Door {
             Held::File(file) => drop(file.lock().take()),
             Held::Port { .. } => {} // as long as connections live, the port is ours
         }
+    }
+
+    /// Whether connections are TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.listener.tls.is_some()
+    }
+
+    /// What new connections are offered from now on; those under way keep what they began with.
+    pub fn offer(&self, terms: Option<Terms>) {
+        self.terms.store(terms.map(Arc::new));
     }
 
     /// The listener's configuration.
@@ -222,11 +239,11 @@ pub async fn accept<M, S, B>(door: Arc<Door>, mut socket: Box<dyn Socket>, share
 where
     M: Fn(Option<SocketAddr>, Arc<Interim>) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let builder = connection::protocol(&door.listener);
+    let spoken = Spoken::on(&door.listener);
     let serve = |stream: Stream, peer: Option<SocketAddr>| {
         // A dual-stack socket writes IPv4 peers as ::ffff:a.b.c.d; networks in the configuration are written as people do.
         let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
@@ -236,9 +253,9 @@ where
         };
         let interim = Arc::new(Interim::default());
         let service = service(peer, Arc::clone(&interim));
-        let (builder, shared) = (builder.clone(), shared.clone());
+        let (terms, spoken, shared) = (door.terms.load_full(), spoken.clone(), shared.clone());
         shared.drain.clone().connections().spawn(async move {
-            connection::serve(stream, &builder, &place.0.listener, &shared, interim, service).await;
+            opening::serve(stream, terms, &spoken, &place.0.listener, &shared, interim, service).await;
         });
     };
     // Leaving waits for this loop too: the last connections are spawned after the phase has changed.

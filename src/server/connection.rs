@@ -1,4 +1,4 @@
-//! One client connection, from accept to its last byte: HTTP/1.1 by hyper, the time limits and the drain around it.
+//! One client connection that speaks HTTP/1.1, to its last byte: hyper, the time limits and the drain around it.
 //!
 //! hyper parses and frames; this decides when a connection has been silent for too long (a head, between requests, a peer that takes
 //! nothing of an answer), says `Connection: close` while draining, and closes so that the last answer arrives although the peer may still be
@@ -6,6 +6,7 @@
 
 use super::drain::{Drain, Phase};
 use super::informational::Informing;
+use super::preface::Prefixed;
 use super::watch::{Marks, Stage, Watch, Watched};
 use crate::config::runtime::Listener;
 use crate::core::reason::Outcome;
@@ -61,8 +62,7 @@ impl std::fmt::Debug for Shared {
 }
 
 /// How a listener's connections are parsed; made once per listener and thread.
-#[must_use]
-pub fn protocol(listener: &Listener) -> http1::Builder {
+pub(super) fn protocol(listener: &Listener) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .max_headers(listener.max_headers)
@@ -76,6 +76,9 @@ pub fn protocol(listener: &Listener) -> http1::Builder {
         .pipeline_flush(false);
     builder
 }
+
+/// What hyper reads from and writes to.
+type Wire = Informing<Watched<Prefixed<Stream>>>;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -95,8 +98,8 @@ enum End {
 }
 
 /// Serves one connection to its end; what the service leaves in `interim` is written before its final heads. Dropping the future closes it at once.
-pub async fn serve<S, B>(
-    io: Stream,
+pub(super) async fn serve<S, B>(
+    io: Prefixed<Stream>,
     builder: &http1::Builder,
     listener: &Listener,
     shared: &Shared,
@@ -138,7 +141,7 @@ pub async fn serve<S, B>(
 
 /// Polls the connection until it ends, times out, or is told to.
 async fn drive<S, B>(
-    connection: &mut http1::Connection<TokioIo<Informing<Watched<Stream>>>, Answering<S>>,
+    connection: &mut http1::Connection<TokioIo<Wire>, Answering<S>>,
     watch: &Watch,
     listener: &Listener,
     shared: &Shared,
@@ -296,7 +299,7 @@ fn count_failure(error: &hyper::Error, metrics: &Metrics) {
 }
 
 /// Closes our side and takes what the peer still sends, within bounds, until it closes its side.
-async fn linger(io: &mut Stream) {
+async fn linger(io: &mut Prefixed<Stream>) {
     let _ = tokio::time::timeout(LINGER_TIME, async {
         if io.shutdown().await.is_ok() {
             let mut rest = io.take(LINGER_BYTES);

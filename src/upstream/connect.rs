@@ -2,32 +2,40 @@
 
 use super::link::Link;
 use super::seat::Place;
+use super::tls::Spoken;
 use super::{One, Shared};
-use crate::world::Stream;
+use crate::world::{Net, Stream};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A connection to a node, ready for requests.
 pub(super) async fn open(shared: &Shared, one: &One, node: usize) -> io::Result<Box<Link>> {
-    let stream = reach(shared, one, node).await?;
+    let stream = reach(shared, one, node, Spoken::Http1).await?;
     Link::open(stream).await.map_err(io::Error::other)
 }
 
-/// Connects to a node: to the first of its addresses that accepts.
-pub(super) async fn reach(shared: &Shared, one: &One, node: usize) -> io::Result<Stream> {
+/// Connects to a node, to the first of its addresses that accepts, and has it prove its name where the upstream speaks TLS.
+pub(super) async fn reach(shared: &Shared, one: &One, node: usize, spoken: Spoken) -> io::Result<Stream> {
     let net = Arc::clone(&shared.world.net);
-    let found;
-    let seat = one.seat(node);
-    let addresses: &[SocketAddr] = match seat.as_ref().map(|seat| &seat.at) {
-        Some(Place::Address(address)) => std::slice::from_ref(address),
-        Some(Place::Name { host, port }) => {
-            found = net.resolve(host, *port).await?;
-            &found
-        }
-        Some(Place::Socket(path)) => return net.connect_unix(path).await,
-        None => &[],
+    let Some(seat) = one.seat(node) else {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
     };
+    let stream = match &seat.at {
+        Place::Address(address) => net.connect(*address).await?,
+        Place::Name { host, port } => first(&*net, &net.resolve(host, *port).await?).await?,
+        Place::Socket(path) => return net.connect_unix(path).await,
+    };
+    match &one.config.tls {
+        Some(tls) => {
+            let host = seat.member.host.as_str();
+            one.ways.secure(tls, &*net, (host, spoken), stream).await
+        }
+        None => Ok(stream),
+    }
+}
+
+async fn first(net: &dyn Net, addresses: &[SocketAddr]) -> io::Result<Stream> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
     for &address in addresses {
         match net.connect(address).await {

@@ -31,6 +31,7 @@ mod shown;
 mod signal;
 mod snapshot;
 mod standing;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -133,6 +134,8 @@ struct One {
     trouble: Notify,
     /// Somebody else promotes.
     rival: rival::Rival,
+    /// TLS to its nodes.
+    ways: tls::Ways,
     /// What pays for retries.
     retries: Purse,
     /// What pays for reads sent twice; none: nothing is.
@@ -426,6 +429,7 @@ impl One {
             ejected: Arc::new(Mutex::new(eject::nobody(config))),
             trouble: Notify::new(),
             rival: rival::Rival::default(),
+            ways: tls::Ways::default(),
             retries: Purse::new(&Budget::new(config.retry.budget_percent), cores),
             hedges: config
                 .hedge

@@ -123,6 +123,10 @@ pub trait Net: Send + Sync {
     fn listen(&self, on: SocketAddr, options: BindOptions) -> io::Result<Box<dyn Listener>>;
     /// The addresses of a host name (an address is its own).
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+    /// The authorities whose certificates this machine believes, DER. Reads files: not on a core's thread, but for the first time.
+    fn authorities(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
     /// The records of a name. Not for a core's thread: a resolver has work of its own.
     fn lookup<'a>(&'a self, name: &'a str, kind: Kind) -> BoxFuture<'a, io::Result<Answer>> {
         let _ = (name, kind);

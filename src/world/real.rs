@@ -91,6 +91,18 @@ impl Net for RealNet {
         })
     }
 
+    fn authorities(&self) -> Vec<Vec<u8>> {
+        let found = rustls_native_certs::load_native_certs();
+        for error in found.errors {
+            tracing::warn!(%error, "an authority of this machine cannot be read");
+        }
+        found
+            .certs
+            .into_iter()
+            .map(|certificate| certificate.to_vec())
+            .collect()
+    }
+
     fn lookup<'a>(&'a self, name: &'a str, kind: Kind) -> BoxFuture<'a, io::Result<Answer>> {
         Box::pin(self.names.lookup(name, kind))
     }

@@ -111,13 +111,17 @@ const LISTENER: &[Key] = &[
     ),
     key(
         "protocols",
-        Kind::List(&choice(&["http/1.1"], &["h2", "h2c"])),
-        "['http/1.1']",
-        "What is spoken.",
+        Kind::List(&choice(&["http/1.1", "h2", "h2c"], &[])),
+        "['http/1.1', 'h2', 'h2c']",
+        "What is spoken: `h2` over TLS (by ALPN), `h2c` without it (by prior knowledge).",
     ),
     off("http3", Kind::Flag, "false", "HTTP/3 on the same port."),
-    later("tls", Kind::Table(&[&[]]), "Certificates."),
-    later("http2", Kind::Table(&[&[]]), "HTTP/2 limits."),
+    bare(
+        "tls",
+        Kind::Table(&[SERVER_TLS]),
+        "Certificates; without it the listener speaks no TLS.",
+    ),
+    key("http2", Kind::Table(&[LISTENER_HTTP2]), "{}", "HTTP/2 limits."),
     off(
         "proxy_protocol",
         Kind::Flag,
@@ -173,6 +177,50 @@ const LISTENER: &[Key] = &[
         COUNT,
         "10000",
         "The most connections at once, over all threads.",
+    ),
+];
+
+const SERVER_TLS: &[Key] = &[
+    bare(
+        "certificate",
+        Kind::Pem,
+        "A PEM file: the certificate and those between it and its authority. For clients that ask for no name, or for one that `certificates` does not cover.",
+    ),
+    bare("key", Kind::Pem, "Its private key, a PEM file without a passphrase."),
+    bare(
+        "certificates",
+        Kind::List(&Kind::Table(&[CERTIFICATE])),
+        "More of them, chosen by the name a client asks for (SNI).",
+    ),
+    bare(
+        "client_ca",
+        Kind::Pem,
+        "A PEM file of authorities: clients must show a certificate of one of them. Sessions are not resumed then.",
+    ),
+    later("acme", Kind::Table(&[&[]]), "Certificates by ACME."),
+];
+
+const CERTIFICATE: &[Key] = &[
+    bare(
+        "certificate",
+        Kind::Pem,
+        "A PEM file: the certificate and those between it and its authority.",
+    ),
+    bare("key", Kind::Pem, "Its private key, a PEM file without a passphrase."),
+];
+
+const LISTENER_HTTP2: &[Key] = &[
+    key(
+        "window",
+        Kind::Size,
+        "'256KiB'",
+        "How much of one request's body may be under way; of all of a connection's four times that.",
+    ),
+    key(
+        "max_streams",
+        Kind::Count(1, 100_000),
+        "128",
+        "The most requests at once on a connection.",
     ),
 ];
 

@@ -63,6 +63,8 @@ pub enum Kind {
     OptionalText,
     /// A string that is never printed.
     Secret,
+    /// The path of a PEM file, which is read with the configuration; or the PEM text itself.
+    Pem,
     /// One of these words.
     Choice {
         /// Words that exist.
@@ -93,6 +95,7 @@ impl Kind {
             Self::Size => "a size like \"64MiB\"".into(),
             Self::Percent => "a percentage like \"20%\"".into(),
             Self::Text | Self::OptionalText | Self::Secret => "a string".into(),
+            Self::Pem => "the path of a PEM file".into(),
             Self::Choice { now, .. } => one_of(now),
             Self::List(Self::Table(_)) => "a list of tables".into(),
             Self::List(_) => "a list".into(),

@@ -3,6 +3,25 @@
 use super::build::*;
 use super::{Key, Kind};
 
+const CLIENT_TLS: &[Key] = &[
+    bare(
+        "ca",
+        Kind::Pem,
+        "A PEM file: whose certificates are believed; default: the machine's.",
+    ),
+    bare(
+        "server_name",
+        Kind::Text,
+        "The name that the nodes' certificates must have; default: the host of each url.",
+    ),
+    bare(
+        "certificate",
+        Kind::Pem,
+        "A PEM file: what we show to nodes that ask for it.",
+    ),
+    bare("key", Kind::Pem, "Its private key, a PEM file without a passphrase."),
+];
+
 pub(super) const UPSTREAM: &[Key] = &[
     key(
         "mode",
@@ -44,7 +63,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         "'preserve'",
         "The Host sent upstream: the client's, the node's (`node`), or this one.",
     ),
-    later("tls", Kind::Table(&[&[]]), "TLS to the nodes."),
+    bare(
+        "tls",
+        Kind::Table(&[CLIENT_TLS]),
+        "TLS to nodes whose urls are https://, and to discovered ones.",
+    ),
     key(
         "http",
         choice(&["1.1"], &["2"]),

@@ -3,7 +3,8 @@
 use super::{socket, sources};
 use crate::config::diagnostic::{Place, Sink};
 use crate::config::effective::Table;
-use crate::config::runtime::{Bind, Listener};
+use crate::config::runtime::{Bind, Http2, Listener, Protocols};
+use crate::config::tls;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Addresses given so far, with who has them.
@@ -46,12 +47,17 @@ pub(super) fn compile(name: &str, table: &Table, taken: &mut Taken, sink: &mut S
             "a listener speaks at least one protocol: \"http/1.1\"",
         );
     }
+    let tls = tls::server(table, sink);
+    let protocols = protocols(table, tls.is_some(), sink);
     if table.size("max_header_bytes").is_some_and(|bytes| bytes < 1024) {
         sink.error(&table.place_of("max_header_bytes"), "must be at least \"1KiB\"");
     }
     Listener {
         name: name.to_owned(),
         bind: bind.unwrap_or(Bind::AllInterfaces(0)),
+        protocols,
+        tls,
+        http2: http2(table, sink),
         trusted_proxies: sources(table, "trusted_proxies", sink),
         purge_from: sources(table, "purge_from", sink),
         debug_from: sources(table, "debug_from", sink),
@@ -65,6 +71,49 @@ pub(super) fn compile(name: &str, table: &Table, taken: &mut Taken, sink: &mut S
         max_headers: table.count("max_headers"),
         max_body: table.size("max_body").unwrap_or_default(),
         max_connections: table.count("max_connections"),
+    }
+}
+
+/// `h2` counts where there is TLS, `h2c` where there is none; the default names both.
+fn protocols(table: &Table, tls: bool, sink: &mut Sink) -> Protocols {
+    let named: Vec<&str> = table.texts("protocols").map(|(name, _)| name).collect();
+    let has = |name| named.contains(&name);
+    let found = Protocols {
+        http1: has("http/1.1"),
+        http2: has(if tls { "h2" } else { "h2c" }),
+    };
+    if !named.is_empty() && !found.http1 && !found.http2 {
+        let why = if tls {
+            "h2c is HTTP/2 without TLS, and this listener has tls: say \"h2\""
+        } else {
+            "h2 is HTTP/2 over TLS, and this listener has no tls: say \"h2c\", or add tls"
+        };
+        sink.error(&table.place_of("protocols"), why);
+    } else if table.is_set("protocols") && has(if tls { "h2c" } else { "h2" }) {
+        let why = if tls {
+            "\"h2c\" has no effect: it is HTTP/2 without TLS, and this listener has tls"
+        } else {
+            "\"h2\" has no effect: it is HTTP/2 over TLS, and this listener has none"
+        };
+        sink.warn(&table.place_of("protocols"), why);
+    }
+    found
+}
+
+/// RFC 9113 s6.9.1: no window is larger than 2^31 - 1; below 64 KiB - 1, what every peer may use before it has read our settings, none is
+/// of use.
+fn http2(table: &Table, sink: &mut Sink) -> Http2 {
+    let empty = Table::empty();
+    let table = table.table("http2").unwrap_or(&empty);
+    let window = table.size("window").unwrap_or(65_535);
+    // The connection's is four times as much.
+    let most = u64::from(u32::MAX >> 1) / 4;
+    if !(65_535..=most).contains(&window) {
+        sink.error(&table.place_of("window"), "must be between \"64KiB\" and \"511MiB\"");
+    }
+    Http2 {
+        window: u32::try_from(window).unwrap_or(u32::MAX),
+        max_streams: table.count_u32("max_streams"),
     }
 }
 

@@ -16,8 +16,10 @@ pub(in crate::config) use discover::listed;
 use super::{plain_name, span};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::Table;
-use crate::config::runtime::{GateBy, HostHeader, Mode, Upstream};
+use crate::config::runtime::{GateBy, HostHeader, Mode, Node, Upstream};
+use crate::config::tls::{self, ClientTls};
 use http::HeaderValue;
+use std::sync::Arc;
 
 /// Defaults that hang on how the nodes share their data.
 pub(super) fn fill(upstream: &mut Table) {
@@ -65,6 +67,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
             );
         }
     }
+    let tls = secured(table, &nodes, discover.is_some(), sink);
     let replication = replication::replication(table, mode, sink);
     let failover = failover::failover(table, replication, mode, sink);
     let known = discover.is_none().then_some(nodes.len());
@@ -92,6 +95,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         nodes,
         discover,
         host: host_header(table, sink),
+        tls,
         connect_timeout: span(table, "connect_timeout"),
         response_timeout: span(table, "response_timeout"),
         max_connections: table.count("max_connections"),
@@ -107,6 +111,27 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         hedge: table.table("hedge").and_then(|given| hedge::hedge(given, table, sink)),
         settle_after: None,
     }
+}
+
+/// Whether the nodes are spoken to over TLS: their urls say so, and where they are discovered, the table does.
+fn secured(table: &Table, nodes: &[Node], discovered: bool, sink: &mut Sink) -> Option<Arc<ClientTls>> {
+    let is_https = |node: &Node| node.url.starts_with("https://");
+    let given = table.table("tls").is_some();
+    let some = nodes.iter().any(is_https);
+    if some && !nodes.iter().all(is_https) {
+        sink.error(
+            &table.place_of("nodes"),
+            "some urls are https:// and others are not: the nodes of an upstream are spoken to alike",
+        );
+    }
+    if given && !some && !discovered && !nodes.is_empty() {
+        sink.error(
+            &table.place_of("tls"),
+            "no node has an https:// url: without one nothing is encrypted",
+        );
+    }
+    let tls = given.then(|| tls::client(table, sink));
+    (some || given && discovered).then(|| Arc::new(tls.unwrap_or_else(|| tls::client(&Table::empty(), sink))))
 }
 
 fn host_header(table: &Table, sink: &mut Sink) -> HostHeader {

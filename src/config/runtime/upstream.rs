@@ -1,8 +1,10 @@
 //! `[upstreams.*]` as the running proxy reads it.
 
+use crate::config::tls::ClientTls;
 use crate::core::discovery::{Kind, SLOTS};
 use http::{HeaderName, HeaderValue};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `[upstreams.NAME]`.
@@ -34,6 +36,8 @@ pub struct Upstream {
     pub discover: Option<Discover>,
     /// The `Host` sent upstream.
     pub host: HostHeader,
+    /// How nodes prove who they are; none: they are spoken to without TLS.
+    pub tls: Option<Arc<ClientTls>>,
     /// How long a connect may take.
     pub connect_timeout: Duration,
     /// How long the response head may take.
@@ -437,6 +441,7 @@ impl Upstream {
             nodes,
             discover: None,
             host: HostHeader::Preserve,
+            tls: None,
             connect_timeout: second,
             response_timeout: second,
             max_connections: 1,

@@ -194,7 +194,7 @@ impl Shared {
 
     /// The routes before the one that takes the request.
     fn passed_over(&self, parts: &Parts, path: &str) -> Vec<PassedOverTold> {
-        let Ok(authority) = request::authority(&parts.uri, &parts.headers) else {
+        let Ok(authority) = request::authority(parts) else {
             return Vec::new();
         };
         let host = request::host_name(authority);
@@ -214,9 +214,7 @@ fn asked(question: &Question, parts: &Parts, connection: &super::ConnectionInfo)
     AskedTold {
         method: parts.method.as_str().to_owned(),
         url: question.url.clone(),
-        host: request::authority(&parts.uri, &parts.headers)
-            .unwrap_or_default()
-            .to_owned(),
+        host: request::authority(parts).unwrap_or_default().to_owned(),
         fields: stored::names(&parts.headers),
         listener: connection.peer.listener.name.clone(),
         from: connection.address.clone(),

@@ -7,10 +7,11 @@
 
 use super::{Shared, protocol, serve};
 use crate::config::runtime::{
-    Admin, Bind, Cache, Config, Listener, LogFormat, Server as ServerConfig, Sources, Telemetry,
+    Admin, Bind, Cache, Config, Http2, Listener, LogFormat, Protocols, Server as ServerConfig, Sources, Telemetry,
 };
 use crate::core::time::{MonoTime, WallTime};
 use crate::server::drain::{Drain, Phase};
+use crate::server::preface::Prefixed;
 use crate::telemetry::metrics::{Gauges, Metrics};
 use crate::world::Clock;
 use bytes::Bytes;
@@ -58,6 +59,15 @@ fn listener() -> Listener {
     Listener {
         name: "main".to_owned(),
         bind: Bind::AllInterfaces(0),
+        protocols: Protocols {
+            http1: true,
+            http2: false,
+        },
+        tls: None,
+        http2: Http2 {
+            window: 65_535,
+            max_streams: 1,
+        },
         trusted_proxies: Sources::default(),
         purge_from: Sources::default(),
         debug_from: Sources::default(),
@@ -136,7 +146,7 @@ impl Client {
         let served = drain.connections().spawn(async move {
             let listener = listener();
             serve(
-                Box::new(far),
+                Prefixed::new(Bytes::new(), Box::new(far)),
                 &protocol(&listener),
                 &listener,
                 &shared,

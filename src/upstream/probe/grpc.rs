@@ -4,6 +4,7 @@
 //! Invariant: what hyper does beside the probe ends with it.
 
 use super::super::connect::reach;
+use super::super::tls::Spoken;
 use super::super::{One, Shared};
 use crate::core::failover::event::Said;
 use crate::core::failover::health::Outcome;
@@ -27,7 +28,7 @@ const SERVING: u64 = 1;
 /// Asks a node for a service's health; an empty name asks for the whole server's. The caller limits how long that may take.
 pub(super) async fn check(shared: &Shared, one: &One, node: usize, service: &str) -> (Outcome, Said) {
     let nothing = |outcome| (outcome, Said::default());
-    let Ok(stream) = reach(shared, one, node).await else {
+    let Ok(stream) = reach(shared, one, node, Spoken::Http2).await else {
         return nothing(Outcome::Unreachable);
     };
     let Some(request) = question(one, node, service) else {
@@ -69,7 +70,7 @@ fn question(one: &One, node: usize, service: &str) -> Option<Request<Full<Bytes>
         .host(node)
         .or_else(|| one.seat(node).map(|seat| seat.authority.clone()))?;
     let uri = Uri::builder()
-        .scheme("http")
+        .scheme(if one.config.tls.is_some() { "https" } else { "http" })
         .authority(host.as_bytes())
         .path_and_query("/grpc.health.v1.Health/Check");
     let mut request = Request::new(Full::new(message(service)));

@@ -4,9 +4,12 @@
 #![allow(dead_code)] // a tool box: not every script needs every tool
 
 pub mod client;
+pub mod floods;
+pub mod h2;
 pub mod origin;
 pub mod proxy;
 pub mod register;
+pub mod tls;
 pub mod wire;
 
 use std::future::Future;

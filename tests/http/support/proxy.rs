@@ -71,6 +71,16 @@ impl Proxy {
         }
     }
 
+    /// The address of the listener at this place in the file.
+    pub fn listener(&self, place: usize) -> SocketAddr {
+        self.running.as_ref().unwrap().listeners[place].1.tcp().unwrap()
+    }
+
+    /// Begins to leave, as on SIGTERM.
+    pub fn drain(&self) {
+        self.running.as_ref().unwrap().drain();
+    }
+
     pub async fn client(&self) -> Client {
         Client::connect(self.address).await
     }

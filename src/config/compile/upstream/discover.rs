@@ -2,7 +2,7 @@
 
 use super::nodes::nodes;
 use crate::config::diagnostic::Sink;
-use crate::config::effective::{Table, Value};
+use crate::config::effective::{Node as Given, Table, Value};
 use crate::config::runtime::{Discover, Mode};
 use crate::core::discovery::{Kind, Member};
 use std::path::Path;
@@ -88,6 +88,14 @@ pub(in crate::config) fn listed(table: &Table, sink: &mut Sink) -> Vec<Member> {
     // Unlike a configuration, a file of nodes may say that there is none: but say it, it must.
     if matches!(table.get("nodes").map(|node| &node.value), Some(Value::List(given)) if given.is_empty()) {
         return Vec::new();
+    }
+    for given in table.list("nodes").iter().filter_map(Given::as_table) {
+        if given.text("url").is_some_and(|url| url.starts_with("https://")) {
+            sink.error(
+                &given.place_of("url"),
+                "say http:// here: whether found nodes are spoken to over TLS, the upstream's own tls decides",
+            );
+        }
     }
     let members = nodes(table, Mode::ActiveActive, sink).into_iter().map(|node| Member {
         name: node.name,

@@ -68,10 +68,10 @@ fn node(table: &Table, first: bool, mode: Mode, sink: &mut Sink) -> Option<Node>
     };
     let url = given.as_text()?;
     let place = match socket::path(url, sink) {
-        Some(path) => path.map(|path| (format!("{UNIX}{}", path.display()), 0)),
+        Some(path) => path.map(|path| (false, format!("{UNIX}{}", path.display()), 0)),
         None => http_url(url),
     };
-    let (host, port) = match place {
+    let (secure, host, port) = match place {
         Ok(parts) => parts,
         Err(message) => {
             sink.error(&given.place, message);
@@ -93,7 +93,10 @@ fn node(table: &Table, first: bool, mode: Mode, sink: &mut Sink) -> Option<Node>
     let reserve = mode == Mode::ActivePassive && !first;
     Some(Node {
         name,
-        url: discovery::url(&host, port),
+        url: match (secure, discovery::url(&host, port)) {
+            (true, url) => url.replacen("http://", "https://", 1),
+            (false, url) => url,
+        },
         host,
         port,
         weight: table.count_u32("weight"),
@@ -136,17 +139,18 @@ fn standby(table: &Table, sink: &mut Sink) -> Standby {
     }
 }
 
-/// Host (without brackets) and port of `http://host:port`.
-fn http_url(url: &str) -> Result<(String, u16), String> {
+/// Of `http://host:port` or `https://host:port`: whether it is the latter, the host (without brackets) and the port.
+fn http_url(url: &str) -> Result<(bool, String, u16), String> {
     let wrong = || format!("expected a url like \"http://127.0.0.1:9000\", found \"{url}\"");
     let Some((scheme, authority)) = url.split_once("://") else {
         return Err(wrong());
     };
-    match scheme {
-        "http" => {}
-        "https" | "h2" | "h2c" => return Err(format!("{scheme}: not supported yet")),
+    let secure = match scheme {
+        "http" => false,
+        "https" => true,
+        "h2" | "h2c" => return Err(format!("{scheme}: not supported yet")),
         _ => return Err(wrong()),
-    }
+    };
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     if authority.contains(['/', '?', '#']) {
         return Err("a node's url has no path: use rewrite in the route".into());
@@ -166,6 +170,7 @@ fn http_url(url: &str) -> Result<(String, u16), String> {
         {
             return Err(wrong());
         }
+        None if secure => 443,
         None => 80,
     };
     let host = authority
@@ -176,7 +181,7 @@ fn http_url(url: &str) -> Result<(String, u16), String> {
     if host.is_empty() {
         Err(wrong())
     } else {
-        Ok((host, port))
+        Ok((secure, host, port))
     }
 }
 
@@ -186,8 +191,9 @@ mod tests {
 
     #[test]
     fn urls_of_nodes() {
-        let ok = |host: &str, port| Ok((host.to_owned(), port));
+        let ok = |host: &str, port| Ok((false, host.to_owned(), port));
         assert_eq!(http_url("http://10.0.0.1:9000"), ok("10.0.0.1", 9000));
+        assert_eq!(http_url("https://a"), Ok((true, "a".to_owned(), 443)));
         assert_eq!(http_url("http://Node.Example/"), ok("node.example", 80));
         assert_eq!(http_url("http://[::1]:81"), ok("::1", 81));
         assert_eq!(http_url("http://[::1]"), ok("::1", 80));
@@ -201,7 +207,7 @@ mod tests {
             "http://a:99999",
             "http://a:0",
             "ftp://a",
-            "https://a",
+            "h2://a",
             "http://a/b",
             "http://u:p@a",
             "http://a b",

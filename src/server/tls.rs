@@ -1,0 +1,163 @@
+//! TLS towards clients: which certificate answers which name, resumption, and the handshake.
+//!
+//! Settings are made from the configuration and exchanged by a reload; connections under way keep what they began with. Resumption is by
+//! tickets, under one rotating key for the whole process, so that it outlives a reload. Where clients must show certificates nothing is
+//! resumed: a resumed session would skip the look at the certificate.
+//!
+//! Invariant: a name that no certificate covers never gets another name's certificate, unless the configuration names a default.
+
+use crate::config::runtime::Listener;
+use crate::config::tls::{Identity, PROVIDER, ServerTls};
+use crate::world::Stream;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, ServerConnection};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// RFC 7301 s6, RFC 9113 s3.1.
+const HTTP_2: &[u8] = b"h2";
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// What we buffer of an answer before it is encrypted: four records.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A listener's settings, ready to shake hands with.
+#[derive(Clone)]
+pub struct Terms(TlsAcceptor);
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Terms")
+    }
+}
+
+/// Why TLS could not be set up with what the configuration holds.
+#[derive(Debug, thiserror::Error)]
+#[error("listeners.{listener}.tls: {why}")]
+pub struct Unusable {
+    /// The listener's name.
+    pub listener: String,
+    /// What the library said.
+    pub why: String,
+}
+
+impl Terms {
+    /// The settings of a listener; none when it speaks no TLS.
+    ///
+    /// # Errors
+    /// When the library refuses them.
+    pub fn of(listener: &Listener) -> Result<Option<Self>, Unusable> {
+        let Some(tls) = &listener.tls else { return Ok(None) };
+        let settings = settings(listener, tls).map_err(|why| Unusable {
+            listener: listener.name.clone(),
+            why,
+        })?;
+        Ok(Some(Self(TlsAcceptor::from(Arc::new(settings)))))
+    }
+
+    /// Shakes hands.
+    ///
+    /// # Errors
+    /// When the peer does not speak TLS, or not ours, or leaves.
+    pub async fn accept(&self, io: Stream) -> std::io::Result<TlsStream<Stream>> {
+        let set_up = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(BUFFER_BYTES));
+        self.0.accept_with(io, set_up).await
+    }
+}
+
+/// Whether the peer chose HTTP/2 (RFC 7301).
+#[must_use]
+pub fn chose_http2(stream: &TlsStream<Stream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(HTTP_2)
+}
+
+fn settings(listener: &Listener, tls: &ServerTls) -> Result<ServerConfig, String> {
+    let said = |error: &dyn fmt::Display| error.to_string();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| said(&e))?;
+    let builder = match &tls.client_ca {
+        Some(roots) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&PROVIDER));
+            builder.with_client_cert_verifier(verifier.build().map_err(|e| said(&e))?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut settings = builder.with_cert_resolver(Arc::new(ByName::new(tls)));
+    if listener.protocols.http2 {
+        settings.alpn_protocols.push(HTTP_2.to_vec());
+    }
+    if listener.protocols.http1 {
+        settings.alpn_protocols.push(HTTP_1_1.to_vec());
+    }
+    if tls.client_ca.is_some() {
+        settings.session_storage = Arc::new(NoServerSessionStorage {});
+        settings.send_tls13_tickets = 0;
+    } else {
+        settings.ticketer = ticketer()?;
+        // One is what a browser uses; each costs the client a message.
+        settings.send_tls13_tickets = 1;
+    }
+    Ok(settings)
+}
+
+/// The process's.
+fn ticketer() -> Result<Arc<dyn ProducesTickets>, String> {
+    static TICKETER: OnceLock<Arc<dyn ProducesTickets>> = OnceLock::new();
+    if let Some(known) = TICKETER.get() {
+        return Ok(Arc::clone(known));
+    }
+    let made = Ticketer::new().map_err(|e| e.to_string())?;
+    Ok(Arc::clone(TICKETER.get_or_init(|| made)))
+}
+
+/// Certificates by the name a client asks for (SNI, RFC 6066 s3).
+#[derive(Debug)]
+struct ByName {
+    default: Option<Arc<CertifiedKey>>,
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// By what follows `*.`: a wildcard stands for one label (RFC 9525 s6.3).
+    wildcard: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl ByName {
+    fn new(tls: &ServerTls) -> Self {
+        let mut by_name = Self {
+            default: tls.default.as_ref().map(|identity| Arc::clone(&identity.key)),
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+        };
+        // The first that names it wins, and `certificates` before the default.
+        for Identity { names, key } in tls.others.iter().chain(&tls.default) {
+            for name in names {
+                let (map, name) = match name.strip_prefix("*.") {
+                    Some(rest) => (&mut by_name.wildcard, rest),
+                    None => (&mut by_name.exact, name.as_str()),
+                };
+                map.entry(name.to_owned()).or_insert_with(|| Arc::clone(key));
+            }
+        }
+        by_name
+    }
+
+    fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let Some(name) = name else { return self.default.clone() };
+        let lower = name.to_ascii_lowercase();
+        let covered = self.exact.get(&lower).or_else(|| {
+            let (_, rest) = lower.split_once('.')?;
+            self.wildcard.get(rest)
+        });
+        covered.cloned().or_else(|| self.default.clone())
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.find(hello.server_name())
+    }
+}

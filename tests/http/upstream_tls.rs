@@ -1,0 +1,149 @@
+//! TLS to nodes: nothing is sent to one that has not proven its name.
+
+use super::support::origin::{HEALTH, Origin};
+use super::support::proxy::{Proxy, config_file, run_to_end};
+use super::support::tls::{Authority, Terminator};
+
+fn config(url: &str, tls: &str) -> String {
+    format!(
+        "[upstreams.o]\nnodes = [{{ url = \"{url}\", name = \"n\" }}]\n{tls}\n[[routes]]\nname = \"r\"\nupstream = \"o\"\nconsistency = \"off\"\n"
+    )
+}
+
+fn believes(authority: &Authority, more: &str) -> String {
+    format!("tls = {{ ca = \"{}\"{more} }}", authority.ca())
+}
+
+#[tokio::test]
+async fn a_request_reaches_a_node_that_proves_its_name() {
+    let authority = Authority::new();
+    let mut origin = Origin::start().await;
+    let node = Terminator::start(origin.address, &authority.issue("n", &["127.0.0.1"]), None).await;
+    let proxy = Proxy::start(&config(&node.url(), &believes(&authority, "")), &[]).await;
+    let mut client = proxy.client().await;
+    for number in 0..3 {
+        client.ask("GET", &format!("/{number}"), &[], b"").await;
+        let exchange = origin.next().await;
+        assert_eq!(exchange.target, format!("/{number}"));
+        exchange.respond(200, &[], "secret").await;
+        assert_eq!(client.answer().await.text(), "secret");
+    }
+    assert_eq!(origin.accepted(), 1, "the connection is kept");
+}
+
+#[tokio::test]
+async fn a_node_that_proves_nothing_gets_nothing_of_a_request() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let mut origin = Origin::start().await;
+    let by_stranger = stranger.issue("n", &["127.0.0.1"]);
+    let other_name = authority.issue("m", &["orders.example"]);
+    let named = ", server_name = \"orders.example\"";
+    let other = ", server_name = \"bills.example\"";
+    for (name, issued, tls, reaches) in [
+        (
+            "another authority's word",
+            &by_stranger,
+            believes(&authority, ""),
+            false,
+        ),
+        ("another name", &other_name, believes(&authority, ""), false),
+        (
+            "the name that was asked for",
+            &other_name,
+            believes(&authority, named),
+            true,
+        ),
+        (
+            "not the name that was asked for",
+            &other_name,
+            believes(&authority, other),
+            false,
+        ),
+        (
+            "an authority that the machine does not know",
+            &by_stranger,
+            String::new(),
+            false,
+        ),
+    ] {
+        let node = Terminator::start(origin.address, issued, None).await;
+        let proxy = Proxy::start(&config(&node.url(), &tls), &[]).await;
+        let mut client = proxy.client().await;
+        client.ask("PUT", "/secret", &[], b"secret").await;
+        if reaches {
+            origin.next().await.respond(204, &[], "").await;
+            assert_eq!(client.answer().await.status, 204, "{name}");
+        } else {
+            let answer = client.answer().await;
+            assert_eq!(
+                (answer.status, answer.problem().as_str()),
+                (503, "unreachable"),
+                "{name}"
+            );
+        }
+    }
+    origin.expect_idle().await;
+}
+
+#[tokio::test]
+async fn a_node_that_asks_who_we_are_is_shown_our_certificate() {
+    let authority = Authority::new();
+    let mut origin = Origin::start().await;
+    let (server, me) = (authority.issue("n", &["127.0.0.1"]), authority.issue("me", &["me"]));
+    let node = Terminator::start(origin.address, &server, Some(&authority)).await;
+    let identity = format!(", certificate = \"{}\", key = \"{}\"", me.certificate, me.key);
+    let proxy = Proxy::start(&config(&node.url(), &believes(&authority, &identity)), &[]).await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/", &[], b"").await;
+    origin.next().await.respond(200, &[], "").await;
+    assert_eq!(client.answer().await.status, 200);
+    let nobody = Proxy::start(&config(&node.url(), &believes(&authority, "")), &[]).await;
+    assert_eq!(
+        nobody.get("/").await.status,
+        502,
+        "in TLS 1.3 the refusal comes with the first read"
+    );
+}
+
+#[tokio::test]
+async fn probes_go_the_way_of_requests() {
+    let authority = Authority::new();
+    let origin = Origin::start().await;
+    let node = Terminator::start(origin.address, &authority.issue("n", &["127.0.0.1"]), None).await;
+    let check = format!("[upstreams.o.health_check]\npath = \"{HEALTH}\"\ninterval = \"20ms\"\n");
+    let text = config(&node.url(), &believes(&authority, "")).replace("[[routes]]", &format!("{check}[[routes]]"));
+    let proxy = Proxy::start(&text, &[]).await;
+    proxy.until_state("o", "n", "active").await;
+    assert!(origin.probes() > 0);
+    let doubtful = Authority::new();
+    let text = config(&node.url(), &believes(&doubtful, "")).replace("[[routes]]", &format!("{check}[[routes]]"));
+    let proxy = Proxy::start(&text, &[]).await;
+    proxy.until_state("o", "n", "unhealthy").await;
+}
+
+#[tokio::test]
+async fn check_says_where_nothing_would_be_encrypted() {
+    let authority = Authority::new();
+    let tls = believes(&authority, "");
+    let mixed = config(
+        "https://127.0.0.1:1\", name = \"a\" }, { url = \"http://127.0.0.1:2",
+        &tls,
+    );
+    for (name, text, expected) in [
+        (
+            "tls without https",
+            config("http://127.0.0.1:1", &tls),
+            "upstreams.o.tls: no node has an https:// url",
+        ),
+        (
+            "both",
+            mixed,
+            "upstreams.o.nodes: some urls are https:// and others are not",
+        ),
+    ] {
+        let (_folder, file) = config_file(&text, &[]);
+        let told = run_to_end(&["check", "-c", &file]).await;
+        assert_eq!(told.code, Some(78), "{name}");
+        assert!(told.stderr.contains(expected), "{name}: {}", told.stderr);
+    }
+}
