@@ -15,25 +15,30 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
+use tokio_rustls::TlsAcceptor;
 
 /// As in the product: what is compared is the proxy, not its allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: bare serve [--port P] [--size BYTES] [--headers N]
+const USAGE: &str = "usage: bare serve [--port P] [--size BYTES] [--headers N] [--certificate FILE --key FILE]
        bare proxy [--port P] --upstream ADDRESS:PORT
 
-Listens on 127.0.0.1 (port 0, the default: any) and prints `ready ADDRESS:PORT`.
+Listens on 127.0.0.1 (port 0, the default: any) and prints `ready ADDRESS:PORT`; `serve` adds `h2c ADDRESS:PORT`, where it speaks HTTP/2,
+and with a certificate `tls ADDRESS:PORT`.
 serve: every GET is answered with BYTES bytes and N header fields (at least 7, the Date included);
        a matching If-None-Match gets 304; GET /count tells how many requests were answered before it.
 proxy: every request goes to the upstream over one connection per client connection.";
@@ -59,12 +64,13 @@ fn main() -> ExitCode {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What to be.
-#[derive(Copy, Clone)]
 enum Command {
     Serve {
         port: u16,
         size: usize,
         headers: usize,
+        /// PEM files: certificate and key.
+        tls: Option<(String, String)>,
     },
     Proxy {
         port: u16,
@@ -80,6 +86,7 @@ impl Command {
             return Err("serve or proxy?".to_owned());
         };
         let (mut port, mut size, mut headers, mut upstream) = (0, 1024, 8, None);
+        let (mut certificate, mut key) = (None, None);
         if verb == "--bench" {
             return Ok(Self::Nothing);
         }
@@ -91,12 +98,19 @@ impl Command {
                 "--port" => port = number(name, value)?,
                 "--size" => size = number(name, value)?,
                 "--headers" => headers = number(name, value)?,
+                "--certificate" => certificate = Some(value.clone()),
+                "--key" => key = Some(value.clone()),
                 "--upstream" => upstream = Some(number(name, value)?),
                 _ => return Err(format!("unknown option {name}")),
             }
         }
         match verb.as_str() {
-            "serve" => Ok(Self::Serve { port, size, headers }),
+            "serve" => Ok(Self::Serve {
+                port,
+                size,
+                headers,
+                tls: certificate.zip(key),
+            }),
             "proxy" => Ok(Self::Proxy {
                 port,
                 upstream: upstream.ok_or("proxy needs --upstream")?,
@@ -115,17 +129,24 @@ fn run(command: Command) -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         match command {
-            Command::Serve { port, size, headers } => serve(port, Arc::new(Ready::new(size, headers)?)).await,
-            Command::Proxy { port, upstream } => proxy(port, upstream).await,
+            Command::Serve {
+                port,
+                size,
+                headers,
+                tls,
+            } => serve(port, Arc::new(Ready::new(size, headers)?), tls).await,
+            Command::Proxy { port, upstream } => {
+                let listener = listen(port).await?;
+                println!("ready {}", listener.local_addr()?);
+                proxy(listener, upstream).await
+            }
             Command::Nothing => Ok(()),
         }
     })
 }
 
 async fn listen(port: u16) -> Result<TcpListener, BoxError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    println!("ready {}", listener.local_addr()?);
-    Ok(listener)
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?)
 }
 
 /// The one answer, made once.
@@ -182,27 +203,75 @@ impl Ready {
     }
 }
 
-async fn serve(port: u16, ready: Arc<Ready>) -> Result<(), BoxError> {
-    let listener = listen(port).await?;
+async fn serve(port: u16, ready: Arc<Ready>, tls: Option<(String, String)>) -> Result<(), BoxError> {
+    let (plain, h2c) = (listen(port).await?, listen(0).await?);
+    let mut line = format!("ready {} h2c {}", plain.local_addr()?, h2c.local_addr()?);
+    tokio::spawn(serve_http2(h2c, Arc::clone(&ready)));
+    if let Some((certificate, key)) = tls {
+        let listener = listen(0).await?;
+        line += &format!(" tls {}", listener.local_addr()?);
+        tokio::spawn(serve_tls(listener, Arc::clone(&ready), acceptor(&certificate, &key)?));
+    }
+    println!("{line}");
+    loop {
+        let (stream, _) = plain.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(serve_http1(stream, Arc::clone(&ready)));
+    }
+}
+
+async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, ready: Arc<Ready>) {
+    let service = service_fn(move |request| {
+        let response = ready.answer(&request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // Clients end their connections as they like.
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn serve_http2(listener: TcpListener, ready: Arc<Ready>) -> Result<(), BoxError> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let ready = Arc::clone(&ready);
+        let service = service_fn(move |request| {
+            let response = ready.answer(&request);
+            async move { Ok::<_, Infallible>(response) }
+        });
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let response = ready.answer(&request);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            // Clients end their connections as they like.
-            let _ = http1::Builder::new()
+            let _ = http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
     }
 }
 
-async fn proxy(port: u16, upstream: SocketAddr) -> Result<(), BoxError> {
-    let listener = listen(port).await?;
+fn acceptor(certificate: &str, key: &str) -> Result<TlsAcceptor, BoxError> {
+    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve_tls(listener: TcpListener, ready: Arc<Ready>, acceptor: TlsAcceptor) -> Result<(), BoxError> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let (ready, acceptor) = (Arc::clone(&ready), acceptor.clone());
+        tokio::spawn(async move {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve_http1(stream, ready).await;
+            }
+        });
+    }
+}
+
+async fn proxy(listener: TcpListener, upstream: SocketAddr) -> Result<(), BoxError> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
