@@ -21,7 +21,7 @@ struct Pair {
 }
 
 /// An upstream `o` of these, with these keys, and one route.
-fn config(at_a: &Node, at_b: &Node, keys: &str) -> String {
+pub(super) fn config(at_a: &Node, at_b: &Node, keys: &str) -> String {
     format!(
         r#"
 [upstreams.o]

@@ -1,5 +1,6 @@
 //! Somebody else who promotes: a node refuses a write in the name of a later epoch than it was sent in (R54).
 
+use super::mirrored::config;
 use super::support::proxy::Proxy;
 use super::support::register::{Register, Seen};
 use super::support::within;
@@ -12,30 +13,7 @@ fn epoch(seen: &Seen) -> u64 {
 async fn r54_after_a_refusal_in_a_later_epoch_nothing_is_written_until_the_operator_promotes() {
     let register = Register::new();
     let (a, b) = (register.node("a").await, register.node("b").await);
-    let config = format!(
-        r#"
-[upstreams.o]
-mode = "active-passive"
-replication = "mirrored"
-nodes = [{{ url = "{}", name = "a" }}, {{ url = "{}", name = "b" }}]
-mirror_timeout = "1s"
-[upstreams.o.failover]
-hold = "2s"
-[upstreams.o.health_check]
-path = "/healthz"
-interval = "20ms"
-timeout = "2s"
-
-[[routes]]
-name = "r"
-upstream = "o"
-consistency = "strong"
-writers = "exclusive"
-settle_after = "300ms"
-"#,
-        a.url(),
-        b.url()
-    );
+    let config = config(&a, &b, "").replace("hold = \"4s\"", "hold = \"2s\"");
     let proxy = Proxy::start(&config, &[]).await;
     proxy.until_state("o", "a", "active").await;
     proxy.until_state("o", "b", "standby").await;
