@@ -2,12 +2,16 @@
 //!
 //! `bare serve` answers every request with the same ready response; it is the peer of a cache hit, and the origin of every other peer.
 //! `bare proxy` hands every request to one node and its answer back, without looking at either; it is the peer of a pass.
-//! `benches/peers/run` starts both. It is no part of the product, knows no limits and no timeouts, and listens on loopback only.
+//! `bare load` asks somebody at a fixed rate and tells how long that took.
+//! `benches/peers/run` starts them all. It is no part of the product, knows no limits and no timeouts, and listens on loopback only.
 
 #![allow(
     clippy::disallowed_types,
     reason = "a bench stands outside the world: it opens its own sockets"
 )]
+
+#[path = "bare/load.rs"]
+mod load;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
@@ -36,12 +40,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: bare serve [--port P] [--size BYTES] [--headers N] [--certificate FILE --key FILE]
        bare proxy [--port P] --upstream ADDRESS:PORT
+       bare load --to ADDRESS:PORT --path PATH --rate N [--seconds S] [--connections C]
 
-Listens on 127.0.0.1 (port 0, the default: any) and prints `ready ADDRESS:PORT`; `serve` adds `h2c ADDRESS:PORT`, where it speaks HTTP/2,
+serve and proxy listen on 127.0.0.1 (port 0, the default: any) and print `ready ADDRESS:PORT`; `serve` adds `h2c ADDRESS:PORT`, where it speaks HTTP/2,
 and with a certificate `tls ADDRESS:PORT`.
 serve: every GET is answered with BYTES bytes and N header fields (at least 7, the Date included);
        a matching If-None-Match gets 304; GET /count tells how many requests were answered before it.
-proxy: every request goes to the upstream over one connection per client connection.";
+proxy: every request goes to the upstream over one connection per client connection.
+load:  N requests a second, whatever becomes of them; times in microseconds from when each was due.";
 
 /// Where `serve` tells how many requests came.
 const COUNT_PATH: &str = "/count";
@@ -76,6 +82,7 @@ enum Command {
         port: u16,
         upstream: SocketAddr,
     },
+    Load(load::Load),
     /// `cargo bench` calls every bench; this one has nothing to say to it.
     Nothing,
 }
@@ -83,10 +90,11 @@ enum Command {
 impl Command {
     fn parse(arguments: &[String]) -> Result<Self, String> {
         let Some((verb, options)) = arguments.split_first() else {
-            return Err("serve or proxy?".to_owned());
+            return Err("serve, proxy or load?".to_owned());
         };
         let (mut port, mut size, mut headers, mut upstream) = (0, 1024, 8, None);
         let (mut certificate, mut key) = (None, None);
+        let (mut to, mut path, mut rate, mut seconds, mut connections) = (None, None, None, 3.0, 32);
         if verb == "--bench" {
             return Ok(Self::Nothing);
         }
@@ -101,6 +109,11 @@ impl Command {
                 "--certificate" => certificate = Some(value.clone()),
                 "--key" => key = Some(value.clone()),
                 "--upstream" => upstream = Some(number(name, value)?),
+                "--to" => to = Some(number(name, value)?),
+                "--path" => path = Some(value.clone()),
+                "--rate" => rate = Some(number(name, value)?),
+                "--seconds" => seconds = number(name, value)?,
+                "--connections" => connections = number(name, value)?,
                 _ => return Err(format!("unknown option {name}")),
             }
         }
@@ -115,6 +128,13 @@ impl Command {
                 port,
                 upstream: upstream.ok_or("proxy needs --upstream")?,
             }),
+            "load" => Ok(Self::Load(load::Load {
+                to: to.ok_or("load needs --to")?,
+                path: path.ok_or("load needs --path")?,
+                rate: rate.ok_or("load needs --rate")?,
+                seconds,
+                connections,
+            })),
             _ => Err(format!("unknown command {verb}")),
         }
     }
@@ -139,6 +159,15 @@ fn run(command: Command) -> Result<(), BoxError> {
                 let listener = listen(port).await?;
                 println!("ready {}", listener.local_addr()?);
                 proxy(listener, upstream).await
+            }
+            Command::Load(load) => {
+                let times = load.run()?;
+                let [p50, p90, p99, p999, most] = [0.5, 0.9, 0.99, 0.999, 1.0].map(|q| load::quantile(&times, q));
+                println!(
+                    "requests {} p50 {p50:.1} p90 {p90:.1} p99 {p99:.1} p99.9 {p999:.1} max {most:.1}",
+                    times.len()
+                );
+                Ok(())
             }
             Command::Nothing => Ok(()),
         }

@@ -28,7 +28,7 @@ STREAMS = 32
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 SCRIPT = """
-local requests, last = {}, 0
+local requests, last = {}, START
 function init()
    for key = 1, KEYS do requests[key] = wrk.format("GET", "PATH" .. key) end
 end
@@ -52,11 +52,12 @@ class Load:
     def fill(self, workload: Workload, contender: Contender, started: Started):
         """Asks for every key once at least, where there are several."""
         if contender.keys > 1:
-            left = contender.keys
-            while left > 0:
-                left -= self.wrk(workload, contender, started, 2, False)[0]
+            done = 0
+            while done < contender.keys:
+                # What was under way when a run ended is asked for again, whether it was answered or not.
+                done += max(0, self.wrk(workload, contender, started, 2, False, done)[0] - self.connections)
 
-    def wrk(self, workload, contender, started, seconds, at_random: bool) -> Tuple[int, float]:
+    def wrk(self, workload, contender, started, seconds, at_random: bool, start: int = 0) -> Tuple[int, float]:
         scheme = "http" if workload.spoken == "http" else "https"
         url = f"{scheme}://127.0.0.1:{started.ports['https' if scheme == 'https' else 'http']}{contender.first}"
         command = ["wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", url]
@@ -65,7 +66,7 @@ class Load:
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
             if contender.keys > 1:
                 following = "math.random(KEYS)" if at_random else "last % KEYS + 1"
-                text = SCRIPT.replace("NEXT", following)
+                text = SCRIPT.replace("NEXT", following).replace("START", str(start))
                 script.write(text.replace("KEYS", str(contender.keys)).replace("PATH", contender.path))
                 script.flush()
                 command += ["-s", script.name]
@@ -105,6 +106,11 @@ class Row:
     calls: Dict[str, float] = dataclasses.field(default_factory=dict)
     head_bytes: int = 0
     bytes_per_object: Optional[float] = None
+    # Of each round: microseconds by quantile, as `bare load` names them.
+    times: List[Dict[str, float]] = dataclasses.field(default_factory=list)
+
+    def time_us(self, quantile: str) -> float:
+        return statistics.median(times[quantile] for times in self.times)
 
     @property
     def per_second(self) -> float:
@@ -161,9 +167,13 @@ def run(workload: Workload, bench: Bench, plan: Plan) -> List[Row]:
         for measured in rounds(workload, entrants, origin, plan):
             for row, sample in zip(rows, measured):
                 row.samples.append(sample)
+        if workload.at_half_load:
+            for turn in range(plan.rounds):
+                for at in in_turn(turn, len(rows)):
+                    rows[at].times.append(times_at_half_load(bench, *entrants[at], rows[at], plan))
         for (contender, started), row in zip(entrants, rows):
             check(workload, contender, started)
-            if plan.trace:
+            if plan.trace and not workload.at_half_load:
                 row.calls = system_calls(workload, contender, started, plan.load, bench.directory / "strace.txt")
         return rows
     finally:
@@ -179,16 +189,31 @@ def rounds(workload: Workload, entrants: Entrants, origin: Started, plan: Plan) 
         return max(sample.others for sample in measured)
 
     while sum(disturbance(r) <= DISTURBED for r in done) < plan.rounds and len(done) < plan.rounds + plan.patience:
-        # Each goes first as often as the others.
-        turn = len(done) % len(entrants)
-        order = list(range(turn, len(entrants))) + list(range(turn))
-        samples = {at: measure(workload, *entrants[at], origin, plan) for at in order}
+        samples = {at: measure(workload, *entrants[at], origin, plan) for at in in_turn(len(done), len(entrants))}
         done.append([samples[at] for at in range(len(entrants))])
         told = ", ".join(f"{c.label} {s.cpu_us:.2f} us" for (c, _), s in zip(entrants, done[-1]))
         others = f"others took up to {disturbance(done[-1]):.0%}"
         print(f"{workload.name} round {len(done)}: {told}; {others}", file=sys.stderr)
     # By disturbance, never by result.
     return sorted(done, key=disturbance)[: plan.rounds]
+
+
+def in_turn(turn: int, number: int) -> List[int]:
+    """Each goes first as often as the others."""
+    return [(turn + at) % number for at in range(number)]
+
+
+def times_at_half_load(bench: Bench, contender: Contender, started: Started, row: Row, plan: Plan) -> Dict[str, float]:
+    """Asked at half the rate it was just seen to manage, each request's time taken from when it was due."""
+    command = [bench.bare, "load", "--to", f"127.0.0.1:{started.port}", "--path", contender.first]
+    command += ["--rate", row.per_second / 2, "--seconds", plan.seconds, "--connections", plan.load.connections]
+    told = output_of(*pinned(LOAD_CORE, command))
+    found = re.findall(r"(p[\d.]+|max) ([\d.]+)", told)
+    if not told.startswith("requests ") or len(found) != 5:
+        raise Failed(f"the load generator is unhappy with {contender.label}:\n{told}")
+    times = {name: float(value) for name, value in found}
+    print(f"W7 at half load: {contender.label} p99 {times['p99']:.0f} us, max {times['max']:.0f} us", file=sys.stderr)
+    return times
 
 
 def measure(workload: Workload, contender: Contender, started: Started, origin: Started, plan: Plan) -> Sample:

@@ -6,6 +6,7 @@ To add one, write a subclass of Peer and name it in workloads.py.
 import dataclasses
 import pathlib
 import re
+import resource
 import shutil
 import subprocess
 from typing import Optional
@@ -168,7 +169,7 @@ class Nginx(Peer):
     CONFIG = """
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 300000;
+worker_rlimit_nofile {files};
 pid {directory}/nginx.pid;
 error_log {directory}/nginx-errors.log;
 events {{ worker_connections 4096; }}
@@ -181,7 +182,7 @@ http {{
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
   proxy_cache_path {directory}/cache levels=1:2 keys_zone=c:64m max_size=2g inactive=1h use_temp_path=off;
-  open_file_cache max=200000 inactive=1h;
+  open_file_cache max={cached_files} inactive=1h;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 64; }}
   server {{
     listen 127.0.0.1:{http} reuseport;
@@ -210,7 +211,10 @@ http {{
         bench.certificate()
         ports = {"http": free_port(), "https": free_port(), "h2c": free_port()}
         config = bench.directory / "nginx.conf"
-        text = self.CONFIG.format(directory=bench.directory, origin=bench.origin, **ports)
+        # As many open files as it may have; one that is not kept open is opened for every hit, which is dearer.
+        files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1_000_000)
+        limits = {"files": files, "cached_files": files * 3 // 4}
+        text = self.CONFIG.format(directory=bench.directory, origin=bench.origin, **limits, **ports)
         if os_is_root():
             text = "user root;\n" + text
         config.write_text(text)

@@ -12,7 +12,23 @@ from processes import LOAD_CORE, PEER_CORE
 from workloads import Workload
 
 
+QUANTILES = ("p50", "p90", "p99", "p99.9", "max")
+
+
 def table(workload: Workload, rows: List[Row]) -> str:
+    return times_table(workload, rows) if workload.at_half_load else costs_table(workload, rows)
+
+
+def times_table(workload: Workload, rows: List[Row]) -> str:
+    lines = [f"### {workload.name}: {workload.title}", "", "| | requests/s asked | " + " | ".join(f"{q} us" for q in QUANTILES) + " |"]
+    lines.append("|---|" + "--:|" * (1 + len(QUANTILES)))
+    for row in rows:
+        times = " | ".join(f"{row.time_us(quantile):,.0f}" for quantile in QUANTILES)
+        lines.append(f"| {row.label} | {row.per_second / 2:,.0f} | {times} |")
+    return "\n".join(lines)
+
+
+def costs_table(workload: Workload, rows: List[Row]) -> str:
     memory = any(row.bytes_per_object is not None for row in rows)
     lines = [
         f"### {workload.name}: {workload.title}",

@@ -57,6 +57,8 @@ class Workload:
     random: bool = False
     # Memory per object is measured too.
     memory: bool = False
+    # Not how much it can do, but how long an answer takes when it does half of that.
+    at_half_load: bool = False
 
 
 BARE, BARE_PROXY, TIDEGATE, NGINX, HAPROXY, VARNISH = BareServer(), BareProxy(), Tidegate(), Nginx(), HAProxy(), Varnish()
@@ -112,5 +114,6 @@ WORKLOADS = [
         random=True,
         memory=True,
     ),
+    hits("W7", "time of an answer at half load: hit, 1 KiB, keep-alive", 1024, [HAPROXY, NGINX, VARNISH], at_half_load=True),
     hits("W8", "TLS 1.3 handshake and one hit, 1 KiB", 1024, [HAPROXY, NGINX], spoken="handshake"),
 ]
