@@ -43,7 +43,11 @@ impl Load {
             .map_err(told)?;
         let mut free: VecDeque<usize> = (0..connections.len()).collect();
         let mut under_way: Vec<usize> = Vec::with_capacity(connections.len());
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of requests")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of requests"
+        )]
         let total = (self.rate * self.seconds) as u32;
         let (start, every) = (Instant::now(), Duration::from_secs_f64(1.0 / self.rate));
         let (mut sent, mut times) = (0, Vec::with_capacity(total as usize));
@@ -75,7 +79,11 @@ impl Load {
                 }
             }
             if now > give_up {
-                return Err(format!("{}: {} of {total} requests were answered", self.to, times.len()));
+                return Err(format!(
+                    "{}: {} of {total} requests were answered",
+                    self.to,
+                    times.len()
+                ));
             }
         }
         times.sort_by(f64::total_cmp);
