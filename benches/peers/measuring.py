@@ -42,6 +42,7 @@ end
 @dataclasses.dataclass
 class Load:
     connections: int
+    core: object = LOAD_CORE
 
     def run(self, workload: Workload, contender: Contender, started: Started, seconds: float) -> Tuple[int, float]:
         """Requests answered, and in how many seconds."""
@@ -70,7 +71,7 @@ class Load:
                 script.write(text.replace("KEYS", str(contender.keys)).replace("PATH", contender.path))
                 script.flush()
                 command += ["-s", script.name]
-            text = output_of(*pinned(LOAD_CORE, command))
+            text = output_of(*pinned(self.core, command))
         found = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)", text)
         errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
         # A connection that its server closes after the answer, as it was asked to, counts as a read error.
@@ -82,7 +83,7 @@ class Load:
     def h2load(self, contender: Contender, started: Started, seconds: float) -> Tuple[int, float]:
         connections = max(1, self.connections // 4)
         command = ["h2load", "-t1", f"-c{connections}", f"-m{STREAMS}", f"-D{seconds}"]
-        text = output_of(*pinned(LOAD_CORE, command + [f"http://127.0.0.1:{started.ports['h2c']}{contender.first}"]))
+        text = output_of(*pinned(self.core, command + [f"http://127.0.0.1:{started.ports['h2c']}{contender.first}"]))
         done = re.search(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed", text)
         took = re.search(r"finished in ([\d.]+)(us|ms|s|m)", text)
         # What is under way when time is up counts as failed there.

@@ -1,5 +1,6 @@
-"""Processes of a comparison: started on a core, asked for their CPU and their memory, ended by pid."""
+"""Processes of a comparison: built, started on a core, asked for their CPU and their memory, ended by pid."""
 
+import json
 import os
 import pathlib
 import re
@@ -7,8 +8,9 @@ import resource
 import socket
 import subprocess
 import time
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER_CORE, LOAD_CORE = 0, 1
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 READY_WITHIN_S = 20
@@ -134,3 +136,18 @@ def children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def build() -> Tuple[pathlib.Path, pathlib.Path]:
+    """Apart from each other: a bench is built with the features of the development dependencies, which must not get into the product."""
+    return executable("--bin", "tidegate"), executable("--bench", "bare")
+
+
+def executable(*target: str) -> pathlib.Path:
+    command = ["cargo", "build", "--release", "--message-format=json-render-diagnostics", *target]
+    made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if made.returncode != 0:
+        raise Failed("the build failed")
+    for line in made.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message["target"]["name"] == target[1]:
+            return pathlib.Path(message["executable"])
+    raise Failed(f"cargo told no path for {target[1]}")

@@ -11,9 +11,7 @@ import shutil
 import subprocess
 from typing import Optional
 
-from processes import PEER_CORE, Failed, Started, free_port, output_of, start_and_read_ports, start_and_wait
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from processes import PEER_CORE, ROOT, Failed, Started, free_port, output_of, start_and_read_ports, start_and_wait
 
 
 @dataclasses.dataclass

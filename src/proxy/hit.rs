@@ -19,8 +19,8 @@ pub(super) fn answer(method: &Method, request: &HeaderMap, entry: &EntryRef, str
     let (meta, headers, whole) = (entry.meta(), entry.headers(), entry.body());
     let length = whole.len() as u64;
     match shape(method, request, meta, Some(length), strong) {
-        Shape::NotModified => not_modified(headers),
-        Shape::Of(Selection::Several(cuts)) if multipart::can_be_cut(headers) => multipart::answer(entry, &cuts),
+        Shape::NotModified => not_modified(&headers),
+        Shape::Of(Selection::Several(cuts)) if multipart::can_be_cut(&headers) => multipart::answer(entry, &cuts),
         Shape::Of(selection) => build(method, meta, headers, Some(length), &selection, |cut| match cut {
             None => Body::whole(whole.clone()),
             Some(cut) => Body::whole(slice(whole, cut)),
@@ -42,7 +42,7 @@ pub(super) fn shaped(
 ) -> Response<Body> {
     match shape(method, request, meta, length, strong) {
         Shape::NotModified => not_modified(headers),
-        Shape::Of(selection) => build(method, meta, headers, length, &selection, body),
+        Shape::Of(selection) => build(method, meta, headers.clone(), length, &selection, body),
     }
 }
 
@@ -69,7 +69,7 @@ fn shape(method: &Method, request: &HeaderMap, meta: &Meta, length: Option<u64>,
 fn build(
     method: &Method,
     meta: &Meta,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     length: Option<u64>,
     selection: &Selection,
     mut body: impl FnMut(Option<Cut>) -> Body,
@@ -84,7 +84,7 @@ fn build(
             let head_only = *method == Method::HEAD || has_no_body(meta.status);
             let mut response = Response::new(if head_only { Body::empty() } else { body(None) });
             *response.status_mut() = meta.status;
-            *response.headers_mut() = headers.clone();
+            *response.headers_mut() = headers;
             response
         }
         Selection::Part(cut) => {
@@ -94,7 +94,7 @@ fn build(
             };
             let mut response = Response::new(body(Some(in_body)));
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            *response.headers_mut() = headers.clone();
+            *response.headers_mut() = headers;
             let fields = response.headers_mut();
             if meta.part.is_none_or(|part| part.cut != cut) {
                 range::drop_content_digests(fields);

@@ -248,7 +248,7 @@ impl Fetch {
             cookies.extend(fields.get_all(SET_COOKIE).iter().cloned());
             fields.remove(SET_COOKIE);
         }
-        let mut merged = old.headers().clone();
+        let mut merged = old.headers();
         validate::merge_304(&mut merged, &fields);
         let answer = self.answer(answered, &fields);
         let admission = admit::freshen(

@@ -19,8 +19,8 @@ pub(super) fn can_be_cut(headers: &HeaderMap) -> bool {
 /// A 206 with these parts of the entry's body, in this order.
 pub(super) fn answer(entry: &EntryRef, cuts: &[Cut]) -> Response<Body> {
     let whole = entry.body();
-    let boundary = boundary(entry);
-    let (text, ends) = heads(&boundary, entry.headers().get(CONTENT_TYPE), cuts, whole.len() as u64);
+    let (boundary, headers) = (boundary(entry), entry.headers());
+    let (text, ends) = heads(&boundary, headers.get(CONTENT_TYPE), cuts, whole.len() as u64);
     let mut pieces: VecDeque<Bytes> = VecDeque::with_capacity(2 * cuts.len() + 1);
     let mut start = 0;
     for (cut, end) in cuts.iter().zip(&ends) {
@@ -32,7 +32,7 @@ pub(super) fn answer(entry: &EntryRef, cuts: &[Cut]) -> Response<Body> {
     let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     let mut response = Response::new(Body::pieces(pieces, length));
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    *response.headers_mut() = entry.headers().clone();
+    *response.headers_mut() = headers;
     let fields = response.headers_mut();
     range::drop_content_digests(fields);
     let of_parts = HeaderValue::from_str(&format!("multipart/byteranges; boundary={boundary}"));
@@ -70,7 +70,7 @@ fn heads(boundary: &str, content_type: Option<&HeaderValue>, cuts: &[Cut], lengt
 /// A line that no part holds: the key's digest is a secret of this process, and the instant another for every body that is stored,
 /// so that who writes a body cannot know what will separate its parts.
 fn boundary(entry: &EntryRef) -> String {
-    let digest = entry.identity().digest;
+    let digest = entry.key_digest();
     let halves = [digest >> 64, digest & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or_default());
     let [high, low] = halves;
     let made = KeySecret(high, low).digest(&entry.meta().sent.as_micros().to_be_bytes());

@@ -125,7 +125,7 @@ impl Rest {
         // RFC 9111 s3.4: exactly the piece, of exactly the representation.
         let came = Part::of(fields).filter(|came| came.cut == wanted && came.length == self.part.length);
         let speaks_of_it = answered.speaks_of(self.old.meta().epoch); // R53
-        if came.is_none() || !speaks_of_it || !part::is_of_one(self.old.meta(), self.old.headers(), fields) {
+        if came.is_none() || !speaks_of_it || !part::is_of_one(self.old.meta(), &self.old.headers(), fields) {
             return Came::Again;
         }
         let mut merged = self.old.headers().clone();
@@ -197,7 +197,7 @@ pub(super) fn grown(core: &Core, job: &Job, head: SharedHead, body: Bytes, max_o
 /// RFC 9111 s3.4: both as one, when they are of one representation.
 fn joined(old: &EntryRef, head: &Head, came: Part, body: &Bytes, max_object: u64) -> Option<(Part, Bytes)> {
     let had = old.meta().part?;
-    let same = old.meta().vary == head.meta.vary && part::is_of_one(old.meta(), old.headers(), &head.headers);
+    let same = old.meta().vary == head.meta.vary && part::is_of_one(old.meta(), &old.headers(), &head.headers);
     if !same || old.is_revoked() {
         return None;
     }

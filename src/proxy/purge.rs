@@ -122,7 +122,7 @@ impl Shared {
 
 /// Whether an entry's key reads as what the closure covers. A key that cannot be read is covered: that costs a miss.
 fn is_named(entry: &Entry, covers: impl Fn(&Named<'_>) -> bool) -> bool {
-    key::named(&entry.identity().key).is_none_or(|named| covers(&named))
+    key::named(entry.key()).is_none_or(|named| covers(&named))
 }
 
 fn is_on(host: Option<&str>, named: &Named<'_>) -> bool {

@@ -52,7 +52,7 @@ impl Shared {
     pub fn forget_others(&self) {
         let known = |contract| self.config.routes.iter().any(|route| route.contract == contract);
         self.store
-            .forget(|entry| key::named(&entry.identity().key).is_some_and(|named| !known(named.route)));
+            .forget(|entry| key::named(entry.key()).is_some_and(|named| !known(named.route)));
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn invalidate(shared: &Shared, job: &Job, status: StatusCode, answer:
     }
     let host = key::without_default_port(&job.authority, job.https).to_ascii_lowercase();
     let same_origin = |entry: &crate::store::Entry| {
-        key::named(&entry.identity().key).is_none_or(|named| named.https == job.https && named.host == host.as_bytes())
+        key::named(entry.key()).is_none_or(|named| named.https == job.https && named.host == host.as_bytes())
     };
     let name = host_name(&job.authority);
     let takes_host = |route: &Route| route.matches.host.as_ref().is_none_or(|pattern| pattern.matches(&name));

@@ -68,10 +68,9 @@ impl Budget {
 
     /// An entry was listed. It may be refused at once: then the listener has already unlisted it.
     pub(super) fn insert(&self, entry: &EntryRef) {
-        let identity = entry.identity();
         let held = Held {
-            resource: identity.resource.digest,
-            digest: identity.digest,
+            resource: entry.resource().digest,
+            digest: entry.key_digest(),
             id: entry.number(),
             weight: entry.weight(),
         };

@@ -174,7 +174,7 @@ impl Index {
                 variants: gate
                     .entries()
                     .under(digest)
-                    .filter(|e| *e.identity().key == *key)
+                    .filter(|e| e.key() == key)
                     .cloned()
                     .collect(),
                 disturbed: gate.is_disturbed(now),
@@ -208,7 +208,7 @@ impl Index {
 
     /// Lists a fill's entry under its tags one by one, and last under its resource, which puts it in service (R12a).
     pub(super) fn publish(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Published<EntryRef> {
-        for tag in &entry.identity().tags {
+        for tag in entry.tags() {
             if let Err(why) = self.list(*tag, &token, entry) {
                 return self.refuse(entry, why);
             }

@@ -9,6 +9,7 @@ pub mod fill;
 pub mod flight;
 mod gears;
 mod index;
+mod packed;
 mod reload;
 mod room;
 mod sync;

@@ -33,9 +33,8 @@ impl Store {
     /// Frees the memory of entries that nobody can ask for any more. No fill is disturbed: what a write killed is not the matter here.
     pub fn forget(&self, is_dead: impl Fn(&Entry) -> bool) {
         for entry in self.index.where_entries(|entry| is_dead(entry)) {
-            let identity = entry.identity();
             self.index
-                .evict(identity.resource.digest, identity.digest, entry.number());
+                .evict(entry.resource().digest, entry.key_digest(), entry.number());
             self.budget.remove(&entry);
         }
     }

@@ -356,7 +356,7 @@ fn a_purge_of_one_query_spares_the_others_and_counts_up() {
         .collect();
     let purged = bench
         .store
-        .purge(Purge::Hard, &[strong(0), strong(77)], |e| *e.identity().key == *key(1));
+        .purge(Purge::Hard, &[strong(0), strong(77)], |e| *e.key() == *key(1));
     assert_eq!(purged, Purged { entries: 1, epoch: 1 });
     assert_eq!(
         stored.iter().map(|e| e.is_revoked()).collect::<Vec<_>>(),
@@ -375,9 +375,7 @@ fn a_soft_purge_marks_what_it_covers_once_and_for_as_long_as_it_is_stored() {
         let bench = Bench::new(ROOM);
         let (one, two) = (put(&bench, 1).unwrap(), put(&bench, 2).unwrap());
         let soften = || match everywhere {
-            true => bench
-                .store
-                .purge_everywhere(Purge::Soft, |e| *e.identity().key == *key(1)),
+            true => bench.store.purge_everywhere(Purge::Soft, |e| *e.key() == *key(1)),
             false => bench.store.purge(Purge::Soft, &[strong(1)], |_| true),
         };
         bench.clock.forward(20_000);
@@ -555,7 +553,7 @@ fn an_entry_keeps_no_read_buffer_alive_and_reads_as_it_came_with_its_length() {
     let mut expected = head.headers.clone();
     expected.insert("content-length", HeaderValue::from(0));
     let entry = entry_with(&bench.store, strong(1), 1, key(1), head, b"", true);
-    assert_eq!(*entry.headers(), expected);
+    assert_eq!(entry.headers(), expected);
     assert!(entry.headers()["x-secret"].is_sensitive());
     assert_eq!(entry.meta().etag.as_ref().unwrap().value, "\"tag\"");
     drop(expected);

@@ -65,7 +65,7 @@ impl Store {
 
 impl Before {
     fn of(gone: Vec<EntryRef>, target: &Target) -> Self {
-        let is_targets = |e: &EntryRef| e.identity().digest == target.digest && e.identity().key == target.key;
+        let is_targets = |e: &EntryRef| e.key_digest() == target.digest && *e.key() == *target.key;
         let mut entries: Vec<EntryRef> = gone.into_iter().filter(is_targets).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.meta().sent));
         Self {
@@ -73,7 +73,7 @@ impl Before {
             heads: entries
                 .iter()
                 .take(MAX_AGAIN)
-                .map(|entry| entry.head().clone())
+                .map(|entry| Arc::new(entry.head()))
                 .collect(),
         }
     }

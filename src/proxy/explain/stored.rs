@@ -49,7 +49,7 @@ fn variant(now: MonoTime, entry: &Entry, stored: &impl Stored, chosen: bool, pol
         body_bytes: entry.body().len() as u64,
         age_ms: age.as_millis(),
         staleness_ms: meta.staleness(now).as_millis(),
-        freshness: fresh(meta, entry.headers(), lifetime, stored.softened().is_some(), policy),
+        freshness: fresh(meta, &entry.headers(), lifetime, stored.softened().is_some(), policy),
         left_ms: (lifetime != Ttl::MAX).then(|| signed(lifetime.as_millis()).saturating_sub(signed(age.as_millis()))),
         etag: meta.etag.as_ref().map(|etag| if etag.weak { "weak" } else { "strong" }),
         last_modified: meta.last_modified.is_some(),

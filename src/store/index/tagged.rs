@@ -38,7 +38,7 @@ impl Index {
     /// What is unlisted anywhere leaves the records of its tags. Called without a lock: records share shards.
     pub(super) fn leave_tags(&self, gone: &[EntryRef]) {
         for entry in gone {
-            for tag in &entry.identity().tags {
+            for tag in entry.tags() {
                 self.step(MonoTime::default(), *tag, |gate| {
                     gate.untag(entry);
                     Vec::new()
@@ -57,9 +57,8 @@ impl Index {
         }
         let mut left = Vec::new();
         for entry in gone {
-            let identity = entry.identity();
-            left.extend(self.step(MonoTime::default(), identity.resource.digest, |gate| {
-                gate.evict(identity.digest, entry.id()).into_iter().collect()
+            left.extend(self.step(MonoTime::default(), entry.resource().digest, |gate| {
+                gate.evict(entry.key_digest(), entry.id()).into_iter().collect()
             }));
         }
         left

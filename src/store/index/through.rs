@@ -40,11 +40,7 @@ impl Index {
     pub(in crate::store) fn end_with(&self, now: MonoTime, token: &Token, entries: Vec<EntryRef>) -> Left<EntryRef> {
         let mut offered = Vec::with_capacity(entries.len());
         for entry in entries {
-            let listed = entry
-                .identity()
-                .tags
-                .iter()
-                .try_for_each(|tag| self.list(*tag, token, &entry));
+            let listed = entry.tags().iter().try_for_each(|tag| self.list(*tag, token, &entry));
             match listed {
                 Ok(()) => offered.push(entry),
                 Err(why) => drop(self.refuse(&entry, why)),

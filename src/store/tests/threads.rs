@@ -71,9 +71,7 @@ fn after_any_churn_and_a_drain_nothing_is_held() {
                         bench.store.sweep();
                     }
                     if round % 11 == 0 {
-                        bench
-                            .store
-                            .purge_everywhere(Purge::Soft, |e| e.identity().digest % 2 == 0);
+                        bench.store.purge_everywhere(Purge::Soft, |e| e.key_digest() % 2 == 0);
                     }
                     if round % 50 == 0 {
                         bench.store.purge_everywhere(Purge::Hard, |_| true);

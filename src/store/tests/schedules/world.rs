@@ -342,8 +342,7 @@ impl World {
         if matches!(published, Published::Listed { .. })
             && let Err(why) = self.index.list(tag().digest, &twin, entry)
         {
-            self.index
-                .evict(resource(n).digest, entry.identity().digest, entry.id());
+            self.index.evict(resource(n).digest, entry.key_digest(), entry.id());
             return self.index.refuse(entry, why);
         }
         published

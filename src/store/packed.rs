@@ -1,0 +1,258 @@
+//! The key and the fields of a stored answer in one piece of memory, without spares. A map of fields has room for twice as many as it
+//! holds, at a hundred bytes each: most of a small object would be room. Who needs a map gets one made.
+//!
+//! Names are stored once for all answers that have the same ones in the same order, as most of one origin's do: a [`Shape`], a map with
+//! its index built and no values, which is copied and filled in. An answer is packed with its names until its shape comes a second time.
+//! What a thread answers with again and again it keeps as a map ([`HOT`]), in memory of its own.
+//!
+//! Invariant: what is unpacked equals what was packed, field by field and in order.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::cell::RefCell;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many fields an answer made of stored fields gains (Age, Via, Cache-Status, Tidegate-Consistency, and one of the route's own). A copy
+/// of a map has the index of the original: without this, every hit would index its fields anew.
+const SPARE_FIELDS: usize = 5;
+
+/// How many shapes a thread looks among for those of new answers.
+const KNOWN_SHAPES: usize = 64;
+
+/// How many shapes the process keeps for entries that are there, 4 KiB each at most with 32 names: they are nobody's to account for.
+const MAX_SHAPES: usize = 1024;
+
+/// Answers with more fields are packed with their names.
+const MAX_SHAPE_FIELDS: usize = 32;
+
+/// How many maps a thread keeps (some 3 KiB each).
+const HOT_SLOTS: usize = 128;
+
+/// Shapes that are there.
+static SHAPES: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static KNOWN: RefCell<Known> = const { RefCell::new(Known(Vec::new())) };
+    static HOT: RefCell<Vec<Hot>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A key and fields.
+#[derive(Debug)]
+pub(in crate::store) struct Packed {
+    /// The key; by field the length of its value, and before it, where there is no shape, that of its name; the names; the values.
+    bytes: Arc<[u8]>,
+    shape: Option<Arc<Shape>>,
+    key: u32,
+    /// Where the names begin, and where the values.
+    names: u32,
+    values: u32,
+}
+
+/// Names in their order, in a map that is copied and filled in.
+#[derive(Debug)]
+struct Shape {
+    template: HeaderMap,
+}
+
+/// The shapes that answers had, by their names' hash: the first time only that.
+struct Known(Vec<(u64, Option<Arc<Shape>>)>);
+
+/// What was unpacked here lately: once only where it is, twice in a row the map too.
+#[derive(Default)]
+struct Hot {
+    seen: usize,
+    held: Option<(Arc<[u8]>, HeaderMap)>,
+}
+
+impl Packed {
+    /// Copies all of it.
+    pub(in crate::store) fn new(key: &[u8], fields: &HeaderMap) -> Self {
+        let shape = Shape::of(fields);
+        let mut bytes = Vec::with_capacity(key.len() + fields.len() * 16 + 64);
+        bytes.extend_from_slice(key);
+        for (name, value) in fields {
+            if shape.is_none() {
+                put(&mut bytes, name.as_str().len());
+            }
+            put(&mut bytes, value.len() << 1 | usize::from(value.is_sensitive()));
+        }
+        let names = bytes.len();
+        if shape.is_none() {
+            fields
+                .iter()
+                .for_each(|(name, _)| bytes.extend_from_slice(name.as_str().as_bytes()));
+        }
+        let values = bytes.len();
+        fields
+            .values()
+            .for_each(|value| bytes.extend_from_slice(value.as_bytes()));
+        let at = |n: usize| u32::try_from(n).unwrap_or(u32::MAX); // heads are bounded by the listeners and upstreams
+        Self {
+            bytes: bytes.into(),
+            shape,
+            key: at(key.len()),
+            names: at(names),
+            values: at(values),
+        }
+    }
+
+    /// The key.
+    pub(in crate::store) fn key(&self) -> &[u8] {
+        self.part(0, self.key)
+    }
+
+    /// Bytes of memory that this holds beside itself.
+    pub(in crate::store) fn size(&self) -> usize {
+        self.bytes.len() + 2 * size_of::<usize>()
+    }
+
+    /// The fields. What is asked for again and again on one thread is a copy of a map there.
+    pub(in crate::store) fn fields(&self) -> HeaderMap {
+        let here = self.bytes.as_ptr().addr();
+        HOT.with_borrow_mut(|slots| {
+            if slots.is_empty() {
+                slots.resize_with(HOT_SLOTS, Hot::default);
+            }
+            let Some(slot) = slots.get_mut(spread(here) % HOT_SLOTS) else {
+                return self.unpack();
+            };
+            match &slot.held {
+                // Held, its place is nobody else's.
+                Some((bytes, fields)) if bytes.as_ptr().addr() == here => return fields.clone(),
+                _ if slot.seen != here => {}
+                _ => slot.held = Some((Arc::clone(&self.bytes), self.unpack())),
+            }
+            slot.seen = here;
+            self.unpack()
+        })
+    }
+
+    fn unpack(&self) -> HeaderMap {
+        let mut lengths = Lengths(self.part(self.key, self.names));
+        let mut text = Bytes::copy_from_slice(self.bytes.get(self.values as usize..).unwrap_or_default());
+        let mut value = |told: usize| {
+            // The same bytes in another place are as valid as before.
+            let mut value = HeaderValue::from_maybe_shared(text.split_to((told >> 1).min(text.len())))
+                .unwrap_or_else(|_| HeaderValue::from_static(""));
+            value.set_sensitive(told & 1 == 1);
+            value
+        };
+        if let Some(shape) = &self.shape {
+            let mut fields = shape.template.clone();
+            fields
+                .values_mut()
+                .for_each(|place| *place = value(lengths.next().unwrap_or_default()));
+            return fields;
+        }
+        let mut names = self.part(self.names, self.values);
+        let mut fields = HeaderMap::with_capacity(names.len() / 8 + SPARE_FIELDS);
+        while let (Some(name), Some(told)) = (lengths.next(), lengths.next()) {
+            let (this, rest) = names.split_at(name.min(names.len()));
+            names = rest;
+            if let Ok(name) = HeaderName::from_lowercase(this) {
+                fields.append(name, value(told));
+            }
+        }
+        fields
+    }
+
+    fn part(&self, from: u32, to: u32) -> &[u8] {
+        self.bytes.get(from as usize..to as usize).unwrap_or_default()
+    }
+}
+
+impl Shape {
+    /// That of these fields, when they have one.
+    fn of(fields: &HeaderMap) -> Option<Arc<Self>> {
+        if fields.len() > MAX_SHAPE_FIELDS {
+            return None;
+        }
+        let mut hasher = foldhash::fast::FixedState::default().build_hasher();
+        fields.iter().for_each(|(name, _)| name.hash(&mut hasher));
+        let hash = hasher.finish();
+        KNOWN.with_borrow_mut(|known| known.shape(hash, fields))
+    }
+
+    fn new(fields: &HeaderMap) -> Option<Arc<Self>> {
+        if SHAPES.fetch_add(1, Ordering::Relaxed) >= MAX_SHAPES {
+            SHAPES.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let mut template = HeaderMap::with_capacity(fields.len() + SPARE_FIELDS);
+        for (name, _) in fields {
+            template.append(detached(name), HeaderValue::from_static(""));
+        }
+        Some(Arc::new(Self { template }))
+    }
+
+    fn is_of(&self, fields: &HeaderMap) -> bool {
+        self.template.len() == fields.len() && self.template.iter().zip(fields).all(|((a, _), (b, _))| a == b)
+    }
+}
+
+impl Drop for Shape {
+    fn drop(&mut self) {
+        SHAPES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Known {
+    fn shape(&mut self, hash: u64, fields: &HeaderMap) -> Option<Arc<Shape>> {
+        if self.0.is_empty() {
+            self.0.resize(KNOWN_SHAPES, (0, None));
+        }
+        let at = usize::try_from(hash % KNOWN_SHAPES as u64).unwrap_or_default();
+        let (seen, shape) = self.0.get_mut(at)?;
+        if *seen != hash {
+            (*seen, *shape) = (hash, None);
+            return None;
+        }
+        if !shape.as_ref().is_some_and(|shape| shape.is_of(fields)) {
+            *shape = Shape::new(fields);
+        }
+        shape.clone()
+    }
+}
+
+/// The lengths in a packed head, seven bits in a byte and the lowest first.
+struct Lengths<'a>(&'a [u8]);
+
+impl Iterator for Lengths<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            length |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(length);
+            }
+            shift += 7;
+        }
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, mut length: usize) {
+    while length >= 0x80 {
+        bytes.push(u8::try_from(length & 0x7f).unwrap_or_default() | 0x80);
+        length >>= 7;
+    }
+    bytes.push(u8::try_from(length).unwrap_or_default());
+}
+
+/// Neighbours in memory are to be in different slots, whatever the distance.
+fn spread(address: usize) -> usize {
+    (address >> 4).wrapping_mul(0x9e37_79b9) >> 12
+}
+
+/// A name of its own: one as received may be a slice of a read buffer.
+fn detached(name: &HeaderName) -> HeaderName {
+    HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
+}
+
+#[cfg(test)]
+mod tests;

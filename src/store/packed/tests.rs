@@ -1,0 +1,100 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+
+fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in lines {
+        map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    map
+}
+
+fn told(map: &HeaderMap) -> Vec<(String, Vec<u8>, bool)> {
+    map.iter()
+        .map(|(n, v)| (n.to_string(), v.as_bytes().to_vec(), v.is_sensitive()))
+        .collect()
+}
+
+const LONG: &str =
+    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
+
+#[test]
+fn what_is_unpacked_is_what_was_packed_with_a_shape_or_without_one_and_hot_or_not() {
+    let mut secret = fields(&[("x-open", "a"), ("x-secret", "b")]);
+    secret.get_mut("x-secret").unwrap().set_sensitive(true);
+    let mut odd = fields(&[("content-type", "text/plain")]);
+    odd.insert("x-odd", HeaderValue::from_bytes(b"caf\xe9 \xff").unwrap());
+    let mut crowd = HeaderMap::new();
+    for n in 0..MAX_SHAPE_FIELDS + 1 {
+        crowd.append(HeaderName::try_from(format!("x-{n}")).unwrap(), HeaderValue::from(n));
+    }
+    for (name, map) in [
+        ("nothing", HeaderMap::new()),
+        ("one", fields(&[("etag", "\"a\"")])),
+        ("an empty value", fields(&[("x-empty", ""), ("etag", "\"a\"")])),
+        (
+            "several lines of one name",
+            fields(&[
+                ("set-cookie", "a"),
+                ("etag", "\"a\""),
+                ("set-cookie", "b"),
+                ("set-cookie", "c"),
+            ]),
+        ),
+        (
+            "a long value, and a name of one letter",
+            fields(&[("x", LONG), ("y", "1")]),
+        ),
+        ("a sensitive one", secret),
+        ("bytes that are no text", odd),
+        ("more than a shape has", crowd),
+    ] {
+        for sight in 1..=3 {
+            let packed = Packed::new(b"the key", &map);
+            assert_eq!(packed.key(), b"the key", "{name}");
+            for time in 1..=4 {
+                assert_eq!(told(&packed.fields()), told(&map), "{name}: sight {sight}, time {time}");
+                assert_eq!(packed.fields(), map, "{name}: sight {sight}, time {time}");
+            }
+        }
+    }
+}
+
+#[test]
+fn names_that_come_again_are_stored_once() {
+    let map = fields(&[("x-names-once-a", "1"), ("x-names-once-b", "2")]);
+    let first = Packed::new(b"", &map);
+    let rest: Vec<Packed> = (0..3).map(|_| Packed::new(b"", &map)).collect();
+    assert!(first.shape.is_none(), "they may never come again");
+    let shape = rest[0].shape.as_ref().unwrap();
+    assert!(
+        rest.iter()
+            .all(|packed| Arc::ptr_eq(packed.shape.as_ref().unwrap(), shape))
+    );
+    assert!(rest[0].size() < first.size());
+    let other = fields(&[("x-names-once-b", "2"), ("x-names-once-a", "1")]);
+    assert_ne!(fields(&[]), other);
+    assert!(
+        Packed::new(b"", &other).shape.is_none(),
+        "another order is another shape"
+    );
+}
+
+#[test]
+fn two_that_share_a_slot_of_the_hot_ones_are_not_mixed_up() {
+    // Ten times as many as there are slots, each asked for twice in a row and again later.
+    let many: Vec<(HeaderMap, Packed)> = (0..10 * HOT_SLOTS)
+        .map(|n| {
+            let mut map = fields(&[("etag", "\"a\"")]);
+            map.insert("x-number", HeaderValue::from(n));
+            let packed = Packed::new(b"", &map);
+            (map, packed)
+        })
+        .collect();
+    for times in [2, 1, 3] {
+        for (map, packed) in &many {
+            (0..times).for_each(|_| assert_eq!(packed.fields(), *map));
+        }
+    }
+}
