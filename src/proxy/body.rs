@@ -145,8 +145,14 @@ impl Body {
     }
 
     pub(super) fn node(body: NodeBody, stall: Duration) -> Self {
-        let stall = Stall::new(stall);
-        Self::of(Source::Node { body, stall })
+        Self::of(match body.into_whole() {
+            Ok(bytes) if bytes.is_empty() => Source::Empty,
+            Ok(bytes) => Source::Whole(bytes),
+            Err(body) => Source::Node {
+                body,
+                stall: Stall::new(stall),
+            },
+        })
     }
 
     fn of(source: Source) -> Self {

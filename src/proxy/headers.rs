@@ -130,8 +130,8 @@ pub(super) fn refuse(connection: &ConnectionInfo, fault: Fault) -> (Response<Bod
 
 /// A node's fields as a client may see them: nothing of its connection.
 pub(super) fn from_node(headers: &mut HeaderMap) {
-    hop::strip(headers);
     // What only we may say of an answer.
-    headers.remove(&TIDEGATE_CONSISTENCY);
-    headers.remove(super::outbound::TIDEGATE_EPOCH);
+    hop::strip_also(headers, |name| {
+        matches!(name.as_str(), "tidegate-consistency") || outbound::is_ours(name)
+    });
 }

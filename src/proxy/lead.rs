@@ -220,6 +220,7 @@ impl Fetch {
             body: job.content.clone().into(),
             kind: Kind::Read { primary },
             aim: aim::of(job, core),
+            again: None,
             deadline: job.deadline.max(core.now().after(MIN_REFRESH)),
             before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
             on_interim: job.on_interim(),

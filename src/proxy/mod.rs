@@ -302,6 +302,8 @@ struct ConnectionInfo {
     address: String,
     /// The same as a member of `Forwarded` begins: `for=...` (RFC 7239 s6).
     forwarded_node: String,
+    /// What nodes are told of it.
+    client: outbound::Client,
     /// Its `Forwarded` and `X-Forwarded-*` are believed.
     trusted: bool,
     /// It may use the PURGE method.
@@ -313,8 +315,10 @@ struct ConnectionInfo {
 impl ConnectionInfo {
     fn new(peer: Peer) -> Self {
         let address = peer.address.map(|address| address.ip().to_canonical());
+        let text = address.map_or_else(|| UNKNOWN.to_owned(), |address| address.to_string());
         Self {
-            address: address.map_or_else(|| UNKNOWN.to_owned(), |address| address.to_string()),
+            client: outbound::Client::new(&text),
+            address: text,
             forwarded_node: match address {
                 Some(IpAddr::V4(address)) => format!("for={address}"),
                 Some(IpAddr::V6(address)) => format!("for=\"[{address}]\""),

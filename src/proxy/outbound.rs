@@ -8,17 +8,69 @@ use crate::world::Entropy;
 use http::header::{FORWARDED, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use std::borrow::Cow;
+use std::sync::OnceLock;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The epoch of a write (R54), between us and the nodes.
-pub(super) const TIDEGATE_EPOCH: &str = "tidegate-epoch";
-
 /// How many fields are added at most, beside the route's own.
 const OURS: usize = 7;
+
+/// Whether a field is between us and the nodes: the epoch of a write (R54), which no client says, and none is told.
+pub(super) fn is_ours(name: &HeaderName) -> bool {
+    name.as_str() == "tidegate-epoch"
+}
+
+/// What nodes are told of a connection's client, worked out once.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Its address, or that it is unknown.
+    address: HeaderValue,
+    /// For the host it asked for first: hardly any connection asks for a second one.
+    at: OnceLock<At>,
+}
+
+/// What is said of a request for one host.
+#[derive(Clone, Debug)]
+struct At {
+    authority: Box<str>,
+    host: Option<HeaderValue>,
+    /// The member of `Forwarded`.
+    forwarded: Option<HeaderValue>,
+}
+
+impl Client {
+    pub(super) fn new(address: &str) -> Self {
+        Self {
+            address: HeaderValue::from_str(address).unwrap_or(HeaderValue::from_static(super::UNKNOWN)),
+            at: OnceLock::new(),
+        }
+    }
+}
+
+impl At {
+    fn new(connection: &ConnectionInfo, authority: &str) -> Self {
+        let (node, proto) = (connection.forwarded_node.as_str(), proto(connection));
+        let member = [node, ";host=\"", authority, "\";proto=", proto].concat();
+        Self {
+            authority: authority.into(),
+            host: HeaderValue::from_str(authority).ok(),
+            forwarded: HeaderValue::from_str(&member).ok(),
+        }
+    }
+
+    fn of<'a>(connection: &'a ConnectionInfo, authority: &str) -> Cow<'a, Self> {
+        let first = connection.client.at.get_or_init(|| Self::new(connection, authority));
+        if &*first.authority == authority {
+            Cow::Borrowed(first)
+        } else {
+            Cow::Owned(Self::new(connection, authority))
+        }
+    }
+}
 
 /// The head of the request to a node. Conditions are the client's; a flight puts its own in their place (R5c).
 pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
@@ -29,15 +81,25 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     out.headers = job.parts.headers.clone();
     let headers = &mut out.headers;
     headers.reserve(OURS);
-    hop::strip(headers);
-    headers.remove(TIDEGATE_EPOCH); // R54: ours alone to say
-    let host = HeaderValue::from_str(&job.authority).ok();
-    if let Some(host) = &host {
-        headers.insert(HOST, host.clone());
+    let connection = &*job.connection;
+    let mut has_id = false;
+    hop::strip_also(headers, |name| {
+        let text = name.as_str();
+        has_id |= text == X_REQUEST_ID.as_str();
+        // Not only those we set: frameworks believe -Prefix, -Port and others as well.
+        let claims = || text == FORWARDED.as_str() || text.starts_with("x-forwarded-");
+        is_ours(name) || (!connection.trusted && claims())
+    });
+    let at = At::of(connection, &job.authority);
+    if let Some(host) = &at.host
+        && !(job.parts.version == Version::HTTP_11 && headers.get(HOST) == Some(host))
+    {
+        headers.insert(HOST, host.clone()); // one line of it, whatever the client's version brought
     }
     hop::append_via(headers, job.parts.version);
-    trail(headers, &job.connection, &job.authority, host);
-    if !headers.contains_key(&X_REQUEST_ID) {
+    trail(headers, connection, &at);
+    // It may be gone with the fields of the client's connection.
+    if !has_id || !headers.contains_key(&X_REQUEST_ID) {
         let id = job.request_id.get_or_init(|| {
             let id = hex(u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64()));
             HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-")) // hexadecimal digits are a value
@@ -62,47 +124,50 @@ fn hex(number: u128) -> [u8; 32] {
     digits
 }
 
-/// Who asked, over what, for which host. What the peer says of others is believed only from `trusted_proxies`.
-fn trail(headers: &mut HeaderMap, connection: &ConnectionInfo, authority: &str, host: Option<HeaderValue>) {
+fn proto(connection: &ConnectionInfo) -> &'static str {
+    if connection.peer.tls { "https" } else { "http" }
+}
+
+/// Who asked, over what, for which host. What the peer says of others is believed only from `trusted_proxies`: of anybody else nothing
+/// of it is left by now.
+fn trail(headers: &mut HeaderMap, connection: &ConnectionInfo, at: &At) {
     static HTTP: HeaderValue = HeaderValue::from_static("http");
     static HTTPS: HeaderValue = HeaderValue::from_static("https");
-    let (proto, proto_value) = if connection.peer.tls {
-        ("https", &HTTPS)
+    let believed = connection.trusted;
+    if believed {
+        append(headers, &X_FORWARDED_FOR, &connection.client.address);
     } else {
-        ("http", &HTTP)
-    };
-    if !connection.trusted {
-        // Not only those we set: frameworks believe -Prefix, -Port and others as well.
-        let claims = |name: &&HeaderName| *name == FORWARDED || name.as_str().starts_with("x-forwarded-");
-        let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
-        for name in claimed {
-            headers.remove(name);
-        }
+        headers.insert(X_FORWARDED_FOR.clone(), connection.client.address.clone());
     }
-    append(headers, &X_FORWARDED_FOR, &connection.address);
-    if !headers.contains_key(&X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO.clone(), proto_value.clone());
+    if !believed || !headers.contains_key(&X_FORWARDED_PROTO) {
+        let proto = if connection.peer.tls { &HTTPS } else { &HTTP };
+        headers.insert(X_FORWARDED_PROTO.clone(), proto.clone());
     }
-    if let (false, Some(host)) = (headers.contains_key(&X_FORWARDED_HOST), host) {
-        headers.insert(X_FORWARDED_HOST.clone(), host);
+    if let Some(host) = &at.host
+        && !(believed && headers.contains_key(&X_FORWARDED_HOST))
+    {
+        headers.insert(X_FORWARDED_HOST.clone(), host.clone());
     }
-    let node = &connection.forwarded_node;
-    let member = [node.as_str(), ";host=\"", authority, "\";proto=", proto].concat();
-    append(headers, &FORWARDED, &member);
+    match &at.forwarded {
+        Some(member) if believed => append(headers, &FORWARDED, member),
+        Some(member) => drop(headers.insert(FORWARDED, member.clone())),
+        None => {}
+    }
 }
 
 /// Adds a member to a list field, as one line.
-fn append(headers: &mut HeaderMap, name: &HeaderName, member: &str) {
-    let mut line = String::new();
+fn append(headers: &mut HeaderMap, name: &HeaderName, member: &HeaderValue) {
+    let mut line = Vec::new();
     for value in headers.get_all(name) {
-        line.push_str(&String::from_utf8_lossy(value.as_bytes()));
-        line.push_str(", ");
+        // As text: what no field can hold for certain stands as what it is not.
+        line.extend_from_slice(String::from_utf8_lossy(value.as_bytes()).as_bytes());
+        line.extend_from_slice(b", ");
     }
     let value = if line.is_empty() {
-        HeaderValue::from_str(member)
+        Ok(member.clone())
     } else {
-        line.push_str(member);
-        HeaderValue::from_str(&line)
+        line.extend_from_slice(member.as_bytes());
+        HeaderValue::try_from(line)
     };
     if let Ok(value) = value {
         headers.insert(name.clone(), value);

@@ -12,8 +12,9 @@ use crate::core::http::{etag, validate};
 use crate::core::lookup::{self, Rigor};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome, Refusal};
-use crate::upstream::{Answered, Call, CallError, Kind, OutBody};
+use crate::upstream::{Again, Answered, Call, CallError, Kind, OutBody};
 use http::header::{CACHE_CONTROL, IF_MODIFIED_SINCE, IF_RANGE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use std::sync::Arc;
 
@@ -39,12 +40,14 @@ pub(super) async fn fetch(
 ) -> (Response<Body>, Outcome) {
     let status = CacheStatus::forwarded(reason);
     let strong = job.policy.is_strong() || job.rigor() == Rigor::Proven;
-    let again = body.again();
+    let mut again = body.again();
+    let mut asked = mirror::ask(core, job, call(core, job, body, strong)).await;
     // R42: an answer older than the bound is asked for once more, where the request can be sent again.
-    let mut asked = call(core, job, body, strong).await;
-    if let Some(body) = again.filter(|_| is_breach(job, &asked)) {
+    if is_breach(job, &asked)
+        && let Some(body) = again.take()
+    {
         drop(asked);
-        asked = call(core, job, body, true).await;
+        asked = mirror::ask(core, job, call(core, job, body, true)).await;
     }
     if is_breach(job, &asked) && !job.policy.serves_beyond_bound() {
         return headers::refuse(&job.connection, Fault::of_refusal(Refusal::StaleRefused));
@@ -59,21 +62,16 @@ pub(super) async fn fetch(
 }
 
 /// `insists`: whatever is below must ask as well, on strong routes, and where a read is to be validated, the primary (R5b, R47).
-async fn call(core: &Arc<Core>, job: &Job, body: OutBody, insists: bool) -> Result<Answered, CallError> {
+fn call(core: &Arc<Core>, job: &Arc<Job>, body: OutBody, insists: bool) -> Call {
     let rigor = job.rigor();
-    let strong = job.policy.is_strong() || rigor == Rigor::Proven;
-    let mut parts = outbound::parts(job, &*core.shared.world.entropy);
-    if strong {
-        undated(&mut parts.headers);
-    }
-    if insists {
-        parts
-            .headers
-            .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    }
-    let call = Call {
+    let again = || -> Again {
+        let (core, job) = (Arc::clone(core), Arc::clone(job));
+        Arc::new(move || outgoing(&core, &job, insists))
+    };
+    Call {
         upstream: job.resource.upstream,
-        parts,
+        parts: outgoing(core, job, insists),
+        again: matches!(body, OutBody::Empty).then(again),
         body,
         kind: Kind::Read {
             primary: insists || rigor.asks_primary() || job.is_for_primary(&core.shared.config),
@@ -82,8 +80,21 @@ async fn call(core: &Arc<Core>, job: &Job, body: OutBody, insists: bool) -> Resu
         deadline: job.deadline,
         before_send: None,
         on_interim: job.on_interim(),
-    };
-    mirror::ask(core, job, call).await
+    }
+}
+
+/// The head as it is sent.
+fn outgoing(core: &Core, job: &Job, insists: bool) -> Parts {
+    let mut parts = outbound::parts(job, &*core.shared.world.entropy);
+    if job.policy.is_strong() || job.rigor() == Rigor::Proven {
+        undated(&mut parts.headers);
+    }
+    if insists {
+        parts
+            .headers
+            .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    parts
 }
 
 fn is_breach(job: &Job, asked: &Result<Answered, CallError>) -> bool {
@@ -155,7 +166,8 @@ pub(super) fn answer(
             .plus(now.since(received))
     });
     let version = parts.version;
-    let (code, etag) = (parts.status, etag::of(&parts.headers));
+    let code = parts.status;
+    let etag = job.visit.as_ref().and_then(|_| etag::of(&parts.headers)); // for its session
     let mut response = Response::from_parts(parts, Body::node(body, stall));
     if no_body {
         response = response.map(|_| Body::empty());

@@ -129,6 +129,7 @@ async fn carry(
                 body,
                 kind,
                 aim: aim::of(&job, &core),
+                again: None,
                 deadline: job.deadline,
                 before_send: None,
                 on_interim: job.on_interim(),

@@ -9,7 +9,7 @@ mod outgoing;
 mod strict;
 
 use super::body::OutBody;
-use super::call::{Aim, Answered, Call, Kind, OnInterim};
+use super::call::{Again, Aim, Answered, Call, Kind, OnInterim};
 use super::connect::open;
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
@@ -71,6 +71,10 @@ struct Progress<'a> {
     on_interim: Option<OnInterim>,
     /// The request; none while an attempt has it, and for good when it cannot be sent again.
     request: Option<Request<OutBody>>,
+    /// Makes it anew.
+    again: Option<Again>,
+    /// It may be made anew now: an attempt has it.
+    remakes: bool,
     tried: Tried,
     /// Nodes that may not answer at all: they count as tried from the start.
     elsewhere: Tried,
@@ -112,6 +116,8 @@ impl Pool {
             deadline: call.deadline,
             before_send: call.before_send,
             on_interim: call.on_interim,
+            again: call.again.filter(|_| matches!(call.body, OutBody::Empty)),
+            remakes: false,
             request: Some(request(call.parts, call.body)),
             tried: Tried::new(),
             elsewhere: Tried::new(),
@@ -273,12 +279,15 @@ impl Pool {
                 lease.give_back();
                 return Outcome::Moved;
             };
-            let Some(mut request) = progress.request.take() else {
+            let Some(mut request) = progress.take_request() else {
                 return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
             };
             let reused = lease.link().is_some_and(Link::is_reused);
             if progress.may_need_again(reused) {
-                progress.request = copy(&request);
+                progress.remakes = progress.again.is_some();
+                if !progress.remakes {
+                    progress.request = copy(&request);
+                }
             }
             if let Some(host) = progress.one.host(node) {
                 request.headers_mut().insert(HOST, host);
@@ -333,7 +342,7 @@ impl Pool {
                         progress.request = Some(request);
                     }
                     let stale = reused && matches!(sent, Sent::Nothing) && matches!(kind, CallErrorKind::Reset);
-                    if stale && progress.request.is_some() {
+                    if stale && progress.can_repeat() {
                         continue;
                     }
                     self.learn(&mut lease, End::of_failure(kind, asked, kept_alive), sent_at);
@@ -374,7 +383,7 @@ impl Pool {
             failure,
             sent,
             nature: progress.nature,
-            replayable: progress.request.is_some(),
+            replayable: progress.can_repeat(),
             made: progress.made,
             allowed: retry.attempts,
             on: On {
@@ -443,6 +452,23 @@ impl Progress<'_> {
         self.deadline = self
             .deadline
             .before(Span::from_millis(left.as_millis() / TIME_TO_PASS_ON));
+    }
+
+    /// The request, for an attempt.
+    fn take_request(&mut self) -> Option<Request<OutBody>> {
+        let remakes = std::mem::take(&mut self.remakes);
+        let made = || {
+            self.again
+                .as_ref()
+                .filter(|_| remakes)
+                .map(|again| request(again(), OutBody::Empty))
+        };
+        self.request.take().or_else(made)
+    }
+
+    /// Whether it can be sent again.
+    fn can_repeat(&self) -> bool {
+        self.request.is_some() || self.remakes
     }
 
     /// Whether a copy of the request is worth keeping while it is sent: another attempt may follow that is allowed to.

@@ -2,7 +2,8 @@
 //!
 //! A `NodeBody` owns its connection until the body is complete. The end of the body returns the connection to its core's pool, if it
 //! can be used again; dropping the body before the end, or closing it, closes the connection. While it is owned, polling the body is
-//! what drives the connection: an upload that goes on after an early response head proceeds only while the body is polled.
+//! what drives the connection: an upload that goes on after an early response head proceeds only while the body is polled. An answer
+//! whose body came with its head holds no connection at all: it is whole before anybody asks for it.
 
 use super::error::{BodyError, BoxError};
 use super::lease::Lease;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 /// A streamed request body.
 pub type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
@@ -119,10 +120,12 @@ pub struct NodeBody {
 
 /// What comes.
 enum Coming {
-    /// From the node.
-    Incoming(Incoming),
+    /// From the node, behind what has been taken of it already.
+    Incoming { first: Option<Bytes>, incoming: Incoming },
     /// All of it was read before.
     Whole(Option<Bytes>),
+    /// Nothing of so many bytes: it broke off before anybody asked for it.
+    Broken(u64),
 }
 
 /// Where the connection is.
@@ -140,12 +143,44 @@ impl NodeBody {
     /// body is what was read.
     pub(super) fn new(incoming: Incoming, lease: Lease, reusable: bool) -> Self {
         let mut body = Self {
-            incoming: Coming::Incoming(incoming),
+            incoming: Coming::Incoming { first: None, incoming },
             hold: Hold::Held(lease),
             reusable,
         };
         body.settle(false);
+        body.look();
         body
+    }
+
+    /// Takes a body that came with its head and of which nothing more is to come: hyper has it ready by now. Not one of unknown length,
+    /// which may have trailers.
+    fn look(&mut self) {
+        let (Hold::Returned, Coming::Incoming { first, incoming }) = (&self.hold, &mut self.incoming) else {
+            return;
+        };
+        let Some(size @ 1..) = incoming.size_hint().exact() else {
+            return;
+        };
+        let frame = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let data = frame.map(|frame| frame.and_then(|frame| frame.ok()?.into_data().ok()));
+        match data {
+            Poll::Pending => {} // who reads it is woken
+            Poll::Ready(Some(bytes)) if bytes.len() as u64 == size => self.incoming = Coming::Whole(Some(bytes)),
+            Poll::Ready(Some(bytes)) => *first = Some(bytes),
+            Poll::Ready(None) => self.incoming = Coming::Broken(size),
+        }
+    }
+
+    /// All of it, if it is in hand and its connection is not.
+    ///
+    /// # Errors
+    ///
+    /// Itself, when more is to come.
+    pub fn into_whole(self) -> Result<Bytes, Self> {
+        match self.incoming {
+            Coming::Whole(bytes) => Ok(bytes.unwrap_or_default()),
+            Coming::Incoming { .. } | Coming::Broken(_) => Err(self),
+        }
     }
 
     /// A body that was read before, and holds no connection any more.
@@ -215,7 +250,11 @@ impl Body for NodeBody {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
         let incoming = match &mut this.incoming {
-            Coming::Incoming(incoming) => incoming,
+            Coming::Incoming { first, incoming } => match first.take() {
+                None => incoming,
+                Some(first) => return Poll::Ready(Some(Ok(Frame::data(first)))),
+            },
+            Coming::Broken(_) => return Poll::Ready(Some(Err(BodyError::Reset))),
             Coming::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         };
         let polled = match &mut this.hold {
@@ -241,14 +280,22 @@ impl Body for NodeBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.incoming {
-            Coming::Incoming(incoming) => incoming.is_end_stream(),
+            Coming::Incoming { first, incoming } => first.is_none() && incoming.is_end_stream(),
+            Coming::Broken(_) => false,
             Coming::Whole(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.incoming {
-            Coming::Incoming(incoming) => incoming.size_hint(),
+            Coming::Incoming { first, incoming } => {
+                let mut hint = incoming.size_hint();
+                if let (Some(first), Some(left)) = (first, hint.exact()) {
+                    hint.set_exact(left + first.len() as u64);
+                }
+                hint
+            }
+            Coming::Broken(size) => SizeHint::with_exact(*size),
             Coming::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
         }
     }

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Is told every interim head (1xx) of a node before the final one, of every attempt. Must not wait.
 pub type OnInterim = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
+/// Makes the head of a call anew, the same as before.
+pub type Again = Arc<dyn Fn() -> Parts + Send + Sync>;
+
 /// A request to an upstream.
 pub struct Call {
     /// Which upstream.
@@ -24,6 +27,9 @@ pub struct Call {
     pub parts: Parts,
     /// The body.
     pub body: OutBody,
+    /// Where the head comes from when it has to be sent again, for requests without a body; none: from a copy, which costs more than
+    /// most requests need.
+    pub again: Option<Again>,
     /// What it is.
     pub kind: Kind,
     /// Where it would go.
@@ -45,6 +51,7 @@ impl Call {
             upstream,
             parts,
             body: OutBody::Empty,
+            again: None,
             kind: Kind::Read { primary: true },
             aim: Aim::default(),
             deadline,

@@ -2,7 +2,7 @@
 //!
 //! hyper's connection future is not spawned: the call, then the response body, polls it. So dropping a [`Link`] closes its socket at
 //! once, no task switch lies between a request and its answer, and after each poll it is *known* whether the connection is idle again.
-//! An idle link is polled by nobody; its [`Signal`] remembers that something stirred and the pool looks before using it.
+//! An idle link is polled by nobody; its [`Signal`] remembers that the socket called and the pool looks before using it.
 //!
 //! hyper and the socket wake the link's own waker, never the task's: wakes that our own poll causes only make that poll go round once
 //! more, and a wake of an idle link wakes nobody.
@@ -15,7 +15,7 @@ use super::signal::{Counted, ENDED, FLUSHED, Outgoing, Signal, UPLOADING};
 use crate::core::retry::Sent;
 use crate::world::Stream;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -85,10 +85,7 @@ impl Link {
     /// A link over a connected stream.
     pub(super) async fn open(stream: Stream) -> Result<Box<Self>, hyper::Error> {
         let signal = Arc::new(Signal::default());
-        let io = TokioIo::new(Counted {
-            stream,
-            signal: Arc::clone(&signal),
-        });
+        let io = TokioIo::new(Counted::new(stream, &signal));
         let (sender, connection) = http1::Builder::new().handshake(io).await?;
         Ok(Box::new(Self {
             wire: Wire {
@@ -128,7 +125,6 @@ impl Link {
     /// Keeps a link that has carried nothing yet: from now on it is noticed when its node closes it. False when it has already.
     pub(super) fn keep(&mut self) -> bool {
         self.kept = true;
-        self.signal.stirred.store(true, Ordering::SeqCst); // nobody has polled it yet
         self.is_fresh()
     }
 
@@ -145,7 +141,10 @@ impl Link {
         if self.signal.is_killed() || self.good_until.is_some_and(|until| waiting_clock() >= until) {
             return false;
         }
-        if self.signal.stirred.swap(false, Ordering::SeqCst) {
+        // A socket that had nothing to say when it was asked last, and has not called since, has nothing to say.
+        let quiet = self.signal.listening.load(Ordering::SeqCst) && !self.signal.news.load(Ordering::SeqCst);
+        if !quiet {
+            self.signal.stirred.store(false, Ordering::SeqCst);
             let mut cx = Context::from_waker(&self.waker);
             self.wire.poll(&mut cx);
         }
@@ -345,7 +344,8 @@ impl Limits {
 /// How long a connection may be idle by the node's `Keep-Alive: timeout=N`, less what a request needs to get there: a second, or half of
 /// it when it is less than two.
 fn kept_for(answer: &http::HeaderMap) -> Option<Duration> {
-    let said = answer.get("keep-alive")?.to_str().ok()?;
+    static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    let said = answer.get(&KEEP_ALIVE)?.to_str().ok()?;
     let seconds: u64 = said.split(',').find_map(|member| {
         let (name, value) = member.trim().split_once('=')?;
         name.eq_ignore_ascii_case("timeout").then(|| value.parse().ok())?

@@ -29,6 +29,10 @@ pub(super) struct Signal {
     killed: AtomicBool,
     /// Something woke the link since it was last polled.
     pub(super) stirred: AtomicBool,
+    /// The socket has something to say that nobody has read yet.
+    pub(super) news: AtomicBool,
+    /// The socket was asked last, and had nothing to say: it will tell.
+    pub(super) listening: AtomicBool,
     /// The link is being polled: wakes need not reach the task.
     pub(super) driving: AtomicBool,
     /// Who polls the link.
@@ -80,13 +84,36 @@ impl Wake for Signal {
     }
 }
 
+/// Who is woken by what comes on the socket: the link, and it is known that it was the socket.
+struct Ear(Arc<Signal>);
+
+impl Wake for Ear {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.news.store(true, Ordering::SeqCst);
+        self.0.wake_by_ref();
+    }
+}
+
 /// The socket, counting what it accepts.
 pub(super) struct Counted {
-    pub(super) stream: Stream,
-    pub(super) signal: Arc<Signal>,
+    stream: Stream,
+    signal: Arc<Signal>,
+    ear: Waker,
 }
 
 impl Counted {
+    pub(super) fn new(stream: Stream, signal: &Arc<Signal>) -> Self {
+        Self {
+            stream,
+            signal: Arc::clone(signal),
+            ear: Waker::from(Arc::new(Ear(Arc::clone(signal)))),
+        }
+    }
+
     fn count(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(n)) = written {
             self.signal.written.fetch_add(*n as u64, Ordering::Relaxed);
@@ -95,11 +122,14 @@ impl Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, signal, ear } = &mut *self;
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        signal.news.store(false, Ordering::SeqCst); // what comes from here on is news again
+        let polled = Pin::new(stream).poll_read(&mut Context::from_waker(ear), buf);
+        signal.listening.store(polled.is_pending(), Ordering::SeqCst);
         let n = buf.filled().len().saturating_sub(before);
-        self.signal.read.fetch_add(n as u64, Ordering::Relaxed);
+        signal.read.fetch_add(n as u64, Ordering::Relaxed);
         polled
     }
 }

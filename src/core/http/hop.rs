@@ -4,26 +4,28 @@
 use crate::core::http::syntax::{Single, all_members, digits, members};
 use crate::core::http::targeted;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-/// RFC 9111 s3.1: for the proxy that logged in, and never stored.
-static PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
-
 /// Whether a field is always of one connection only.
 #[must_use]
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // As text: told apart by their lengths, most names are compared with none of these. Every field of every message comes by here.
     matches!(
-        *name,
-        CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION
-    ) || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
-        || *name == PROXY_AUTHENTICATION_INFO
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info" // RFC 9111 s3.1: for the proxy that logged in, and never stored
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// The fields that `Connection` declares to be of this connection only. Fields on which framing, routing, identity or storing depend
@@ -48,12 +50,21 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 
 /// Drops every field of this connection, in either direction. Cheap when there is none.
 pub fn strip(headers: &mut HeaderMap) {
-    for name in connection_listed(headers) {
-        headers.remove(name);
+    strip_also(headers, |_| false);
+}
+
+/// The same, and every field that is one of `others`, which is shown each name once.
+pub fn strip_also(headers: &mut HeaderMap, mut others: impl FnMut(&HeaderName) -> bool) {
+    // One walk over the names is cheaper than a dozen look-ups of names that are hardly ever there.
+    let gone: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| others(name) || is_hop_by_hop(name))
+        .cloned()
+        .collect();
+    if gone.is_empty() {
+        return;
     }
-    // One walk over the names is cheaper than nine look-ups of names that are hardly ever there.
-    let gone: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    for name in gone {
+    for name in connection_listed(headers).into_iter().chain(gone) {
         headers.remove(name);
     }
 }

@@ -163,6 +163,7 @@ impl Mirror {
             body: OutBody::Empty,
             kind: Kind::Read { primary: false },
             aim: Aim::at(node),
+            again: None,
             deadline: self.now().after(Span::from(limit)),
             before_send: None,
             on_interim: None,

@@ -19,7 +19,10 @@ use crate::store::ResourceId;
 use crate::upstream::{Answered, Call, CallError, CallErrorKind, Kind, OutBody, Pool};
 use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, Method};
+use pin_project_lite::pin_project;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -28,11 +31,43 @@ use tokio::time::{sleep, timeout};
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Sends a read: straight to the nodes, unless it is one that only the primary may answer, of a mirrored upstream.
-pub(in crate::proxy) async fn ask(core: &Arc<Core>, job: &Job, call: Call) -> Result<Answered, CallError> {
+pub(in crate::proxy) fn ask<'a>(
+    core: &'a Arc<Core>,
+    job: &'a Job,
+    mut call: Call,
+) -> impl Future<Output = Result<Answered, CallError>> + Send + 'a {
     let primary = matches!(call.kind, Kind::Read { primary: true });
     match core.shared.mirror_of(call.upstream) {
-        Some(mirror) if primary && Rule::R34.holds() => Box::pin(mirror.answer(core, job, call)).await,
-        _ => core.pool.call(call).await,
+        Some(mirror) if primary && Rule::R34.holds() => {
+            call.again = None; // what goes out is the mirror's to say
+            Asking::Mirror {
+                asking: Box::pin(mirror.answer(core, job, call)),
+            }
+        }
+        _ => Asking::Nodes {
+            asking: core.pool.call(call),
+        },
+    }
+}
+
+pin_project! {
+    /// Who is asked. Not an async function: one more around every call would be one more that is moved about.
+    #[project = AskingNow]
+    enum Asking<M, N> {
+        /// The large one is the frequent one.
+        Nodes { #[pin] asking: N },
+        Mirror { asking: Pin<Box<M>> },
+    }
+}
+
+impl<M: Future, N: Future<Output = M::Output>> Future for Asking<M, N> {
+    type Output = M::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            AskingNow::Nodes { asking } => asking.poll(cx),
+            AskingNow::Mirror { asking } => asking.as_mut().poll(cx),
+        }
     }
 }
 

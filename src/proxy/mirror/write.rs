@@ -206,6 +206,7 @@ impl Copying {
                 body: self.body.clone().into(),
                 kind,
                 aim: Aim::at_primary_of(epoch, primary), // R54
+                again: None,
                 deadline: job.deadline,
                 before_send: None,
                 on_interim: job.on_interim(),
@@ -387,6 +388,7 @@ impl Mirror {
             body: body.into(),
             kind: Kind::Write { repeatable: false },
             aim: Aim::at(node),
+            again: None,
             deadline: self.now().after(Span::from(self.config.mirror.timeout)),
             before_send: None,
             on_interim: None,

@@ -83,6 +83,8 @@ impl Pool {
             // Interim heads are the first copy's: a client that is told them twice has been told two answers.
             on_interim: None,
             request: Some(spare),
+            again: None,
+            remakes: false,
             tried: Tried::new(),
             elsewhere: progress.elsewhere.clone(),
             strict: progress.strict.clone(),

@@ -7,12 +7,10 @@ use http::{HeaderValue, Method, Request, Version};
 use http_body::Body;
 
 /// The request as it is sent.
-pub(super) fn request(parts: Parts, body: OutBody) -> Request<OutBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = parts.uri;
-    *request.headers_mut() = parts.headers;
-    *request.version_mut() = Version::HTTP_11;
+pub(super) fn request(mut parts: Parts, body: OutBody) -> Request<OutBody> {
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    let mut request = Request::from_parts(parts, body);
     frame(&mut request);
     request
 }

@@ -100,7 +100,7 @@ impl Progress<'_> {
 
     /// A read whose answer counts no more is asked again, where it can be sent again.
     pub(super) fn asks_again(&mut self) -> bool {
-        let can = self.request.is_some();
+        let can = self.can_repeat();
         self.strict.as_mut().is_some_and(|strict| {
             strict.rounds += 1;
             can && strict.rounds < ROUNDS
@@ -128,7 +128,7 @@ impl Pool {
             | CallErrorKind::DeadlineExceeded => false,
         };
         let unsent = !progress.write || progress.sent == Sent::Nothing;
-        if !may_wait || !unsent || progress.request.is_none() || !one.may_change_hands() {
+        if !may_wait || !unsent || !progress.can_repeat() || !one.may_change_hands() {
             return false;
         }
         let Some(strict) = &mut progress.strict else {

@@ -527,6 +527,7 @@ impl Rig {
             upstream: 0,
             parts: request.body(()).unwrap().into_parts().0,
             body,
+            again: None,
             kind,
             aim: crate::upstream::Aim::default(),
             deadline: self.now().after(Span::from_secs(60)),
