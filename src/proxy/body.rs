@@ -144,11 +144,11 @@ impl Body {
         })
     }
 
-    pub(super) fn node(body: NodeBody, stall: Duration) -> Self {
-        Self::of(match body.into_whole() {
-            Ok(bytes) if bytes.is_empty() => Source::Empty,
-            Ok(bytes) => Source::Whole(bytes),
-            Err(body) => Source::Node {
+    pub(super) fn node(mut body: NodeBody, stall: Duration) -> Self {
+        Self::of(match body.take_whole() {
+            Some(bytes) if bytes.is_empty() => Source::Empty,
+            Some(bytes) => Source::Whole(bytes),
+            None => Source::Node {
                 body,
                 stall: Stall::new(stall),
             },

@@ -158,6 +158,10 @@ impl NodeBody {
         let (Hold::Returned, Coming::Incoming { first, incoming }) = (&self.hold, &mut self.incoming) else {
             return;
         };
+        if incoming.is_end_stream() {
+            self.incoming = Coming::Whole(None);
+            return;
+        }
         let Some(size @ 1..) = incoming.size_hint().exact() else {
             return;
         };
@@ -171,15 +175,11 @@ impl NodeBody {
         }
     }
 
-    /// All of it, if it is in hand and its connection is not.
-    ///
-    /// # Errors
-    ///
-    /// Itself, when more is to come.
-    pub fn into_whole(self) -> Result<Bytes, Self> {
-        match self.incoming {
-            Coming::Whole(bytes) => Ok(bytes.unwrap_or_default()),
-            Coming::Incoming { .. } | Coming::Broken(_) => Err(self),
+    /// All of it, if it is in hand; nothing of it is left here then.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.incoming {
+            Coming::Whole(bytes) => Some(bytes.take().unwrap_or_default()),
+            Coming::Incoming { .. } | Coming::Broken(_) => None,
         }
     }
 
