@@ -58,6 +58,26 @@ impl PathPattern {
         rest.is_empty().then_some(Captures { values })
     }
 
+    /// Whether it matches, for those who do not ask what the placeholders stand for.
+    #[must_use]
+    pub fn fits(&self, path: &str) -> bool {
+        let mut rest = path;
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(literal) => match rest.strip_prefix(literal.as_str()) {
+                    Some(after) => rest = after,
+                    None => return false,
+                },
+                Piece::Segment(_) => match rest.find('/').unwrap_or(rest.len()) {
+                    0 => return false,
+                    end => rest = rest.get(end..).unwrap_or_default(),
+                },
+                Piece::Rest(_) => return true,
+            }
+        }
+        rest.is_empty()
+    }
+
     /// The names of its placeholders.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         names(&self.pieces)

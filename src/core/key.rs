@@ -318,13 +318,19 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// upstream says `gate = "url"`.
 #[must_use]
 pub fn resource_digest(secret: KeySecret, upstream: usize, path: &str, query: Option<&str>) -> KeyDigest {
+    normal_resource_digest(secret, upstream, &normalise_path(path), query)
+}
+
+/// The same of a path that is in its normal form.
+#[must_use]
+pub fn normal_resource_digest(secret: KeySecret, upstream: usize, path: &str, query: Option<&str>) -> KeyDigest {
     let mut hasher = SipHasher13::new_with_keys(secret.0, secret.1);
     hasher.write(&(upstream as u64).to_le_bytes());
     let mut part = |text: &str| {
         hasher.write(&(text.len() as u64).to_le_bytes());
         hasher.write(text.as_bytes());
     };
-    part(&normalise_path(path));
+    part(path);
     if let Some(query) = query {
         part(&normalise_escapes(query));
     }

@@ -9,6 +9,7 @@ use crate::core::consistency::session::Demand;
 use crate::core::failover::reign::{Reign, Standing};
 use crate::core::ground::Ground;
 use crate::core::http::directives::RequestDirectives;
+use crate::core::http::fields::Fields;
 use crate::core::http::prefer;
 use crate::core::http::stored::{Meta, Stored};
 use crate::core::key::has_unkeyed_credentials;
@@ -16,7 +17,6 @@ use crate::core::policy::{Bounded, Caching, Contract, OnUnreachable, Policy};
 use crate::core::reason::{FetchReason, Refusal};
 use crate::core::rules::Rule;
 use crate::core::time::{Age, MonoTime, Ttl};
-use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, Method};
 
 /// R42: how long past its lifetime a stale answer stands in for an unreachable origin where `on_unreachable = "stale"` and nobody says.
@@ -49,18 +49,38 @@ impl<'a> Read<'a> {
     /// Reads what counts of a request's fields under a route's policy.
     #[must_use]
     pub fn of(method: &'a Method, headers: &'a HeaderMap, policy: &Policy, unsettled: bool) -> Self {
+        Self::with(method, (headers, Fields::of(headers)), policy, unsettled)
+    }
+
+    /// The same where it is known already which fields are there.
+    #[must_use]
+    #[inline]
+    pub fn with(
+        method: &'a Method,
+        (headers, fields): (&'a HeaderMap, Fields),
+        policy: &Policy,
+        unsettled: bool,
+    ) -> Self {
+        let has_identity = fields.any(Fields::AUTHORIZATION | Fields::COOKIE) && Rule::R14.holds();
+        let directs = fields.any(Fields::CACHE_CONTROL | Fields::PRAGMA);
         Self {
             method,
             headers,
-            directives: RequestDirectives::parse(headers),
-            credentials: policy
-                .caching()
-                .is_some_and(|caching| Rule::R14.holds() && has_unkeyed_credentials(headers, &caching.key)),
-            identified: policy.is_strong()
-                && Rule::R14.holds()
-                && (headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)),
+            directives: if directs {
+                RequestDirectives::parse(headers)
+            } else {
+                RequestDirectives::default()
+            },
+            credentials: has_identity
+                && policy
+                    .caching()
+                    .is_some_and(|caching| has_unkeyed_credentials(headers, &caching.key)),
+            identified: has_identity && policy.is_strong(),
             unsettled,
-            raised: !policy.is_strong() && policy.caching().is_some() && prefer::wants_strong(headers),
+            raised: fields.any(Fields::PREFER)
+                && !policy.is_strong()
+                && policy.caching().is_some()
+                && prefer::wants_strong(headers),
             session: None,
             reign: Reign::default(),
         }

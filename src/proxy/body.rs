@@ -91,8 +91,8 @@ enum Source {
         skip: u64,
         take: u64,
     },
-    /// Straight from a node.
-    Node { body: NodeBody, stall: Stall },
+    /// Straight from a node. Boxed, as every answer is moved about with room for the largest of these.
+    Node { body: Box<NodeBody>, stall: Stall },
 }
 
 impl std::fmt::Debug for Body {
@@ -149,7 +149,7 @@ impl Body {
             Some(bytes) if bytes.is_empty() => Source::Empty,
             Some(bytes) => Source::Whole(bytes),
             None => Source::Node {
-                body,
+                body: Box::new(body),
                 stall: Stall::new(stall),
             },
         })
@@ -196,7 +196,7 @@ impl Body {
         let end = end.unwrap_or(if self.is_over() { End::Complete } else { End::Left });
         let carried = Carried { bytes: self.sent, end };
         let open = match std::mem::take(&mut self.source) {
-            Source::Node { body, .. } => Some(body),
+            Source::Node { body, .. } => Some(*body),
             Source::Empty | Source::Whole(_) | Source::Pieces { .. } | Source::Fill { .. } => None,
         };
         at_end(open, carried);
@@ -238,7 +238,7 @@ impl HttpBody for Body {
                 Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
             Source::Fill { reader, skip, take, .. } => poll_part(reader, skip, take, cx).map_ok(Frame::data),
-            Source::Node { body, stall } => match Pin::new(body).poll_frame(cx) {
+            Source::Node { body, stall } => match Pin::new(&mut **body).poll_frame(cx) {
                 Poll::Ready(frame) => {
                     stall.progress();
                     Poll::Ready(frame.map(|f| f.map_err(AnswerError::from)))

@@ -28,6 +28,20 @@ pub(super) fn answer(method: &Method, request: &HeaderMap, entry: &EntryRef, str
     }
 }
 
+/// The same for a reader who asks for no range and on no condition, of an entry that is no part.
+pub(super) fn whole(method: &Method, entry: &EntryRef) -> Response<Body> {
+    let status = entry.meta().status;
+    let head_only = *method == Method::HEAD || has_no_body(status);
+    let mut response = Response::new(if head_only {
+        Body::empty()
+    } else {
+        Body::whole(entry.body().clone())
+    });
+    *response.status_mut() = status;
+    *response.headers_mut() = entry.headers();
+    response
+}
+
 /// The answer to one reader from a head and a body of `length`, which the head tells too (none: not yet known, so ranges are not
 /// cut). Several ranges are answered whole: they may be out of order, and the body is still arriving. `body` makes the body, or a
 /// cut of it; it is not called when the answer has none.

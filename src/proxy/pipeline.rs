@@ -13,6 +13,7 @@ use super::{
 };
 use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
+use crate::core::http::fields::Fields;
 use crate::core::http::stored::Stored as _;
 use crate::core::key::KeyBuffer;
 use crate::core::lookup::Decision;
@@ -47,8 +48,8 @@ where
         Presented::take(&mut parts); // R17
     }
     let step = match admit(&mut parts, connection) {
-        Ok(Admitted::Request) => loop {
-            let mut step = answer_now(core, connection, &parts, body.is_end_stream(), start);
+        Ok(Admitted::Request(fields)) => loop {
+            let mut step = answer_now(core, connection, (&parts, fields), body.is_end_stream(), start);
             if let Ok(Step::Go(go)) = &mut step
                 && matches!(go.next, Next::Write)
             {
@@ -123,21 +124,21 @@ enum Next {
 fn answer_now(
     core: &Arc<Core>,
     connection: &ConnectionInfo,
-    parts: &Parts,
+    (parts, fields): (&Parts, Fields),
     no_body: bool,
     start: MonoTime,
 ) -> Result<Step, Refused> {
     let path = request::path(&parts.uri);
     KEY.with_borrow_mut(|buffer| {
-        let plan = plan(&core.shared, connection, (parts, &path, no_body), start, buffer)?;
-        act(core, connection, parts, start, plan, buffer)
+        let plan = plan(&core.shared, connection, (parts, fields, &path, no_body), start, buffer)?;
+        act(core, connection, (parts, fields), start, plan, buffer)
     })
 }
 
 fn act(
     core: &Arc<Core>,
     connection: &ConnectionInfo,
-    parts: &Parts,
+    (parts, fields): (&Parts, Fields),
     start: MonoTime,
     plan: Plan<'_>,
     buffer: &KeyBuffer,
@@ -192,7 +193,8 @@ fn act(
             let policy = toward.policy;
             shared.store.touched(entry);
             shared.metrics.served_age(route.id, age);
-            let mut response = stored(connection, route, policy, (parts, buffer.text()), entry, age, start);
+            let asked = (parts, fields, buffer.text());
+            let mut response = stored(connection, route, policy, asked, entry, age, start);
             if let Some(visit) = &toward.visit {
                 let name = session::name(
                     &shared.config,
@@ -246,12 +248,16 @@ fn stored(
     connection: &ConnectionInfo,
     route: &Route,
     policy: &Policy,
-    (parts, key): (&Parts, &[u8]),
+    (parts, fields, key): (&Parts, Fields, &[u8]),
     entry: &EntryRef,
     age: Age,
     now: MonoTime,
 ) -> Response<Body> {
-    let mut response = hit::answer(&parts.method, &parts.headers, entry, policy.is_strong());
+    let mut response = if fields.any(Fields::CONDITION | Fields::RANGE) || entry.meta().part.is_some() {
+        hit::answer(&parts.method, &parts.headers, entry, policy.is_strong())
+    } else {
+        hit::whole(&parts.method, entry)
+    };
     let status = CacheStatus {
         handling: cache_status::Handling::Hit,
         ttl: entry.ttl_seconds(now),

@@ -8,6 +8,7 @@ use super::session::{self, Visit};
 use super::{ConnectionInfo, Shared, routes};
 use crate::config::runtime::{Action, RedirectTo, Route};
 use crate::core::ground::Ground;
+use crate::core::http::fields::Fields;
 use crate::core::http::hop;
 use crate::core::key::{KeyBuffer, KeyParts, NormalPath};
 use crate::core::lookup::{self, Decision, Read};
@@ -17,7 +18,6 @@ use crate::core::time::MonoTime;
 use crate::store::{Found, ResourceId};
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::CONNECTION;
 use http::request::Parts;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,10 +27,15 @@ pub(super) type Refused = (Option<usize>, Fault);
 
 /// The first step of every request: what no route may see is refused, or taken off.
 pub(super) fn admit(parts: &mut Parts, connection: &ConnectionInfo) -> Result<Admitted, Fault> {
-    let checked = request::check(parts, connection);
+    let fields = Fields::of(&parts.headers);
+    let checked = request::check(parts, fields, connection);
     // Before anything is read: the node must see the request that key, Vary and conditions were taken from (RFC 9110 s7.6.1).
-    if parts.headers.contains_key(CONNECTION) {
+    if fields.any(Fields::CONNECTION) {
         hop::strip(&mut parts.headers);
+        return match checked {
+            Ok(Admitted::Request(_)) => Ok(Admitted::Request(Fields::of(&parts.headers))),
+            other => other,
+        };
     }
     checked
 }
@@ -76,7 +81,7 @@ pub(super) struct Toward<'a> {
 pub(super) fn plan<'a>(
     shared: &'a Shared,
     connection: &ConnectionInfo,
-    (parts, path, no_body): (&'a Parts, &'a NormalPath<'a>, bool),
+    (parts, fields, path, no_body): (&'a Parts, Fields, &'a NormalPath<'a>, bool),
     now: MonoTime,
     buffer: &mut KeyBuffer,
 ) -> Result<Plan<'a>, Refused> {
@@ -100,7 +105,11 @@ pub(super) fn plan<'a>(
     };
     let seen = request::Seen::of(connection, &parts.headers);
     let sent = routes::sent_path(&route.matches, rewrite.as_ref(), path);
-    let resource = routes::resource(shared.secret, upstream, &sent, parts.uri.query());
+    let resource = if rewrite.is_none() {
+        routes::normal_resource(shared.secret, upstream, path, parts.uri.query())
+    } else {
+        routes::resource(shared.secret, upstream, &sent, parts.uri.query())
+    };
     let mut toward = Toward {
         policy,
         https: seen.https,
@@ -113,7 +122,7 @@ pub(super) fn plan<'a>(
         toward.visit = session::visit(shared, now, parts, resource, &toward.sent);
     }
     let client = (authority, path);
-    match request::handling(parts, policy, !no_body) {
+    match request::handling(parts, fields, policy, !no_body) {
         Handling::Write => {
             // Read-your-writes counts by what is written, not by the writer's own route.
             if toward.visit.is_none()
@@ -141,7 +150,7 @@ pub(super) fn plan<'a>(
             toward.digest = shared.secret.digest(key).0;
             let found = shared.store.lookup(now, resource, toward.digest, key);
             let demand = toward.visit.as_deref().map(Visit::demand);
-            let read = Read::of(&parts.method, &parts.headers, policy, found.disturbed)
+            let read = Read::with(&parts.method, (&parts.headers, fields), policy, found.disturbed)
                 .of_session(demand)
                 .in_reign(shared.upstreams.reign(resource.upstream));
             let (decision, ground) = lookup::decide_why(now, &read, &found.variants, policy);

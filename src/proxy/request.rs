@@ -10,6 +10,7 @@ use super::session::Visit;
 use super::{Asked, ConnectionInfo, InFlight, Shared};
 use crate::config::runtime::{Config, Route};
 use crate::core::consistency::bound;
+use crate::core::http::fields::Fields;
 use crate::core::http::{freshness, invalidate};
 use crate::core::key::NormalPath;
 use crate::core::lookup::Rigor;
@@ -56,6 +57,9 @@ pub(super) fn authority(parts: &Parts) -> Result<&str, Fault> {
 
 /// `uri-host [":" port]` (RFC 9110 s7.2): no user, no list, no white space.
 fn is_authority(host: &str) -> bool {
+    if is_plain_authority(host.as_bytes()) {
+        return true;
+    }
     let (name, port) = split_port(host);
     let name_fits = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -67,6 +71,19 @@ fn is_authority(host: &str) -> bool {
         }
     };
     name_fits && port.is_none_or(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// What hardly any is not, in one walk: a name and perhaps a port.
+#[inline]
+fn is_plain_authority(host: &[u8]) -> bool {
+    let is_name = |byte: &u8| HOST_BYTES.get(usize::from(*byte)).is_some_and(|stands| *stands);
+    match host.iter().position(|byte| !is_name(byte)) {
+        None => !host.is_empty(),
+        Some(at) => match host.split_at(at) {
+            ([_, ..], [b':', port @ ..]) => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+            _ => false,
+        },
+    }
 }
 
 /// RFC 3986 s3.2.2 reg-name, escapes unread.
@@ -120,16 +137,18 @@ pub(super) fn host_name(authority: &str) -> Cow<'_, str> {
 /// What a request is that is not refused whatever the route.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
-    /// For a route.
-    Request,
+    /// For a route, with what is known of its fields.
+    Request(Fields),
     /// For us: [`super::purging`]. No route sees it.
     Purge,
 }
 
 /// What is refused whatever the route.
-pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<Admitted, Fault> {
+pub(super) fn check(parts: &Parts, fields: Fields, connection: &ConnectionInfo) -> Result<Admitted, Fault> {
     let headers = &parts.headers;
-    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
+    if fields.any(Fields::TRANSFER_ENCODING)
+        && let Some(coding) = headers.get(TRANSFER_ENCODING)
+    {
         let several = headers.get_all(TRANSFER_ENCODING).iter().count() > 1;
         if several || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
             return Err(Fault::refuse_and_close(
@@ -138,8 +157,10 @@ pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<Admitt
             ));
         }
     }
-    let declared = headers
-        .get(CONTENT_LENGTH)
+    let declared = fields
+        .any(Fields::CONTENT_LENGTH)
+        .then(|| headers.get(CONTENT_LENGTH))
+        .flatten()
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.trim().parse::<u64>().ok());
     if declared.is_some_and(|length| length > connection.peer.listener.max_body) {
@@ -150,6 +171,9 @@ pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<Admitt
     }
     if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
         return Err(Fault::refuse(StatusCode::BAD_REQUEST, "only OPTIONS may ask for *"));
+    }
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return Ok(Admitted::Request(fields));
     }
     match parts.method.as_str() {
         "TRACE" => Err(Fault::refuse(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not allowed")),
@@ -162,7 +186,7 @@ pub(super) fn check(parts: &Parts, connection: &ConnectionInfo) -> Result<Admitt
             StatusCode::NOT_IMPLEMENTED,
             "tunnels are not supported",
         )),
-        _ => Ok(Admitted::Request),
+        _ => Ok(Admitted::Request(fields)),
     }
 }
 
@@ -264,8 +288,9 @@ pub(super) enum Handling<'a> {
 }
 
 /// Which of the three a request is.
-pub(super) fn handling<'a>(parts: &Parts, policy: &'a Policy, has_body: bool) -> Handling<'a> {
-    if invalidate::is_unsafe_request(&parts.method, &parts.headers) {
+pub(super) fn handling<'a>(parts: &Parts, fields: Fields, policy: &'a Policy, has_body: bool) -> Handling<'a> {
+    let is_overridden = fields.any(Fields::OVERRIDE) && invalidate::is_overridden(&parts.headers);
+    if !invalidate::is_safe(&parts.method) || is_overridden {
         return Handling::Write; // R13: also by X-HTTP-Method-Override
     }
     let Some(caching) = policy.caching() else {
@@ -275,7 +300,8 @@ pub(super) fn handling<'a>(parts: &Parts, policy: &'a Policy, has_body: bool) ->
     if !(is_get && !has_body || invalidate::is_query(&parts.method)) {
         return Handling::Pass(FetchReason::Method);
     }
-    if is_for_the_origin(&parts.headers) {
+    // `If-Match` and `If-Unmodified-Since` are the origin's to evaluate (RFC 9111 s4.3.2).
+    if fields.any(Fields::ORIGIN_CONDITION) {
         return Handling::Pass(FetchReason::Request);
     }
     if is_get {
@@ -283,11 +309,6 @@ pub(super) fn handling<'a>(parts: &Parts, policy: &'a Policy, has_body: bool) ->
     } else {
         Handling::Query(caching)
     }
-}
-
-/// `If-Match` and `If-Unmodified-Since` are the origin's to evaluate (RFC 9111 s4.3.2).
-fn is_for_the_origin(headers: &HeaderMap) -> bool {
-    headers.contains_key(http::header::IF_MATCH) || headers.contains_key(http::header::IF_UNMODIFIED_SINCE)
 }
 
 /// A request on a proxying route, owned, for everything that cannot be answered at once.

@@ -46,7 +46,7 @@ pub(super) fn passed_over<'a>(matches: &'a Match, question: &Question<'_>) -> Op
     if host.is_some_and(|pattern| !pattern.matches(question.host)) {
         return Some(PassedOver::Host);
     }
-    if path.is_some_and(|pattern| pattern.matches(question.path).is_none()) {
+    if path.is_some_and(|pattern| !pattern.fits(question.path)) {
         return Some(PassedOver::Path);
     }
     if !(matches.methods.is_empty() || matches.methods.iter().any(|m| method_fits(m, question.method))) {
@@ -68,10 +68,7 @@ fn takes_url(matches: &Match, host: Option<&str>, path: &str) -> bool {
         .host
         .as_ref()
         .is_none_or(|pattern| host.is_none_or(|host| pattern.matches(host)))
-        && matches
-            .path
-            .as_ref()
-            .is_none_or(|pattern| pattern.matches(path).is_some())
+        && matches.path.as_ref().is_none_or(|pattern| pattern.fits(path))
 }
 
 /// GET includes HEAD.
@@ -97,12 +94,22 @@ pub(super) fn resource(
     path: &str,
     query: Option<&str>,
 ) -> ResourceId {
+    normal_resource(secret, upstream, &key::normalise_path(path), query)
+}
+
+/// The same of a path that is in its normal form, as a client's is that no rule rewrites.
+pub(super) fn normal_resource(
+    secret: KeySecret,
+    upstream: &crate::config::runtime::Upstream,
+    path: &str,
+    query: Option<&str>,
+) -> ResourceId {
     let query = match upstream.gate {
         GateBy::Path => None,
         GateBy::Url => query,
     };
     ResourceId {
-        digest: key::resource_digest(secret, upstream.id, path, query).0,
+        digest: key::normal_resource_digest(secret, upstream.id, path, query).0,
         upstream: upstream.id,
     }
 }

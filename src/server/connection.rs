@@ -34,6 +34,9 @@ use tower::Service;
 /// The smallest read and write buffer: 64 KiB, what one `writev` of a large answer moves; the head's limit plus room for a body when that is more.
 const MIN_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How many fields hyper takes (1.12) when it is not told. A test holds it to that.
+const HYPER_MAX_HEADERS: usize = 100;
+
 /// What a peer may still send after we closed, and for how long, before it is cut off: a close with unread bytes in the socket is a
 /// reset, which can destroy the answer on its way (RFC 9112 s9.6).
 const LINGER_BYTES: u64 = 1024 * 1024;
@@ -64,8 +67,11 @@ impl std::fmt::Debug for Shared {
 /// How a listener's connections are parsed; made once per listener and thread.
 pub(super) fn protocol(listener: &Listener) -> http1::Builder {
     let mut builder = http1::Builder::new();
+    // Told a number, hyper fills a table of that size for every request, even for the number it has anyway.
+    if listener.max_headers != HYPER_MAX_HEADERS {
+        builder.max_headers(listener.max_headers);
+    }
     builder
-        .max_headers(listener.max_headers)
         .max_header_size(listener.max_header_bytes)
         .max_buf_size(MIN_BUFFER_BYTES.max(listener.max_header_bytes.saturating_add(MIN_BUFFER_BYTES / 2)))
         // Ours, see `watch`.
@@ -110,11 +116,10 @@ pub(super) async fn serve<S, B>(
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let watch = Arc::new(Watch::new(Arc::clone(&interim)));
+    let watch = Arc::new(Watch::new(Arc::clone(&interim), Arc::clone(&shared.drain)));
     let answering = Answering {
         service: RefCell::new(service),
         watch: Arc::clone(&watch),
-        drain: Arc::clone(&shared.drain),
     };
     let io = TokioIo::new(Informing::new(Watched::new(io, Arc::clone(&watch)), interim));
     let mut connection = builder.serve_connection(io, answering);
@@ -315,7 +320,6 @@ struct Answering<S> {
     /// hyper calls through a shared reference, one call at a time on HTTP/1.
     service: RefCell<S>,
     watch: Arc<Watch>,
-    drain: Arc<Drain>,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Answering<S>
@@ -334,8 +338,7 @@ where
         let _ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         Answered {
             inner: service.call(request),
-            watch: Arc::clone(&self.watch),
-            drain: Arc::clone(&self.drain),
+            watch: Some(Arc::clone(&self.watch)),
         }
     }
 }
@@ -345,8 +348,8 @@ pin_project! {
     struct Answered<F> {
         #[pin]
         inner: F,
-        watch: Arc<Watch>,
-        drain: Arc<Drain>,
+        // Until it is answered, then the body's.
+        watch: Option<Arc<Watch>>,
     }
 }
 
@@ -359,16 +362,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.inner.poll(cx));
-        this.watch.answered();
-        if this.drain.is_draining() {
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let watch = this.watch.take();
+        if let Some(watch) = &watch {
+            watch.answered();
+            if watch.is_draining() {
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
         }
-        Poll::Ready(Ok(response.map(|inner| Answer {
-            inner,
-            watch: Arc::clone(this.watch),
-        })))
+        Poll::Ready(Ok(response.map(|inner| Answer { inner, watch })))
     }
 }
 
@@ -377,12 +380,14 @@ pin_project! {
     pub(super) struct Answer<B> {
         #[pin]
         inner: B,
-        watch: Arc<Watch>,
+        watch: Option<Arc<Watch>>,
     }
 
     impl<B> PinnedDrop for Answer<B> {
         fn drop(this: Pin<&mut Self>) {
-            this.project().watch.idle();
+            if let Some(watch) = this.project().watch {
+                watch.idle();
+            }
         }
     }
 }

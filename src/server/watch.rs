@@ -4,6 +4,7 @@
 //!
 //! All of it happens inside one task; the atomic is there because the pieces must be `Send`, and every access is relaxed.
 
+use super::drain::Drain;
 use crate::proxy::Interim;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -38,6 +39,8 @@ pub(super) struct Watch {
     marks: AtomicU32,
     /// Where the service leaves interim heads for the request it works on.
     interim: Arc<Interim>,
+    /// The process's drain: here, so that an answer on its way holds one thing of the connection and not two.
+    drain: Arc<Drain>,
 }
 
 /// The marks at one moment. Different marks mean that something happened in between.
@@ -64,11 +67,17 @@ impl Marks {
 }
 
 impl Watch {
-    pub(super) fn new(interim: Arc<Interim>) -> Self {
+    pub(super) fn new(interim: Arc<Interim>, drain: Arc<Drain>) -> Self {
         Self {
             marks: AtomicU32::default(),
             interim,
+            drain,
         }
+    }
+
+    /// Whether answers ask the client to go elsewhere.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_draining()
     }
 
     pub(super) fn marks(&self) -> Marks {

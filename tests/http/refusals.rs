@@ -193,6 +193,27 @@ async fn headers_over_the_limits_are_431() {
     lives(&proxy, &mut origin).await;
 }
 
+/// hyper is not told of the number that it has anyway.
+#[tokio::test]
+async fn a_hundred_fields_pass_where_nothing_is_configured_and_one_more_is_431() {
+    let mut origin = Origin::start().await;
+    let proxy = Proxy::start(&one_route(""), &[("origin", &origin.url())]).await;
+    let fields = |count: usize| (0..count).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
+    refuses(
+        &proxy,
+        &mut origin,
+        &format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(100)),
+        431,
+    )
+    .await;
+    let mut client = proxy.client().await;
+    client
+        .send(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields(99)).as_bytes())
+        .await;
+    origin.next().await.respond(200, &[], "").await;
+    assert_eq!(client.answer().await.status, 200);
+}
+
 #[tokio::test]
 async fn a_connection_above_max_connections_is_closed_at_once_and_counted() {
     let mut origin = Origin::start().await;

@@ -5,6 +5,7 @@ pub mod cache_status;
 pub mod dates;
 pub mod directives;
 pub mod etag;
+pub mod fields;
 pub mod freshness;
 pub mod hop;
 pub mod invalidate;

@@ -62,8 +62,8 @@ impl Shared {
         if self.sessions.is_some() {
             Presented::take(&mut parts); // R17
         }
-        match plan::admit(&mut parts, &connection) {
-            Ok(Admitted::Request) => {}
+        let fields = match plan::admit(&mut parts, &connection) {
+            Ok(Admitted::Request(fields)) => fields,
             Ok(Admitted::Purge) => {
                 let sentence = "what is stored of the URL is purged; no route sees it";
                 let made_here = line(&CacheStatus::generated("purge"));
@@ -74,11 +74,11 @@ impl Shared {
                 told.verdict = refused(fault);
                 return Ok(told);
             }
-        }
+        };
         let path = request::path(&parts.uri);
         told.passed_over = self.passed_over(&parts, &path);
         let mut buffer = KeyBuffer::new();
-        let plan = match plan::plan(self, &connection, (&parts, &path, no_body), now, &mut buffer) {
+        let plan = match plan::plan(self, &connection, (&parts, fields, &path, no_body), now, &mut buffer) {
             Ok(plan) => plan,
             Err((_, fault)) => {
                 told.verdict = refused(fault);

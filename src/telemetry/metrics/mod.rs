@@ -1,6 +1,6 @@
 //! Counters, gauges and histograms, by the names of INTERFACE.md section 5. Labels are routes, upstreams and nodes, never URLs.
 //!
-//! A request costs a handful of relaxed adds on its thread's own stripe: no lock, no hashing, no allocation, no cache line that another
+//! A request costs a handful of additions on its thread's own stripe: no lock, no hashing, no allocation, no cache line that another
 //! core writes. The sum over the stripes is exact. It does not sample, and it does not read a clock.
 
 mod reload;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
-use stripe::{AGE_BOUNDS_MS, CodeTable, Histogram, LATENCY_BOUNDS_US};
+use stripe::{AGE_BOUNDS_MS, CodeTable, Histogram, LATENCY_BOUNDS_US, Writers};
 
 /// What stands for the route of requests that matched none.
 const UNMATCHED: usize = usize::MAX;
@@ -128,7 +128,7 @@ pub struct ListenerGauge {
 }
 
 impl Metrics {
-    /// Room for every route, upstream and node of `config`, in one stripe per serving thread and one for the background.
+    /// Room for every route, upstream and node of `config`, in one stripe per serving thread, one for the background and one for all others.
     #[must_use]
     pub fn new(config: &Config) -> Arc<Self> {
         let routes: Vec<_> = config
@@ -137,7 +137,7 @@ impl Metrics {
             .map(|route| RouteLabels::new(config, route))
             .collect();
         let upstreams: Vec<_> = config.upstreams.iter().map(|u| UpstreamLabels::new(u)).collect();
-        let stripes = (0..=config.server.threads)
+        let stripes = (0..config.server.threads + 2)
             .map(|_| Stripe {
                 routes: (0..=routes.len()).map(|_| Arc::new(RouteStripe::new())).collect(),
                 upstreams: upstreams
@@ -156,15 +156,15 @@ impl Metrics {
 
     /// One answered request: `tidegate_requests_total` and `tidegate_request_seconds`. `route` is none when nothing matched, or when what came was not HTTP.
     pub fn request(&self, route: Option<usize>, outcome: Outcome, status: StatusCode, took: Duration) {
-        let Some(stripe) = self.route(route.unwrap_or(self.routes.len())) else {
+        let Some((writers, stripe)) = self.route_by(route.unwrap_or(self.routes.len())) else {
             return;
         };
         let key = code_key(outcome, status);
-        if !stripe.codes.add(key) {
+        if !stripe.codes.add(writers, key) {
             let route = route.unwrap_or(UNMATCHED);
             *self.spilled.lock().entry((route, key)).or_default() += 1;
         }
-        stripe.seconds.observe(micros(took), &LATENCY_BOUNDS_US);
+        stripe.seconds.observe_by(writers, micros(took), &LATENCY_BOUNDS_US);
     }
 
     /// An answer that was fetched and not stored.
@@ -176,8 +176,8 @@ impl Metrics {
 
     /// The age of an answer served from memory.
     pub fn served_age(&self, route: usize, age: Age) {
-        if let Some(stripe) = self.route(route) {
-            stripe.ages.observe(age.as_millis(), &AGE_BOUNDS_MS);
+        if let Some((writers, stripe)) = self.route_by(route) {
+            stripe.ages.observe_by(writers, age.as_millis(), &AGE_BOUNDS_MS);
         }
     }
 
@@ -263,13 +263,21 @@ impl Metrics {
     }
 
     fn stripe(&self) -> Option<&Stripe> {
-        self.stripes.get(stripe::thread_number() % self.stripes.len())
+        self.stripes.get(Writers::of(self.stripes.len()).0)
     }
 
+    /// Where rare things of a route are counted: by any thread, whoever's stripe it is. What is counted through
+    /// [`Metrics::route_by`] is counted so nowhere.
     fn route(&self, route: usize) -> Option<&RouteStripe> {
-        self.stripe()
-            .and_then(|stripe| stripe.routes.get(route))
-            .map(Arc::as_ref)
+        self.route_by(route).map(|(_, stripe)| stripe)
+    }
+
+    /// Where what happens to every request is counted, and who counts there.
+    #[inline]
+    fn route_by(&self, route: usize) -> Option<(Writers, &RouteStripe)> {
+        let (number, writers) = Writers::of(self.stripes.len());
+        let stripe = self.stripes.get(number)?.routes.get(route)?;
+        Some((writers, stripe))
     }
 
     fn upstream(&self, upstream: usize) -> Option<&UpstreamStripe> {
@@ -367,5 +375,7 @@ fn bump(counters: &[AtomicU64], at: usize) {
 }
 
 fn micros(took: Duration) -> u64 {
-    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+    took.as_secs()
+        .saturating_mul(1_000_000)
+        .saturating_add(u64::from(took.subsec_micros()))
 }

@@ -1,7 +1,7 @@
 //! Counters written by one thread each and summed when read: the stripe a thread writes to, a histogram, and a table of status codes.
 //!
-//! Every write is a relaxed read-modify-write on memory that, with as many stripes as threads, no other thread writes. When there are
-//! more threads than stripes two of them share one: slower, still exact.
+//! Each of the first threads to count has a stripe that nobody else writes, where counting is a load and a store. The last stripe is all
+//! other threads', where it is an atomic addition: slower, still exact.
 
 use std::array;
 use std::cell::Cell;
@@ -24,6 +24,39 @@ pub(in crate::telemetry) fn thread_number() -> usize {
         cell.set(number);
         number
     })
+}
+
+/// Who writes a stripe.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Writers {
+    /// This thread alone.
+    Me,
+    /// Any thread.
+    Any,
+}
+
+impl Writers {
+    /// Which of `stripes` is this thread's, and who writes it. Numbers are given once: no two threads are alone on one.
+    #[inline]
+    pub(super) fn of(stripes: usize) -> (usize, Self) {
+        let (number, last) = (thread_number(), stripes.saturating_sub(1));
+        if number < last {
+            (number, Self::Me)
+        } else {
+            (last, Self::Any)
+        }
+    }
+
+    /// Adds to a counter of such a stripe.
+    #[inline]
+    pub(super) fn add(self, counter: &AtomicU64, count: u64) {
+        match self {
+            Self::Me => counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed),
+            Self::Any => {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// How many bounds a histogram has; one bucket more holds what lies above the last.
@@ -64,13 +97,19 @@ impl Histogram {
         self.sum.store(0, Ordering::Relaxed);
     }
 
-    /// Counts `value`. Two relaxed adds; the search goes from the smallest bound up, since most values are small.
+    /// Counts `value`, whoever else does.
     pub(super) fn observe(&self, value: u64, bounds: &[u64; BOUNDS]) {
+        self.observe_by(Writers::Any, value, bounds);
+    }
+
+    /// Counts `value`. Two additions; the search goes from the smallest bound up, since most values are small.
+    #[inline]
+    pub(super) fn observe_by(&self, writers: Writers, value: u64, bounds: &[u64; BOUNDS]) {
         let at = bounds.iter().position(|bound| value <= *bound).unwrap_or(BOUNDS);
         if let Some(bucket) = self.buckets.get(at) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+            writers.add(bucket, 1);
         }
-        self.sum.fetch_add(value, Ordering::Relaxed);
+        writers.add(&self.sum, value);
     }
 
     /// Adds what was counted here to `total`.
@@ -124,7 +163,8 @@ impl CodeTable {
 
     /// Counts one of `key` (not zero). False when the table is full of other keys.
     #[must_use]
-    pub(super) fn add(&self, key: u32) -> bool {
+    #[inline]
+    pub(super) fn add(&self, writers: Writers, key: u32) -> bool {
         let start = usize::try_from(key ^ (key >> 10)).unwrap_or(0) % SLOTS;
         for step in 0..SLOTS {
             let Some(slot) = self.slots.get((start + step) % SLOTS) else {
@@ -139,7 +179,7 @@ impl CodeTable {
                         Err(winner) => winner == key,
                     });
             if ours {
-                slot.count.fetch_add(1, Ordering::Relaxed);
+                writers.add(&slot.count, 1);
                 return true;
             }
         }
