@@ -1,6 +1,10 @@
 //! What to do with an answer: store it, or pass it on and say why. RFC 9111 s3 under a route's contract.
 //! Whether the fill's token is alive is the gate's business, and whether the body came whole the fill's.
 
+mod renew;
+
+pub use renew::renew;
+
 use crate::core::consistency::bound::{self, Lag};
 use crate::core::failover::view::Epoch;
 use crate::core::http::dates;

@@ -1,6 +1,8 @@
 //! The fetch behind a read: asks the origin, judges the answer, tells everybody who waits, carries the body to them and stores it.
 //! Runs as a task of its own, so that it outlives any reader.
 
+mod confirm;
+
 use super::Core;
 use super::carry::{carry, content_length};
 use super::error::Fault;
@@ -24,7 +26,7 @@ use crate::store::fill::{self, FillReader};
 use crate::store::flight::{Follower, Leader};
 use crate::store::{EntryRef, Token, new_entry};
 use crate::upstream::{Answered, Call, Kind};
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, SET_COOKIE};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -230,72 +232,6 @@ impl Fetch {
             .map_err(|e| Fault::of_call(&e, job.policy.is_strong() || rigor == Rigor::Proven, false, None))
     }
 
-    /// A 304 is a fill (R5): a new entry with the stored body, in service only if the token is alive and the very entry it was sent
-    /// for is still listed. Whoever asked is answered either way: the origin has just said that this is what it has.
-    fn confirmed(&mut self, old: &EntryRef, answered: &Answered, token: Token) {
-        let (store, node) = (Arc::clone(&self.core.shared.store), answered.node);
-        let mut fields = answered.parts.headers.clone();
-        headers::from_node(&mut fields);
-        session::strip_answer(&mut fields); // R17
-        // A cookie on a 304 is for who asked: it is passed on, and changes nothing that is stored. Where cookies are stored it is a
-        // field as any other, and takes the place of the stored one (RFC 9111 s3.2).
-        let mut cookies: Vec<HeaderValue> = Vec::new();
-        if !self
-            .job
-            .policy
-            .caching()
-            .is_some_and(|caching| caching.store_set_cookie)
-        {
-            cookies.extend(fields.get_all(SET_COOKIE).iter().cloned());
-            fields.remove(SET_COOKIE);
-        }
-        let mut merged = old.headers();
-        validate::merge_304(&mut merged, &fields);
-        let answer = self.answer(answered, &fields);
-        let admission = admit::freshen(
-            old.meta(),
-            &merged,
-            &answer,
-            &as_read(&self.job, false),
-            &self.job.policy,
-        );
-        match admission {
-            Admission::Store(mut meta) => {
-                meta.proven = token.is_provable();
-                let head = Arc::new(Head {
-                    meta: *meta,
-                    headers: merged,
-                });
-                let entry = self.entry(head, old.body().clone());
-                if let Err(why) = store.publish(token, &entry, Some(old)) {
-                    self.refused(why);
-                }
-                self.tell(
-                    Landed::Confirmed(entry.clone(), node),
-                    Led::Confirmed(entry, node, cookies),
-                );
-            }
-            Admission::PassOn(why) => {
-                if why.is_of_the_answer() {
-                    // What was stored may be stored no longer.
-                    store.differs(self.job.resource, Some(&token));
-                }
-                self.refused(why);
-                let meta = Meta {
-                    sent: answered.sent,
-                    epoch: answered.epoch,
-                    received: answered.received,
-                    initial_age: freshness::age_field(&fields).unwrap_or_default(),
-                    valid_as_of: bound::valid_as_of(answered.sent, freshness::age_field(&fields), answered.lag)
-                        .unwrap_or_default(),
-                    ..old.meta().clone()
-                };
-                let entry = self.entry(Arc::new(Head { meta, headers: merged }), old.body().clone());
-                self.tell(Landed::Alone, Led::Confirmed(entry, node, cookies));
-            }
-        }
-    }
-
     /// R12b: an answer that differs from what is stored takes every variant out of service, and every other fill's right to be
     /// stored, before it is passed on.
     fn compare(&self, old: &EntryRef, answered: &Answered, token: &Token) {
@@ -400,7 +336,13 @@ impl Fetch {
             key: Arc::clone(&job.key),
             tags: tagging::of(&self.core.shared, job, &head.headers),
         };
-        new_entry(self.core.shared.store.next_entry_id(), identity, head, body)
+        new_entry(self.core.shared.store.next_entry_id(), identity, head, body).under(self.terms())
+    }
+
+    /// The configuration by which answers are judged.
+    fn terms(&self) -> u32 {
+        let generation = self.core.shared.config.numbers.generation;
+        u32::try_from(generation).unwrap_or(u32::MAX)
     }
 
     fn land(&mut self, landed: Landed, reader: Option<FillReader>) {

@@ -28,12 +28,12 @@ const RECENT_SLOTS: usize = 256;
 struct Held {
     resource: u128,
     digest: u128,
-    id: u64,
+    place: u64,
     weight: u32,
 }
 
 /// The judge of what stays. Keys are variant digests, stable over refetches, so that popularity outlives an entry; a removal always
-/// names the entry's number, so that a late one never takes a newer entry with it.
+/// names the entry's place, so that a late one never takes a newer entry with it.
 pub(super) struct Budget {
     cache: Cache<u128, Held>,
     /// In its place, where chance repeats itself.
@@ -49,7 +49,7 @@ impl Budget {
             let index = Arc::clone(&index);
             move |_: Arc<u128>, held: Held, cause: RemovalCause| {
                 if cause == RemovalCause::Size {
-                    index.evict(held.resource, held.digest, held.id);
+                    index.evict(held.resource, held.digest, held.place);
                 }
             }
         };
@@ -71,16 +71,16 @@ impl Budget {
         let held = Held {
             resource: entry.resource().digest,
             digest: entry.key_digest(),
-            id: entry.number(),
+            place: entry.place(),
             weight: entry.weight(),
         };
         if let Some(ordered) = &self.ordered {
             if !entry.is_revoked() {
                 let gone = ordered.insert(entry.variant(), held, self.capacity);
                 gone.iter()
-                    .for_each(|held| self.index.evict(held.resource, held.digest, held.id));
+                    .for_each(|held| self.index.evict(held.resource, held.digest, held.place));
             }
-            return;
+            return entry.set_placed();
         }
         // A newer entry of the variant may have been listed and inserted since: it revoked this one first. And an older one may not have
         // been removed yet. It goes on its own, never by being overwritten: when an entry that was given another weight goes before
@@ -98,6 +98,7 @@ impl Budget {
             });
             rest = matches!(step, CompResult::Removed(_));
         }
+        entry.set_placed();
         if self.index.usage().1 > self.capacity {
             self.cache.run_pending_tasks();
         }
@@ -105,12 +106,12 @@ impl Budget {
 
     /// An entry was unlisted.
     pub(super) fn remove(&self, entry: &EntryRef) {
-        let id = entry.number();
+        let place = entry.place();
         if let Some(ordered) = &self.ordered {
-            return ordered.remove(entry.variant(), id);
+            return ordered.remove(entry.variant(), place);
         }
         self.cache.entry(entry.variant()).and_compute_with(|held| {
-            if held.is_some_and(|h| h.into_value().id == id) {
+            if held.is_some_and(|h| h.into_value().place == place) {
                 Op::Remove
             } else {
                 Op::Nop
@@ -134,7 +135,7 @@ impl Budget {
     #[cfg(test)]
     pub(super) fn numbers(&self) -> std::collections::BTreeSet<u64> {
         self.cache.run_pending_tasks();
-        self.cache.iter().map(|(_, held)| held.id).collect()
+        self.cache.iter().map(|(_, held)| held.place).collect()
     }
 
     /// An entry was served.

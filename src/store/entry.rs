@@ -75,7 +75,16 @@ pub struct Entry {
     /// When a soft purge came, in microseconds of the monotonic clock, or [`NEVER`].
     softened: AtomicU64,
     weight: u32,
+    /// What the judge of what stays knows it by: its number, or that of the entry whose place it took.
+    place: u64,
+    /// Whether the judge has been told of that place.
+    placed: AtomicBool,
+    /// What it was admitted under ([`EntryRef::under`]).
+    terms: u32,
 }
+
+/// No terms that anybody could name.
+const NO_TERMS: u32 = u32::MAX;
 
 impl Entry {
     pub(super) fn new(id: u64, identity: Identity, head: SharedHead, body: Bytes) -> Self {
@@ -98,6 +107,9 @@ impl Entry {
             revoked: AtomicBool::new(false),
             softened: AtomicU64::new(NEVER),
             weight: 0,
+            place: id,
+            placed: AtomicBool::new(false),
+            terms: NO_TERMS,
         };
         entry.weight = u32::try_from(entry.size()).unwrap_or(u32::MAX);
         entry
@@ -114,6 +126,46 @@ impl Entry {
         let body = rounded(self.body.len()) + BODY_COUNT;
         let selected = selecting(&self.meta.vary) + self.variant.as_ref().map_or(0, |_| size_of::<u128>());
         rounded(itself) + rounded(self.packed.size()) + etag + body + selected + self.tags.len() * PER_TAG + BOOKKEEPING
+    }
+
+    /// As `old` but for its facts: what a 304 that changes no field makes of it.
+    pub(super) fn renewed(id: u64, old: &Self, meta: Meta) -> Self {
+        let renewed = Self {
+            id,
+            resource: old.resource,
+            digest: old.digest,
+            variant: old.variant.clone(),
+            tags: old.tags.clone(),
+            meta,
+            packed: old.packed.clone(),
+            body: old.body.clone(),
+            revoked: AtomicBool::new(false),
+            softened: AtomicU64::new(NEVER),
+            weight: old.weight,
+            place: id,
+            placed: AtomicBool::new(false),
+            terms: old.terms,
+        };
+        renewed.in_place_of(old)
+    }
+
+    /// Takes the place of an entry of the same variant and weight, of which the judge of what stays need not be told. Only where it
+    /// knows that one already: who tells it may be late, and looks whether the entry is still in service.
+    fn in_place_of(mut self, old: &Self) -> Self {
+        if old.weight == self.weight && old.variant == self.variant && old.placed.load(Ordering::Acquire) {
+            (self.place, self.placed) = (old.place, AtomicBool::new(true));
+        }
+        self
+    }
+
+    /// What the judge of what stays knows it by.
+    pub(super) fn place(&self) -> u64 {
+        self.place
+    }
+
+    /// The judge knows it.
+    pub(super) fn set_placed(&self) {
+        self.placed.store(true, Ordering::Release);
     }
 
     /// Its resource.
@@ -140,6 +192,17 @@ impl Entry {
         &self.tags
     }
 
+    /// What it answers, as it is told to make another of it.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity {
+            resource: self.resource,
+            digest: self.digest,
+            key: self.key().into(),
+            tags: self.tags.clone(),
+        }
+    }
+
     /// Its facts.
     #[must_use]
     pub fn meta(&self) -> &Meta {
@@ -159,6 +222,11 @@ impl Entry {
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
         self.packed.fields()
+    }
+
+    /// Its fields line by line, as they are stored.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.packed.lines()
     }
 
     /// Its body, complete and contiguous.
@@ -265,6 +333,30 @@ pub struct EntryRef(Arc<Entry>);
 impl EntryRef {
     pub(super) fn new(entry: Entry) -> Self {
         Self(Arc::new(entry))
+    }
+
+    /// What a validation has made of `old`, before anybody else has it: if it weighs the same, it takes its place.
+    #[must_use]
+    pub fn after(self, old: &Self) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(entry) => Self::new(entry.in_place_of(old)),
+            Err(shared) => Self(shared),
+        }
+    }
+
+    /// Notes under which configuration it was admitted, before anybody else has it.
+    #[must_use]
+    pub fn under(mut self, terms: u32) -> Self {
+        if let Some(entry) = Arc::get_mut(&mut self.0) {
+            entry.terms = terms;
+        }
+        self
+    }
+
+    /// Whether it was admitted under this configuration, whose policy would say the same of it again.
+    #[must_use]
+    pub fn is_under(&self, terms: u32) -> bool {
+        self.terms == terms && terms != NO_TERMS
     }
 }
 

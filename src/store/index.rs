@@ -314,9 +314,12 @@ impl Index {
         self.step(now, resource, |gate| gate.differs(keep))
     }
 
-    pub(super) fn evict(&self, resource: u128, digest: u128, id: u64) {
+    /// Takes out the entry that has this place, whichever has it by now.
+    pub(super) fn evict(&self, resource: u128, digest: u128, place: u64) {
         let gone = self.step(MonoTime::default(), resource, |gate| {
-            gate.evict(digest, id).into_iter().collect()
+            let there = gate.entries().under(digest).find(|entry| entry.place() == place);
+            let id = there.map(EntryRef::number);
+            id.and_then(|id| gate.evict(digest, id)).into_iter().collect()
         });
         self.evictions.fetch_add(gone.len() as u64, Ordering::Relaxed);
     }

@@ -26,6 +26,7 @@ pub use write::{OpenWrite, WriteEnd, WriteGuard};
 use crate::config::runtime::Config;
 use crate::core::consistency::gate::{Alone, Published};
 use crate::core::consistency::write::Ended;
+use crate::core::http::stored::Meta;
 use crate::core::policy::Policy;
 use crate::core::reason::NotStored;
 use crate::core::time::{MonoTime, Span};
@@ -197,7 +198,18 @@ impl Store {
     pub fn publish(&self, token: Token, entry: &EntryRef, validated: Option<&EntryRef>) -> Result<(), NotStored> {
         match self.index.publish(token, entry, validated) {
             Published::Listed { replaced } => {
-                replaced.iter().for_each(|old| self.budget.remove(old));
+                let mut succeeds = false;
+                for old in &replaced {
+                    if old.place() == entry.place() {
+                        succeeds = true;
+                    } else {
+                        self.budget.remove(old);
+                    }
+                }
+                if succeeds {
+                    self.budget.touched(entry);
+                    return Ok(());
+                }
                 self.fill_memory.settle(entry.body());
                 self.budget.insert(entry);
                 Ok(())
@@ -404,6 +416,12 @@ impl Store {
     fn now(&self) -> MonoTime {
         self.world.clock.mono()
     }
+}
+
+/// Builds the entry that a 304 makes of `old` when it changes no field.
+#[must_use]
+pub fn renewed_entry(id: u64, old: &EntryRef, meta: Meta) -> EntryRef {
+    EntryRef::new(Entry::renewed(id, old, meta))
 }
 
 /// Builds the entry of a completed fill.

@@ -38,8 +38,8 @@ thread_local! {
     static HOT: RefCell<Vec<Hot>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A key and fields.
-#[derive(Debug)]
+/// A key and fields. A copy of it shares them.
+#[derive(Clone, Debug)]
 pub(in crate::store) struct Packed {
     /// The key; by field the length of its value, and before it, where there is no shape, that of its name; the names; the values.
     bytes: Arc<[u8]>,
@@ -126,6 +126,27 @@ impl Packed {
             }
             slot.seen = here;
             self.unpack()
+        })
+    }
+
+    /// The fields line by line, without a map.
+    pub(in crate::store) fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut lengths = Lengths(self.part(self.key, self.names));
+        let mut shape = self.shape.as_ref().map(|shape| shape.template.iter());
+        let mut names = self.part(self.names, self.values);
+        let mut values = self.bytes.get(self.values as usize..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let name = match &mut shape {
+                Some(names) => names.next()?.0.as_str(),
+                None => {
+                    let (name, rest) = names.split_at_checked(lengths.next()?)?;
+                    names = rest;
+                    std::str::from_utf8(name).ok()?
+                }
+            };
+            let (value, rest) = values.split_at_checked(lengths.next()? >> 1)?;
+            values = rest;
+            Some((name, value))
         })
     }
 

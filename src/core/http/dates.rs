@@ -44,18 +44,25 @@ pub fn field(headers: &HeaderMap, name: &HeaderName) -> DateField {
 /// One date in any of the three formats; none when it is anything else.
 #[must_use]
 pub fn parse(value: &[u8]) -> Option<WallTime> {
+    let value = trim_ows(value);
+    // As nearly everybody spells it.
+    let usual = std::str::from_utf8(value).ok();
+    let usual = usual.and_then(|text| httpdate::parse_http_date(text).ok());
+    let at = usual.or_else(|| unusual(value))?;
+    let since = at.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok().map(WallTime::from_millis)
+}
+
+fn unusual(value: &[u8]) -> Option<SystemTime> {
     // The longest format is RFC 850 with "Wednesday".
     let mut text = [0_u8; 33];
-    let value = trim_ows(value);
     let text = text.get_mut(..value.len())?;
     text.copy_from_slice(value);
     fix_case(text);
     let text = std::str::from_utf8(text).ok()?;
-    let at = httpdate::parse_http_date(text)
+    httpdate::parse_http_date(text)
         .ok()
-        .or_else(|| of_its_own_weekday(text))?;
-    let since = at.duration_since(UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_millis()).ok().map(WallTime::from_millis)
+        .or_else(|| of_its_own_weekday(text))
 }
 
 /// The date as an IMF-fixdate, cut to the second; what lies outside 1970-9999 becomes the nearest of them.

@@ -30,6 +30,14 @@ pub(crate) fn headers(text: &str) -> HeaderMap {
     headers
 }
 
+/// The same as they are stored.
+pub(crate) fn lines(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect()
+}
+
 /// `ms` milliseconds after [`START`].
 pub(crate) fn at(ms: u64) -> MonoTime {
     START.after(Span::from_millis(ms))

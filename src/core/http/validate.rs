@@ -206,6 +206,46 @@ pub fn merge_304(stored: &mut HeaderMap, answer: &HeaderMap) {
     }
 }
 
+/// What a 304 makes of stored fields ([`merge_304`]).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    Nothing,
+    /// Another `Date` in the place of the one that is stored.
+    Date,
+    /// Anything else.
+    More,
+}
+
+/// What merging a 304's fields, as they came, would change of the stored ones, cheaper than merging.
+#[must_use]
+pub fn change(stored: &[(&str, &[u8])], answer: &HeaderMap) -> Change {
+    let listed = hop::connection_listed(answer);
+    let mut change = Change::Nothing;
+    for name in answer.keys() {
+        if is_kept(name) || listed.contains(name) {
+            continue;
+        }
+        let came = answer.get_all(name);
+        if lines_of(stored, name).eq(came.iter().map(HeaderValue::as_bytes)) {
+            continue;
+        }
+        if *name != DATE || lines_of(stored, name).count() != 1 || came.iter().count() != 1 {
+            return Change::More;
+        }
+        change = Change::Date;
+    }
+    if lines_of(stored, &AGE).next().is_some() && !answer.contains_key(AGE) {
+        return Change::More; // the stored one goes
+    }
+    change
+}
+
+fn lines_of<'a>(stored: &'a [(&str, &'a [u8])], name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let of_it = stored.iter().filter(|(stored, _)| *stored == name.as_str());
+    of_it.map(|(_, value)| *value)
+}
+
 fn is_kept(name: &HeaderName) -> bool {
     matches!(*name, CONTENT_LENGTH | CONTENT_ENCODING | CONTENT_RANGE)
         || name.as_str() == "content-digest"

@@ -52,9 +52,9 @@ impl Ordered {
     }
 
     /// The variant's entry goes, if it is that one.
-    pub(super) fn remove(&self, variant: u128, id: u64) {
+    pub(super) fn remove(&self, variant: u128, place: u64) {
         let mut state = self.0.lock();
-        if state.held.get(&variant).is_some_and(|(_, held)| held.id == id) {
+        if state.held.get(&variant).is_some_and(|(_, held)| held.place == place) {
             state.take(variant);
         }
     }
@@ -72,17 +72,17 @@ impl Ordered {
 mod tests {
     use super::*;
 
-    fn held(id: u64, weight: u32) -> Held {
+    fn held(place: u64, weight: u32) -> Held {
         Held {
             resource: 0,
             digest: 0,
-            id,
+            place,
             weight,
         }
     }
 
     fn ids(gone: &[Held]) -> Vec<u64> {
-        gone.iter().map(|held| held.id).collect()
+        gone.iter().map(|held| held.place).collect()
     }
 
     #[test]

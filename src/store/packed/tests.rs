@@ -57,6 +57,8 @@ fn what_is_unpacked_is_what_was_packed_with_a_shape_or_without_one_and_hot_or_no
                 assert_eq!(told(&packed.fields()), told(&map), "{name}: sight {sight}, time {time}");
                 assert_eq!(packed.fields(), map, "{name}: sight {sight}, time {time}");
             }
+            let lines = map.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            assert!(packed.clone().lines().eq(lines), "{name}: sight {sight}");
         }
     }
 }

@@ -97,6 +97,48 @@ fn an_entry_that_is_replaced_or_revoked_leaves_the_budget() {
 }
 
 #[test]
+fn what_a_304_makes_of_an_entry_has_its_place_and_leaves_with_it() {
+    let bench = Bench::new(SMALL);
+    let first = publish(&bench, 1, key(1), head(bench.now()), b"body").unwrap();
+    let renew = |old: &EntryRef| {
+        let token = bench.store.register(bench.now(), strong(1), true);
+        let new = renewed_entry(bench.store.next_entry_id(), old, old.meta().clone());
+        assert_eq!(bench.store.publish(token, &new, Some(old)), Ok(()));
+        new
+    };
+    let mut last = first.clone();
+    for _ in 0..10 {
+        let new = renew(&last);
+        assert!(last.is_revoked() && !new.is_revoked());
+        assert_eq!(bench.found(1), [new.number()]);
+        assert_eq!(bench.store.budget.numbers(), [first.number()].into());
+        let weight = u64::from(new.weight());
+        assert_eq!(bench.store.budget.held(), (1, weight));
+        assert_eq!((bench.store.usage().entries, bench.store.usage().bytes), (1, weight));
+        last = new;
+    }
+    bench.store.index.evict(strong(1).digest, digest(1), first.number());
+    assert!(last.is_revoked(), "what goes is who has the place now");
+    bench.store.budget.remove(&last);
+    bench.is_empty();
+
+    let old = publish(&bench, 1, key(1), head(bench.now()), b"body").unwrap();
+    let token = bench.store.register(bench.now(), strong(1), true);
+    let larger = entry_of(&bench, 1, &Bytes::from(vec![0; 500])).after(&old);
+    assert_eq!(bench.store.publish(token, &larger, Some(&old)), Ok(()));
+    assert_eq!(
+        bench.store.budget.numbers(),
+        [larger.number()].into(),
+        "of another weight"
+    );
+    assert_eq!(bench.store.budget.held(), (1, u64::from(larger.weight())));
+    let new = renew(&larger);
+    bench.store.begin_write(named(1)).end(WriteEnd::Applied);
+    assert!(new.is_revoked());
+    bench.is_empty();
+}
+
+#[test]
 fn the_weight_of_what_is_overtaken_never_stays_in_the_judges_sum() {
     let bench = Bench::new(SMALL);
     let entry = |size: usize| entry_of(&bench, 1, &Bytes::from(vec![0; size]));

@@ -61,7 +61,11 @@ fn after_any_churn_and_a_drain_nothing_is_held() {
                     if let Some(old) = found.variants.first() {
                         bench.store.touched(old);
                         let token = bench.store.register(bench.now(), strong(n), true);
-                        let new = entry_with(&bench.store, strong(n), n, key(n), head(bench.now()), b"", true);
+                        let new = if round % 3 == 0 {
+                            entry_with(&bench.store, strong(n), n, key(n), head(bench.now()), b"", true).after(old)
+                        } else {
+                            renewed_entry(bench.store.next_entry_id(), old, head(bench.now()).meta)
+                        };
                         let _ = bench.store.publish(token, &new, Some(old));
                     }
                 }
@@ -88,7 +92,10 @@ fn after_any_churn_and_a_drain_nothing_is_held() {
     let usage = bench.store.usage();
     assert!(usage.evictions > 100, "{usage:?}");
     let held = bench.store.budget.numbers();
-    let listed = (0..ENTRIES).flat_map(|n| bench.found(n)).collect();
+    let listed = (0..ENTRIES)
+        .flat_map(|n| bench.store.lookup(bench.now(), strong(n), digest(n), &key(n)).variants)
+        .map(|entry| entry.place())
+        .collect();
     assert_eq!(held, listed, "index and budget hold the same entries");
     let usage = bench.store.usage();
     assert_eq!(

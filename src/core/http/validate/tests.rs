@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::type_complexity, clippy::cloned_ref_to_slice_refs)]
 
 use super::*;
-use crate::core::http::testing::{START_WALL, headers, meta};
+use crate::core::http::testing::{START_WALL, headers, lines, meta};
 use crate::core::time::WallTime;
 use http::StatusCode;
 use http::header::ETAG;
@@ -271,6 +271,64 @@ fn rfc9111_s3_2_a_304_updates_every_field_but_those_of_the_stored_bytes() {
         "x-old: 1",
     ];
     assert_eq!(lines, expected);
+}
+
+#[test]
+fn rfc9111_s3_2_what_a_304_would_change() {
+    let stored = "ETag: \"1\"\nDate: old\nX: 1\nX: 2\nContent-Length: 5\nContent-Type: text/plain";
+    let aged = format!("{stored}\nAge: 7");
+    let undated = "ETag: \"1\"\nX: 1";
+    let twice = format!("{stored}\nDate: other");
+    let cases = [
+        ("nothing in it", stored, "", Change::Nothing),
+        (
+            "the same again",
+            stored,
+            "ETag: \"1\"\nX: 1\nX: 2\nDate: old",
+            Change::Nothing,
+        ),
+        (
+            "of its connection",
+            stored,
+            "Connection: keep-alive, X\nKeep-Alive: 5\nX: 9\nTransfer-Encoding: chunked",
+            Change::Nothing,
+        ),
+        (
+            "of its own bytes",
+            stored,
+            "Content-Length: 0\nContent-Encoding: br\nContent-Digest: x",
+            Change::Nothing,
+        ),
+        ("another date", stored, "ETag: \"1\"\nDate: new", Change::Date),
+        ("another date and value", stored, "X: 3\nDate: new", Change::More),
+        ("the other way round", stored, "Date: new\nX: 3", Change::More),
+        ("a date where there was none", undated, "Date: new", Change::More),
+        ("two dates", stored, "Date: new\nDate: newer", Change::More),
+        ("two dates stored", &twice, "Date: new", Change::More),
+        ("fewer lines", stored, "X: 1", Change::More),
+        ("other lines", stored, "X: 2\nX: 1", Change::More),
+        ("a new field", stored, "Y: 1", Change::More),
+        ("a cookie", stored, "Set-Cookie: a=b", Change::More),
+        ("an age where there was none", stored, "Age: 1", Change::More),
+        ("the stored age goes", &aged, "X: 1\nX: 2", Change::More),
+        ("the same age", &aged, "Age: 7", Change::Nothing),
+    ];
+    for (name, stored, answer, expected) in cases {
+        let (stored, answer) = (headers(stored), headers(answer));
+        assert_eq!(change(&lines(&stored), &answer), expected, "{name}");
+        let mut merged = stored.clone();
+        merge_304(&mut merged, &answer);
+        let mut dated = stored.clone();
+        if let Some(date) = answer.get(DATE) {
+            dated.insert(DATE, date.clone());
+        }
+        let as_told = match expected {
+            Change::Nothing => merged == stored,
+            Change::Date => merged == dated && merged != stored,
+            Change::More => merged != stored,
+        };
+        assert!(as_told, "{name}: {merged:?}");
+    }
 }
 
 proptest! {
