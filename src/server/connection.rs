@@ -1,4 +1,5 @@
-//! One client connection that speaks HTTP/1.1, to its last byte: hyper, the time limits and the drain around it.
+//! One client connection that speaks HTTP/1.1, to its last byte: hyper, the time limits and the drain around it. While it is idle for
+//! long there is no hyper (`quiet`): its buffers are more than all the rest of a connection.
 //!
 //! hyper parses and frames; this decides when a connection has been silent for too long (a head, between requests, a peer that takes
 //! nothing of an answer), says `Connection: close` while draining, and closes so that the last answer arrives although the peer may still be
@@ -7,7 +8,7 @@
 use super::drain::{Drain, Phase};
 use super::informational::Informing;
 use super::preface::Prefixed;
-use super::watch::{Marks, Stage, Watch, Watched};
+use super::watch::{Stage, Watch, Watched};
 use crate::config::runtime::Listener;
 use crate::core::reason::Outcome;
 use crate::core::time::MonoTime;
@@ -20,6 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use limits::{Limits, Verdict};
 use pin_project_lite::pin_project;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -97,6 +99,8 @@ enum End {
     HeadTimedOut,
     /// Nothing happened between requests.
     IdleTimedOut,
+    /// Not at all: nothing has happened for a while between requests.
+    Quiet,
     /// The peer took nothing of what we wrote.
     Stalled,
     /// The process leaves.
@@ -117,19 +121,31 @@ pub(super) async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let watch = Arc::new(Watch::new(Arc::clone(&interim), Arc::clone(&shared.drain)));
-    let answering = Answering {
+    let mut answering = Answering {
         service: RefCell::new(service),
         watch: Arc::clone(&watch),
     };
-    let io = TokioIo::new(Informing::new(Watched::new(io, Arc::clone(&watch)), interim));
-    let mut connection = builder.serve_connection(io, answering);
-    let end = drive(&mut connection, &watch, listener, shared).await;
+    let mut io = TokioIo::new(Informing::new(Watched::new(io, Arc::clone(&watch)), interim));
+    let end = loop {
+        // In memory of its own, which is given back while the connection is quiet.
+        let served = Box::pin(serve_until_quiet(io, builder, answering, listener, shared)).await;
+        if !matches!(served.end, End::Quiet) {
+            io = served.io;
+            break served.end;
+        }
+        (io, answering) = (served.io, served.answering);
+        let wire = io.inner_mut();
+        unread(wire, served.read);
+        if let Some(end) = quiet::wait(wire, served.idle_since, listener, shared).await {
+            break end;
+        }
+    };
     let marks = watch.marks();
     if let End::Failed(error) = &end {
         count_failure(error, &shared.metrics);
     }
     tracing::debug!(listener = %listener.name, ?end, "connection ended");
-    let mut io = connection.into_parts().io.into_inner().into_inner().into_inner();
+    let mut io = io.into_inner().into_inner().into_inner();
     match end {
         End::Closed | End::Failed(_) if !marks.has_ended() => linger(&mut io).await,
         End::HeadTimedOut if marks.stage() == Stage::Head => {
@@ -140,17 +156,58 @@ pub(super) async fn serve<S, B>(
                 .request(None, Outcome::Refused, StatusCode::REQUEST_TIMEOUT, Duration::ZERO);
             linger(&mut io).await;
         }
-        End::Closed | End::Failed(_) | End::HeadTimedOut | End::IdleTimedOut | End::Stalled | End::Over => {}
+        End::Closed | End::Failed(_) | End::HeadTimedOut => {}
+        End::IdleTimedOut | End::Quiet | End::Stalled | End::Over => {}
     }
 }
 
-/// Polls the connection until it ends, times out, or is told to.
+/// Bytes that were read, to be read again.
+fn unread(wire: &mut Wire, bytes: Bytes) {
+    wire.inner_mut().inner_mut().unread(bytes);
+}
+
+/// What is left of a connection when hyper is done with it.
+struct Served<S> {
+    end: End,
+    io: TokioIo<Wire>,
+    answering: Answering<S>,
+    /// Bytes that were read and not used.
+    read: Bytes,
+    idle_since: MonoTime,
+}
+
+async fn serve_until_quiet<S, B>(
+    io: TokioIo<Wire>,
+    builder: &http1::Builder,
+    answering: Answering<S>,
+    listener: &Listener,
+    shared: &Shared,
+) -> Served<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let watch = Arc::clone(&answering.watch);
+    let mut connection = builder.serve_connection(io, answering);
+    let (end, idle_since) = drive(&mut connection, &watch, listener, shared).await;
+    let parts = connection.into_parts();
+    Served {
+        end,
+        io: parts.io,
+        answering: parts.service,
+        read: parts.read_buf,
+        idle_since,
+    }
+}
+
+/// Polls the connection until it ends, times out, is told to, or is quiet. Tells since when it has been doing the last.
 async fn drive<S, B>(
     connection: &mut http1::Connection<TokioIo<Wire>, Answering<S>>,
     watch: &Watch,
     listener: &Listener,
     shared: &Shared,
-) -> End
+) -> (End, MonoTime)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + 'static,
@@ -165,7 +222,7 @@ where
     let mut registered: Option<Waker> = None;
     let mut phase = Phase::Serving;
     let mut asked_to_close = false;
-    poll_fn(|cx| {
+    let end = poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(result.map_or_else(End::Failed, |()| End::Closed));
         }
@@ -211,84 +268,8 @@ where
         }
         Poll::Pending
     })
-    .await
-}
-
-/// Which limit runs, since when, and when the one timer of the connection fires: it is moved only when it fires too early to matter or
-/// would fire too late.
-#[derive(Debug)]
-struct Limits {
-    head: Duration,
-    idle: Duration,
-    stall: Duration,
-    seen: Marks,
-    since: MonoTime,
-    fires: MonoTime,
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Wait,
-    Arm(Duration),
-    TimedOut(End),
-}
-
-impl Limits {
-    fn new(listener: &Listener, seen: Marks, now: MonoTime) -> Self {
-        Self {
-            head: listener.header_timeout,
-            idle: listener.idle_timeout,
-            stall: listener.body_timeout,
-            seen,
-            since: now,
-            fires: now.after(listener.header_timeout.into()),
-        }
-    }
-
-    fn remaining_at_start(&self) -> Duration {
-        self.head
-    }
-
-    /// The limit that runs in `marks`, and the end it brings.
-    fn limit(&self, marks: Marks) -> Option<(Duration, End)> {
-        if marks.is_stalled() {
-            return Some((self.stall, End::Stalled));
-        }
-        match marks.stage() {
-            Stage::Fresh | Stage::Head => Some((self.head, End::HeadTimedOut)),
-            Stage::Idle => Some((self.idle, End::IdleTimedOut)),
-            // The service has its own limits.
-            Stage::Busy => None,
-        }
-    }
-
-    fn check(&mut self, marks: Marks, fired: bool, now: impl FnOnce() -> MonoTime) -> Verdict {
-        let changed = marks != self.seen;
-        if !changed && !fired {
-            return Verdict::Wait;
-        }
-        let now = now();
-        if changed {
-            // A head may take as long as it may from the accept, or from its own first byte.
-            let still_the_first_head = self.seen.stage() == Stage::Fresh && marks.stage() == Stage::Head;
-            self.seen = marks;
-            if !still_the_first_head {
-                self.since = now;
-            }
-        }
-        let Some((limit, end)) = self.limit(marks) else {
-            return Verdict::Wait;
-        };
-        let deadline = self.since.after(limit.into());
-        if now >= deadline {
-            return Verdict::TimedOut(end);
-        }
-        if fired || deadline < self.fires {
-            self.fires = deadline;
-            return Verdict::Arm(deadline.duration_since(now));
-        }
-        Verdict::Wait
-    }
+    .await;
+    (end, limits.since)
 }
 
 /// hyper answers what it cannot parse by itself (400, 431); we learn of it from the error.
@@ -408,6 +389,9 @@ impl<B: Body> Body for Answer<B> {
         self.inner.size_hint()
     }
 }
+
+mod limits;
+mod quiet;
 
 #[cfg(test)]
 mod tests;

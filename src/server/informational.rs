@@ -42,6 +42,10 @@ impl<T> Informing<T> {
     pub(super) fn into_inner(self) -> T {
         self.inner
     }
+
+    pub(super) fn inner_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
 }
 
 impl<T: AsyncWrite + Unpin> Informing<T> {

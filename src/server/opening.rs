@@ -57,14 +57,18 @@ pub(super) async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let opened = match terms {
-        Some(terms) => secured(io, &terms, listener, shared).await,
+    let opened = match &terms {
+        Some(terms) => Box::pin(secured(io, terms, listener, shared)).await,
         None if listener.tls.is_some() => None, // never in clear what is to be encrypted
-        None => plain(io, listener, shared).await,
+        None => Box::pin(plain(io, listener, shared)).await,
     };
     match opened {
+        // Each in memory of its own: a connection is not to have room for what it is not.
         Some(Opened::Http1(io)) => connection::serve(io, &spoken.http1, listener, shared, interim, service).await,
-        Some(Opened::Http2(io)) => http2::serve(io, &spoken.http2, listener, shared, service).await,
+        Some(Opened::Http2(io)) => {
+            drop(interim);
+            Box::pin(http2::serve(io, &spoken.http2, listener, shared, service)).await;
+        }
         None => {}
     }
 }

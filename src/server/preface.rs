@@ -59,6 +59,15 @@ impl<T> Prefixed<T> {
     pub(super) fn new(prefix: Bytes, inner: T) -> Self {
         Self { prefix, inner }
     }
+
+    /// The next to be read.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        if self.prefix.is_empty() {
+            self.prefix = bytes;
+        } else if !bytes.is_empty() {
+            self.prefix = [bytes, std::mem::take(&mut self.prefix)].concat().into();
+        }
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {

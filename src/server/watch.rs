@@ -138,6 +138,10 @@ impl<T> Watched<T> {
         self.inner
     }
 
+    pub(super) fn inner_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
     fn mark_write(&self, result: &Poll<io::Result<usize>>) {
         match result {
             Poll::Ready(_) => self.watch.sent(),

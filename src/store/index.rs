@@ -17,12 +17,15 @@ use std::sync::atomic::Ordering;
 
 #[path = "index/kills.rs"] // named, as tests take this file in from another place too
 pub(super) mod kills;
+#[path = "index/record.rs"]
+mod record;
 #[path = "index/tagged.rs"]
 mod tagged;
 #[path = "index/through.rs"]
 mod through;
 
 use kills::Kills;
+use record::Record;
 
 /// The keys are keyed digests already; hashing them again would only cost.
 #[derive(Default)]
@@ -138,7 +141,7 @@ impl TokenWatch {
 #[derive(Default)]
 pub(super) struct Index {
     /// Those of resources, and those of tags, whose entries are listed in a resource's too.
-    records: DashMap<u128, Gate<EntryRef>, BuildHasherDefault<DigestHasher>>,
+    records: DashMap<u128, Record, BuildHasherDefault<DigestHasher>>,
     kills: Kills,
     tokens: AtomicU64,
     ids: AtomicU64,
@@ -170,14 +173,9 @@ impl Index {
 
     pub(super) fn lookup(&self, now: MonoTime, resource: u128, digest: u128, key: &[u8]) -> Found {
         match self.records.get(&resource) {
-            Some(gate) => Found {
-                variants: gate
-                    .entries()
-                    .under(digest)
-                    .filter(|e| e.key() == key)
-                    .cloned()
-                    .collect(),
-                disturbed: gate.is_disturbed(now),
+            Some(record) => Found {
+                variants: record.under(digest).filter(|e| *e.key() == *key).cloned().collect(),
+                disturbed: record.is_disturbed(now),
             },
             None => Found {
                 variants: SmallVec::new(),
@@ -194,7 +192,7 @@ impl Index {
             .records
             .entry(resource.digest)
             .or_default()
-            .register(now, id, can_prove);
+            .step(|gate| gate.register(now, id, can_prove));
         Token {
             index: Arc::clone(index),
             resource,
@@ -233,11 +231,11 @@ impl Index {
         }
         let published = self.records.get_mut(&token.resource.digest).map_or(
             Published::Refused(NotStored::TokenDead),
-            |mut gate| {
-                let published = match validated {
+            |mut record| {
+                let published = record.step(|gate| match validated {
                     Some(old) => gate.publish_validated(token.id, old, entry.clone()),
                     None => gate.publish(token.id, entry.clone()),
-                };
+                });
                 if let Published::Listed { replaced } = &published {
                     // Under the lock: whoever unlists the entry subtracts it, and must not come first.
                     self.entries.fetch_add(1, Ordering::Relaxed);
@@ -254,21 +252,23 @@ impl Index {
     /// A write begins; where an exclusive route can read the resource, its entries go at once. Returns those, and whether it is the
     /// only write there (R9).
     pub(super) fn begin(&self, now: MonoTime, resource: u128, exclusive: bool) -> (Vec<EntryRef>, Option<Alone>) {
-        let mut gate = self.records.entry(resource).or_default();
-        let gone = if exclusive {
-            gate.begin_exclusive()
-        } else {
-            gate.begin();
-            Vec::new()
-        };
-        let alone = gate.alone(now);
-        drop(gate);
+        let mut record = self.records.entry(resource).or_default();
+        let (gone, alone) = record.step(|gate| {
+            let gone = if exclusive {
+                gate.begin_exclusive()
+            } else {
+                gate.begin();
+                Vec::new()
+            };
+            (gone, gate.alone(now))
+        });
+        drop(record);
         (self.unlisted(resource, gone), alone)
     }
 
     /// Whether no write is pending and none unsettled, anywhere.
     pub(super) fn is_quiet(&self, now: MonoTime) -> bool {
-        !self.records.iter().any(|gate| gate.is_disturbed(now))
+        !self.records.iter().any(|record| record.is_disturbed(now))
     }
 
     /// The operator's word for one record. Returns whether it was unsettled.
@@ -327,12 +327,12 @@ impl Index {
     /// The same on every record: tokens are killed in all of them, since a token does not know its URL (R12a). That costs others a miss.
     pub(super) fn drop_everywhere(&self, now: MonoTime, leaves: impl Fn(&super::Entry) -> bool) -> Vec<EntryRef> {
         let mut gone = Vec::new();
-        self.records.retain(|record, gate| {
-            if KeyDigest(*record).is_tag() {
+        self.records.retain(|digest, record| {
+            if KeyDigest(*digest).is_tag() {
                 return true;
             }
-            gone.append(&mut gate.drop_where(|e| leaves(e)));
-            gate.is_pinned(now)
+            gone.append(&mut record.step(|gate| gate.drop_where(|e| leaves(e))));
+            record.is_pinned(now)
         });
         self.uncount(&gone);
         self.leave_tags(&gone);
@@ -352,22 +352,24 @@ impl Index {
     /// The same on every record, as [`Index::drop_everywhere`].
     pub(super) fn soften_everywhere(&self, now: MonoTime, covers: impl Fn(&super::Entry) -> bool) -> u64 {
         let mut marked = 0;
-        self.records.retain(|record, gate| {
-            if KeyDigest(*record).is_tag() {
+        self.records.retain(|digest, record| {
+            if KeyDigest(*digest).is_tag() {
                 return true;
             }
-            marked += gate.soften(|e| covers(e) && e.soften(now));
-            gate.is_pinned(now)
+            marked += record.step(|gate| gate.soften(|e| covers(e) && e.soften(now)));
+            record.is_pinned(now)
         });
         marked
     }
 
     pub(super) fn unsettled(&self, now: MonoTime, resource: u128) -> Option<Unsettled> {
-        self.records.get(&resource).and_then(|gate| gate.unsettled(now))
+        self.records.get(&resource).and_then(|record| record.unsettled(now))
     }
 
     pub(super) fn is_disturbed(&self, now: MonoTime, resource: u128) -> bool {
-        self.records.get(&resource).is_some_and(|gate| gate.is_disturbed(now))
+        self.records
+            .get(&resource)
+            .is_some_and(|record| record.is_disturbed(now))
     }
 
     /// Lets go of a record that only its unsettled time pinned. When something else pins it, that one's last step, which does not
@@ -385,7 +387,7 @@ impl Index {
     }
 
     fn is_alive(&self, resource: u128, token: TokenId) -> bool {
-        self.records.get(&resource).is_some_and(|gate| gate.is_alive(token))
+        self.records.get(&resource).is_some_and(|record| record.is_alive(token))
     }
 
     fn release(&self, resource: u128, token: TokenId) {
@@ -405,7 +407,7 @@ impl Index {
     ) -> Vec<EntryRef> {
         let gone = match self.records.entry(resource) {
             Slot::Occupied(mut slot) => {
-                let gone = step(slot.get_mut());
+                let gone = slot.get_mut().step(step);
                 if !slot.get().is_pinned(now) {
                     slot.remove();
                 }
@@ -422,8 +424,8 @@ impl Index {
     /// The entries in service that `wanted` names, wherever they are.
     pub(super) fn where_entries(&self, wanted: impl Fn(&super::Entry) -> bool) -> Vec<EntryRef> {
         let mut found = Vec::new();
-        for gate in self.records.iter() {
-            found.extend(gate.entries().iter().filter(|e| wanted(e)).cloned());
+        for record in self.records.iter() {
+            record.each(|entry| found.extend(wanted(entry).then(|| entry.clone())));
         }
         found
     }

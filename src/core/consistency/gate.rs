@@ -84,6 +84,23 @@ impl<E: Entry + Clone> Gate<E> {
         self.is_disturbed(now) || !self.tokens.is_empty() || !self.entries.is_empty()
     }
 
+    /// A record that knows nothing but an entry in service.
+    #[must_use]
+    pub fn of(entry: E) -> Self {
+        let mut gate = Self::default();
+        gate.entries.insert(entry);
+        gate
+    }
+
+    /// Its entry, when that is all there is to know: [`Gate::of`] makes such a record of it again. How many writes have begun need not
+    /// be known, as none is pending.
+    #[must_use]
+    pub fn sole(&self) -> Option<&E> {
+        let quiet = self.writers == 0 && self.open == 0 && self.unsettled_until == MonoTime::default();
+        let one = quiet && self.tokens.is_empty() && self.entries.len() == 1;
+        one.then(|| self.entries.iter().next()).flatten()
+    }
+
     /// What is stored.
     #[must_use]
     pub fn entries(&self) -> &Entries<E> {

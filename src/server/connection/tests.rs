@@ -5,7 +5,7 @@
     clippy::disallowed_types
 )]
 
-use super::{Shared, protocol, serve};
+use super::{Shared, limits, protocol, serve};
 use crate::config::runtime::{
     Admin, Bind, Cache, Config, Http2, Listener, LogFormat, Protocols, Server as ServerConfig, Sources, Telemetry,
 };
@@ -237,6 +237,36 @@ async fn between_requests_the_idle_timeout_counts_from_the_last_answer() {
     }
     let last_answer = Duration::from_secs(120);
     assert_eq!(client.read_to_close().await, (String::new(), last_answer + IDLE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_put_aside_goes_on_where_it_was() {
+    let (begin, rest) = GET.split_at(9);
+    for (name, before, after) in [
+        ("a whole request", String::new(), GET.to_owned()),
+        ("begun behind the last one", begin.to_owned(), rest.to_owned()),
+        ("several at once", String::new(), GET.repeat(100)),
+        (
+            "one that has a body",
+            String::new(),
+            format!(
+                "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 9000\r\n\r\n{}hello",
+                "x".repeat(8995)
+            ),
+        ),
+    ] {
+        let mut client = Client::connect();
+        for turn in 0..3 {
+            client.send(&format!("{GET}{before}")).await;
+            client.read_to("hello").await;
+            tokio::time::sleep(limits::QUIET * 3).await;
+            client.send(&after).await;
+            for _ in 0..after.matches(" HTTP/1.1\r\n").count().max(1) {
+                let text = client.read_to("hello").await;
+                assert!(text.starts_with("HTTP/1.1 200 "), "{name}, turn {turn}: {text}");
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

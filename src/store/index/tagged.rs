@@ -21,14 +21,14 @@ impl Index {
     }
 
     pub(in crate::store) fn list(&self, tag: u128, token: &Token, entry: &EntryRef) -> Result<(), NotStored> {
-        let mut gate = self.records.entry(tag).or_default();
+        let mut record = self.records.entry(tag).or_default();
         let since = Since {
             registered: token.registered,
             // Under the record's lock: see `tags`.
             killed: self.kills.killed_since(token.resource.upstream, tag, token.mark),
         };
-        let listed = gate.tag(since, entry);
-        drop(gate);
+        let listed = record.step(|gate| gate.tag(since, entry));
+        drop(record);
         if listed.is_err() {
             self.step(MonoTime::default(), tag, |_| Vec::new()); // a record that was made for this alone goes
         }

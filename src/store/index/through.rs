@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 impl Index {
     pub(in crate::store) fn is_still_alone(&self, now: MonoTime, resource: u128, write: Alone) -> bool {
-        let gate = self.records.get(&resource);
-        gate.is_some_and(|gate| gate.is_still_alone(now, write))
+        let record = self.records.get(&resource);
+        record.is_some_and(|record| record.is_still_alone(now, write))
     }
 
     /// A token for what a pending write reads again; none when it is not the only one any more.
@@ -22,9 +22,9 @@ impl Index {
     ) -> Option<Token> {
         let id = TokenId(index.tokens.fetch_add(1, Ordering::Relaxed));
         let mark = index.kills.mark(resource.upstream);
-        let mut gate = index.records.get_mut(&resource.digest)?;
-        let registered = gate.register_own(now, id, write);
-        drop(gate);
+        let mut record = index.records.get_mut(&resource.digest)?;
+        let registered = record.step(|gate| gate.register_own(now, id, write));
+        drop(record);
         registered.then(|| Token {
             index: Arc::clone(index),
             resource,
