@@ -59,6 +59,7 @@ impl Control for Fake {
                     role: None,
                     position: None,
                     in_sync: true,
+                    connect_error: None,
                 }],
             }],
             cache: CacheStatus { entries: 1, bytes: 2 },

@@ -52,6 +52,16 @@ pub struct ClientTls {
     pub identity: Option<Identity>,
 }
 
+impl ClientTls {
+    /// Whether the same is believed, asked for and shown: a connection that was made by the one may be used by the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let roots = |tls: &Self| tls.ca.as_ref().map(|ca| ca.roots.clone());
+        let shown = |tls: &Self| tls.identity.as_ref().map(|identity| identity.key.cert.clone());
+        self.server_name == other.server_name && roots(self) == roots(other) && shown(self) == shown(other)
+    }
+}
+
 pub(super) fn server(table: &Table, sink: &mut Sink) -> Option<Arc<ServerTls>> {
     let table = table.table("tls")?;
     let default = identity(table, sink);

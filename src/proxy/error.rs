@@ -311,6 +311,7 @@ impl Fault {
             "type": kind, "title": title, "status": self.status.as_u16(), "detail": self.detail,
         });
         let mut response = Response::new(Body::whole(Bytes::from(text.to_string())));
+        response.extensions_mut().insert(self); // for those who want it in other words
         response.body_mut().trace.why = self.problem.map(Problem::word).or(self.proxy_error);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

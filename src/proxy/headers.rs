@@ -130,8 +130,15 @@ pub(super) fn refuse(connection: &ConnectionInfo, fault: Fault) -> (Response<Bod
 
 /// A node's fields as a client may see them: nothing of its connection.
 pub(super) fn from_node(headers: &mut HeaderMap) {
-    // What only we may say of an answer.
-    hop::strip_also(headers, |name| {
-        matches!(name.as_str(), "tidegate-consistency") || outbound::is_ours(name)
-    });
+    hop::strip_also(headers, is_ours);
+}
+
+/// The same of an answer that is passed on as it comes, with its trailers.
+pub(super) fn from_node_streamed(headers: &mut HeaderMap) {
+    hop::strip_streamed(headers, is_ours);
+}
+
+/// What only we may say of an answer.
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "tidegate-consistency") || outbound::is_ours(name)
 }

@@ -13,6 +13,7 @@ mod declared;
 mod error;
 mod explain;
 mod flights;
+mod grpc;
 mod head;
 mod headers;
 mod hit;
@@ -190,6 +191,10 @@ impl Core {
         outcome: Outcome,
         response: Response<Body>,
     ) -> Response<Body> {
+        let response = match outcome {
+            Outcome::Refused => grpc::shaped(asked.parts, response),
+            _ => response,
+        };
         let (status, start) = (response.status(), asked.start);
         if response.body().is_ready() {
             let took = self.now().duration_since(start);

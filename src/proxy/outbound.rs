@@ -83,7 +83,7 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     headers.reserve(OURS);
     let connection = &*job.connection;
     let mut has_id = false;
-    hop::strip_also(headers, |name| {
+    hop::strip_request(headers, |name| {
         let text = name.as_str();
         has_id |= text == X_REQUEST_ID.as_str();
         // Not only those we set: frameworks believe -Prefix, -Port and others as well.

@@ -141,7 +141,7 @@ pub(super) fn answer(
         lag,
         ..
     } = answered;
-    headers::from_node(&mut parts.headers);
+    headers::from_node_streamed(&mut parts.headers);
     if job.policy.is_strong() && matches!(job.parts.method, Method::GET | Method::HEAD) {
         compare(core, job, &parts);
     }

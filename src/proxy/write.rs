@@ -9,6 +9,7 @@ use super::request::{Job, Seen, host_name};
 use super::{Core, aim, declared, hit, mirror, outbound, posted, routes, session, tagging, through};
 use crate::core::consistency::write::{is_failure, judge};
 use crate::core::http::cache_status::CacheStatus;
+use crate::core::http::grpc;
 use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::reason::{FetchReason, Outcome, WriteOutcome};
 use crate::core::retry::Sent;
@@ -116,7 +117,8 @@ async fn carry(
     };
     let guard = through::begin(&core, &job, affected);
     let mut parts = outbound::parts(&job, &*core.shared.world.entropy);
-    let token = posted::register(&core, &job);
+    let is_call = grpc::is_call(&job.parts.headers);
+    let token = if is_call { None } else { posted::register(&core, &job) };
     parts.headers.remove(EXPECT); // our server has asked for the body already
     let repeatable = is_repeatable(&job);
     let kind = Kind::Write { repeatable };
@@ -152,8 +154,10 @@ async fn carry(
             Err(NoReply::Failed(e))
         }
         Ok(mut answered) => {
+            // A call's answer may begin before its request ends: it is not held up for that.
+            let late = if is_call { Duration::ZERO } else { LATE_UPLOAD };
             let upload = answered.body.finish_upload();
-            let complete = tokio::time::timeout(LATE_UPLOAD, upload).await.unwrap_or(false);
+            let complete = tokio::time::timeout(late, upload).await.unwrap_or(false);
             if let Some((end, outcome, fault)) = overruled(&core, &job, &answered) {
                 let opened = match &mut copying {
                     Some(copying) => copying.end(outcome).await,
@@ -180,7 +184,10 @@ async fn carry(
                 return;
             }
             let failed = is_failure(answered.parts.status, complete, answered.after_maybe_applied);
-            headers::from_node(&mut answered.parts.headers);
+            match &token {
+                None => headers::from_node_streamed(&mut answered.parts.headers),
+                Some(_) => headers::from_node(&mut answered.parts.headers), // it may be stored
+            }
             let meta = match outcome {
                 WriteOutcome::Applied => posted::admit(&core, &job, &answered),
                 WriteOutcome::Rejected | WriteOutcome::NotApplied | WriteOutcome::Unknown => None,
@@ -243,7 +250,8 @@ fn is_repeatable(job: &Job) -> bool {
 /// The body as it is sent, and a copy of it where it is held: to be sent again (R20), or to be stored (R9). One that is longer than
 /// [`MAX_HELD`] streams, and is neither.
 async fn hold(core: &Core, job: &Job, body: OutBody) -> Result<(OutBody, Option<Bytes>), NoReply> {
-    if !is_repeatable(job) && !through::keeps_body(job) {
+    let is_wanted = is_repeatable(job) || through::keeps_body(job);
+    if !is_wanted || grpc::is_call(&job.parts.headers) {
         return Ok((body, None));
     }
     match tokio::time::timeout(job.left(core.now()), buffered::whole(body, MAX_HELD)).await {
@@ -364,7 +372,7 @@ fn answer(core: &Core, job: &Job, reply: Reply, declared: &[(ResourceId, String)
         let etag = session::etag_of_target(&job.parts.method, status, &parts.headers);
         (etag, received)
     });
-    headers::from_node(&mut parts.headers);
+    headers::from_node_streamed(&mut parts.headers);
     let version = parts.version;
     let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
     let body = if no_body { Body::empty() } else { body };

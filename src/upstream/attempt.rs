@@ -10,10 +10,11 @@ mod strict;
 
 use super::body::OutBody;
 use super::call::{Again, Aim, Answered, Call, Kind, OnInterim};
+use super::channel::{Channel, Coming};
 use super::connect::open;
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
-use super::link::{Broken, Link};
+use super::link::Broken;
 use super::pool::{Refused, Tried};
 use super::primary::TIDEGATE_EPOCH;
 use super::standing::{End, Learnt};
@@ -27,7 +28,6 @@ use crate::core::time::{MonoTime, Span};
 use hedge::Asked;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
 use outgoing::{copy, request};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ use strict::Strict;
 
 /// What one attempt came to.
 enum Outcome {
-    Answered(Box<Response<Incoming>>, Lease, Sending),
+    Answered(Box<Response<Coming>>, Lease, Sending),
     Failed(Failed),
     /// Nothing was sent: by the view as it is now the request is another node's.
     Moved,
@@ -266,7 +266,11 @@ impl Pool {
             let began = shared.world.clock.mono();
             if !lease.has_fresh_link() {
                 match self.connect(progress, node).await {
-                    Ok(link) => lease.fill(link),
+                    Ok(Some(channel)) => lease.fill(channel),
+                    Ok(None) => {
+                        lease.give_back();
+                        return Outcome::Moved; // it queues with the others
+                    }
                     Err(kind @ CallErrorKind::DeadlineExceeded) => return failed(kind, Failure::Final, Sent::Nothing),
                     Err(kind) => {
                         self.learn(&mut lease, End::of_failure(kind, false, false), began);
@@ -282,7 +286,7 @@ impl Pool {
             let Some(mut request) = progress.take_request() else {
                 return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
             };
-            let reused = lease.link().is_some_and(Link::is_reused);
+            let reused = lease.link().is_some_and(Channel::is_reused);
             if progress.may_need_again(reused) {
                 progress.remakes = progress.again.is_some();
                 if !progress.remakes {
@@ -292,8 +296,8 @@ impl Pool {
             if let Some(host) = progress.one.host(node) {
                 request.headers_mut().insert(HOST, host);
             }
-            if let Some(told) = progress.on_interim.clone() {
-                hyper::ext::on_informational(&mut request, move |head| told(head.status(), head.headers()));
+            if let (Some(told), Some(channel)) = (progress.on_interim.clone(), lease.link()) {
+                channel.tells(&mut request, told);
             }
             progress.place = None; // it waits no more
             if let Some(before_send) = progress.before_send.take() {
@@ -330,7 +334,7 @@ impl Pool {
                     return Outcome::Answered(Box::new(response), lease, sending);
                 }
                 Err(broken) => {
-                    let asked = lease.link().is_some_and(Link::uploaded);
+                    let asked = lease.link().is_some_and(Channel::uploaded);
                     lease.close_link();
                     let Broken {
                         kind,
@@ -421,15 +425,22 @@ impl Pool {
         self.core.shared.events.retried(upstream, reason);
     }
 
-    /// A connection to a node, within `connect_timeout` and the deadline.
-    async fn connect(&self, progress: &mut Progress<'_>, node: usize) -> Result<Box<Link>, CallErrorKind> {
+    /// A connection to a node, or a stream of one, within `connect_timeout` and the deadline; none: all streams are in use.
+    async fn connect(&self, progress: &mut Progress<'_>, node: usize) -> Result<Option<Channel>, CallErrorKind> {
         let shared = &*self.core.shared;
         let now = shared.world.clock.mono();
         let left = progress.deadline.duration_since(now);
         let limit = progress.one.config.connect_timeout.min(left);
-        let kind = match tokio::time::timeout(limit, open(shared, progress.one, node)).await {
-            Ok(Ok(link)) => return Ok(link),
-            Ok(Err(_refused)) => CallErrorKind::ConnectFailed,
+        let streams = self.core.streams(progress.upstream, node);
+        let kind = match tokio::time::timeout(limit, open(shared, progress.one, node, streams.as_deref())).await {
+            Ok(Ok(channel)) => {
+                shared.connected(progress.upstream, node);
+                return Ok(channel);
+            }
+            Ok(Err(why)) => {
+                shared.refused(progress.upstream, node, &why);
+                CallErrorKind::ConnectFailed
+            }
             Err(_elapsed) if limit == left => return Err(CallErrorKind::DeadlineExceeded),
             Err(_elapsed) => CallErrorKind::ConnectTimedOut,
         };

@@ -5,13 +5,13 @@
 //! what drives the connection: an upload that goes on after an early response head proceeds only while the body is polled. An answer
 //! whose body came with its head holds no connection at all: it is whole before anybody asks for it.
 
+use super::channel::{Channel, Coming};
 use super::error::{BodyError, BoxError};
 use super::lease::Lease;
 use crate::core::time::MonoTime;
 use crate::world::Clock;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -112,16 +112,16 @@ impl Body for OutBody {
 
 /// A response body and the connection it comes on.
 pub struct NodeBody {
-    incoming: Coming,
+    incoming: Source,
     hold: Hold,
     /// Whether the connection may be used again after this answer.
     reusable: bool,
 }
 
-/// What comes.
-enum Coming {
+/// Where it comes from.
+enum Source {
     /// From the node, behind what has been taken of it already.
-    Incoming { first: Option<Bytes>, incoming: Incoming },
+    Coming { first: Option<Bytes>, incoming: Coming },
     /// All of it was read before.
     Whole(Option<Bytes>),
     /// Nothing of so many bytes: it broke off before anybody asked for it.
@@ -141,9 +141,9 @@ enum Hold {
 impl NodeBody {
     /// Takes over the connection. When the whole answer has been read already, the connection goes back to the pool at once and the
     /// body is what was read.
-    pub(super) fn new(incoming: Incoming, lease: Lease, reusable: bool) -> Self {
+    pub(super) fn new(incoming: Coming, lease: Lease, reusable: bool) -> Self {
         let mut body = Self {
-            incoming: Coming::Incoming { first: None, incoming },
+            incoming: Source::Coming { first: None, incoming },
             hold: Hold::Held(lease),
             reusable,
         };
@@ -155,31 +155,31 @@ impl NodeBody {
     /// Takes a body that came with its head and of which nothing more is to come: hyper has it ready by now. Not one of unknown length,
     /// which may have trailers.
     fn look(&mut self) {
-        let (Hold::Returned, Coming::Incoming { first, incoming }) = (&self.hold, &mut self.incoming) else {
+        let (Hold::Returned, Source::Coming { first, incoming }) = (&self.hold, &mut self.incoming) else {
             return;
         };
         if incoming.is_end_stream() {
-            self.incoming = Coming::Whole(None);
+            self.incoming = Source::Whole(None);
             return;
         }
         let Some(size @ 1..) = incoming.size_hint().exact() else {
             return;
         };
-        let frame = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let frame = incoming.poll_frame(&mut Context::from_waker(Waker::noop()));
         let data = frame.map(|frame| frame.and_then(|frame| frame.ok()?.into_data().ok()));
         match data {
             Poll::Pending => {} // who reads it is woken
-            Poll::Ready(Some(bytes)) if bytes.len() as u64 == size => self.incoming = Coming::Whole(Some(bytes)),
+            Poll::Ready(Some(bytes)) if bytes.len() as u64 == size => self.incoming = Source::Whole(Some(bytes)),
             Poll::Ready(Some(bytes)) => *first = Some(bytes),
-            Poll::Ready(None) => self.incoming = Coming::Broken(size),
+            Poll::Ready(None) => self.incoming = Source::Broken(size),
         }
     }
 
     /// All of it, if it is in hand; nothing of it is left here then.
     pub fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.incoming {
-            Coming::Whole(bytes) => Some(bytes.take().unwrap_or_default()),
-            Coming::Incoming { .. } | Coming::Broken(_) => None,
+            Source::Whole(bytes) => Some(bytes.take().unwrap_or_default()),
+            Source::Coming { .. } | Source::Broken(_) => None,
         }
     }
 
@@ -187,7 +187,7 @@ impl NodeBody {
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {
         Self {
-            incoming: Coming::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())),
+            incoming: Source::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())),
             hold: Hold::Returned,
             reusable: false,
         }
@@ -197,7 +197,7 @@ impl NodeBody {
     #[must_use]
     pub fn upload_complete(&self) -> bool {
         match &self.hold {
-            Hold::Held(lease) => lease.link().is_some_and(super::link::Link::uploaded),
+            Hold::Held(lease) => lease.link().is_some_and(Channel::uploaded),
             Hold::Returned => true,
             Hold::Closed => false,
         }
@@ -228,11 +228,11 @@ impl NodeBody {
         let Hold::Held(lease) = &mut self.hold else {
             return;
         };
-        let idle = lease.link().is_some_and(super::link::Link::is_idle);
+        let idle = lease.link().is_some_and(Channel::is_idle);
         if !idle && !ended {
             return;
         }
-        let uploaded = lease.link().is_some_and(super::link::Link::uploaded);
+        let uploaded = lease.link().is_some_and(Channel::uploaded);
         if idle && self.reusable {
             lease.give_back();
         }
@@ -250,21 +250,19 @@ impl Body for NodeBody {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
         let incoming = match &mut this.incoming {
-            Coming::Incoming { first, incoming } => match first.take() {
+            Source::Coming { first, incoming } => match first.take() {
                 None => incoming,
                 Some(first) => return Poll::Ready(Some(Ok(Frame::data(first)))),
             },
-            Coming::Broken(_) => return Poll::Ready(Some(Err(BodyError::Reset))),
-            Coming::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Broken(_) => return Poll::Ready(Some(Err(BodyError::Reset))),
+            Source::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         };
         let polled = match &mut this.hold {
             Hold::Held(lease) => match lease.link_mut() {
                 Some(link) => link.poll_body(cx, incoming),
                 None => Poll::Ready(Some(Err(BodyError::Reset))),
             },
-            Hold::Returned | Hold::Closed => Pin::new(&mut *incoming)
-                .poll_frame(cx)
-                .map_err(|_broken| BodyError::Reset),
+            Hold::Returned | Hold::Closed => incoming.poll_frame(cx),
         };
         match &polled {
             Poll::Pending => {}
@@ -280,23 +278,23 @@ impl Body for NodeBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.incoming {
-            Coming::Incoming { first, incoming } => first.is_none() && incoming.is_end_stream(),
-            Coming::Broken(_) => false,
-            Coming::Whole(bytes) => bytes.is_none(),
+            Source::Coming { first, incoming } => first.is_none() && incoming.is_end_stream(),
+            Source::Broken(_) => false,
+            Source::Whole(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.incoming {
-            Coming::Incoming { first, incoming } => {
+            Source::Coming { first, incoming } => {
                 let mut hint = incoming.size_hint();
                 if let (Some(first), Some(left)) = (first, hint.exact()) {
                     hint.set_exact(left + first.len() as u64);
                 }
                 hint
             }
-            Coming::Broken(size) => SizeHint::with_exact(*size),
-            Coming::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Broken(size) => SizeHint::with_exact(*size),
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
         }
     }
 }

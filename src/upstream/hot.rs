@@ -46,8 +46,10 @@ async fn warm_up(core: &Arc<pool::Core>, upstream: usize, one: &One, node: usize
     let Some(mut lease) = core.spare(upstream, node) else {
         return;
     };
+    let streams = core.streams(upstream, node);
+    let connecting = open(&core.shared, one, node, streams.as_deref());
     // Who refuses is asked again at the next look, and found out by its probes.
-    if let Ok(Ok(mut link)) = tokio::time::timeout(one.config.connect_timeout, open(&core.shared, one, node)).await
+    if let Ok(Ok(Some(mut link))) = tokio::time::timeout(one.config.connect_timeout, connecting).await
         && link.keep()
     {
         lease.fill(link);

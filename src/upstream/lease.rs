@@ -1,7 +1,7 @@
 //! A slot of a node in use, with or without its link yet. It undoes itself: dropped, its link is closed and its slot goes to the next
 //! waiter, whatever became of the call that held it.
 
-use super::link::Link;
+use super::channel::Channel;
 use super::pool::Core;
 use super::standing::{End, Learnt};
 use crate::core::time::MonoTime;
@@ -12,7 +12,7 @@ pub(super) struct Lease {
     core: Arc<Core>,
     upstream: usize,
     node: usize,
-    link: Option<Box<Link>>,
+    link: Option<Channel>,
     /// What the request that holds the slot learnt of the node.
     learnt: Option<Learnt>,
     /// Since when it waits for the node's answer.
@@ -23,7 +23,7 @@ pub(super) struct Lease {
 
 impl Lease {
     /// A slot that the core has counted as in use.
-    pub(super) fn new(core: Arc<Core>, upstream: usize, node: usize, link: Option<Box<Link>>) -> Self {
+    pub(super) fn new(core: Arc<Core>, upstream: usize, node: usize, link: Option<Channel>) -> Self {
         Self {
             core,
             upstream,
@@ -43,18 +43,18 @@ impl Lease {
         self.upstream
     }
 
-    pub(super) fn link(&self) -> Option<&Link> {
-        self.link.as_deref()
+    pub(super) fn link(&self) -> Option<&Channel> {
+        self.link.as_ref()
     }
 
-    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
-        self.link.as_deref_mut()
+    pub(super) fn link_mut(&mut self) -> Option<&mut Channel> {
+        self.link.as_mut()
     }
 
     /// The link, over which the node's answer is waited for from now on.
-    pub(super) fn asks(&mut self, now: MonoTime) -> Option<&mut Link> {
+    pub(super) fn asks(&mut self, now: MonoTime) -> Option<&mut Channel> {
         self.asked = Some(now);
-        self.link.as_deref_mut()
+        self.link.as_mut()
     }
 
     /// The wait is over, whatever came of it.
@@ -82,9 +82,13 @@ impl Lease {
     }
 
     /// Puts a new link into the slot.
-    pub(super) fn fill(&mut self, link: Box<Link>) {
-        self.core.note_link(self.upstream, self.node, link.signal());
-        self.link = Some(link);
+    pub(super) fn fill(&mut self, channel: Channel) {
+        let signal = match &channel {
+            Channel::Link(link) => Some(link.signal()),
+            Channel::Stream(_) => None, // its connection is known to those it was lent by
+        };
+        self.core.note_link(self.upstream, self.node, signal);
+        self.link = Some(channel);
     }
 
     /// Returns slot and link for the next request.
@@ -93,17 +97,21 @@ impl Lease {
             return;
         }
         self.released = true;
-        if let Some(link) = &mut self.link {
-            link.rest();
-        }
-        let link = self.link.take();
+        let link = match self.link.take() {
+            Some(Channel::Link(mut link)) => {
+                link.rest();
+                Some(link)
+            }
+            // A stream is over, or is reset by this.
+            Some(Channel::Stream(_)) | None => None,
+        };
         self.core.release(self.upstream, self.node, link, self.learnt.take());
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let uploaded = self.link().is_some_and(Link::uploaded);
+        let uploaded = self.link().is_some_and(Channel::uploaded);
         // The socket is closed before the slot is free: the cap counts open sockets.
         self.link = None;
         // The copy that lost, or a client that left: the node took at least as long.

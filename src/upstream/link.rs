@@ -356,7 +356,7 @@ fn kept_for(answer: &http::HeaderMap) -> Option<Duration> {
 
 /// The clock that tokio waits by, which a simulation pauses: for arming timers and the end of idle links, and nothing else.
 #[allow(clippy::disallowed_methods)]
-fn waiting_clock() -> Instant {
+pub(super) fn waiting_clock() -> Instant {
     Instant::now()
 }
 

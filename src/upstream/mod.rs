@@ -11,6 +11,7 @@
 mod attempt;
 mod body;
 mod call;
+mod channel;
 mod connect;
 mod discover;
 mod eject;
@@ -23,6 +24,7 @@ mod pool;
 mod primary;
 mod probe;
 mod purse;
+mod refusal;
 mod reload;
 mod replica;
 mod rival;
@@ -31,6 +33,7 @@ mod shown;
 mod signal;
 mod snapshot;
 mod standing;
+mod streams;
 mod tls;
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ mod spare;
 
 use super::Shared;
 use super::call::Aim;
+use super::channel::Channel;
 use super::lease::Lease;
 use super::link::Link;
 use super::signal::Signal;
 use super::standing::{Learnt, Standing};
+use super::streams::Streams;
 use crate::core::discovery::Member;
 use crate::core::reason::NodeState;
 use crate::core::time::MonoTime;
@@ -70,6 +72,8 @@ struct NodeSlots {
     idle: Vec<Box<Link>>,
     /// Every link that may be alive, so that all can be ended at once.
     links: Vec<Weak<Signal>>,
+    /// Its connections, where they lend streams: then a slot is a stream, and none is ever idle.
+    streams: Option<Arc<Streams>>,
 }
 
 struct Waiter {
@@ -104,7 +108,7 @@ pub(super) enum Refused {
 enum Found {
     Node {
         node: usize,
-        link: Option<Box<Link>>,
+        link: Option<Channel>,
     },
     Wait {
         ticket: u64,
@@ -190,23 +194,24 @@ impl Core {
         }
     }
 
-    fn lease(self: &Arc<Self>, upstream: usize, node: usize, link: Option<Box<Link>>) -> Lease {
+    fn lease(self: &Arc<Self>, upstream: usize, node: usize, link: Option<Channel>) -> Lease {
         Lease::new(Arc::clone(self), upstream, node, link)
     }
 
     /// Notes a new link of a node, so that it can be ended with all others.
-    pub(super) fn note_link(self: &Arc<Self>, upstream: usize, node: usize, signal: &Arc<Signal>) {
+    pub(super) fn note_link(self: &Arc<Self>, upstream: usize, node: usize, signal: Option<&Arc<Signal>>) {
         let Some(slots) = self.upstreams.get(upstream) else {
             return;
         };
         let mut guard = slots.lock();
-        let is_back = guard.leaves_waiting(node);
+        // How many streams a new connection lends is known only now.
+        let is_back = guard.leaves_waiting(node) || signal.is_none() && !guard.queue.is_empty();
         if let Some(node) = guard.nodes.get_mut(node) {
             // Dead ones are swept before the list doubles.
             if node.links.len() >= 16 && node.links.len() >= node.open.saturating_mul(2) {
                 node.links.retain(|link| link.strong_count() > 0);
             }
-            node.links.push(Arc::downgrade(signal));
+            node.links.extend(signal.map(Arc::downgrade));
             node.standing.breaker.connected();
         }
         drop(guard);
@@ -300,7 +305,10 @@ impl Core {
 
     /// One of those who wait tries a node that could not be connected to, once it may be tried: nobody else might come to do it.
     pub(super) fn try_again(self: &Arc<Self>, upstream: usize, now: MonoTime) {
-        let doubtful = |slots: &Slots| (0..slots.nodes.len()).any(|node| slots.leaves_waiting(node));
+        let doubtful = |slots: &Slots| {
+            let has_room = |node| slots.leaves_waiting(node) || slots.lends_to_waiters(node);
+            (0..slots.nodes.len()).any(has_room)
+        };
         let slots = self.upstreams.get(upstream);
         if slots.is_some_and(|slots| doubtful(&slots.lock())) {
             self.look_again(upstream, now);
@@ -325,8 +333,12 @@ impl Core {
                 ended.push(signal);
             }
         }
+        let streams = of_node.streams.clone();
         drop(guard);
         drop(idle);
+        if let Some(streams) = streams {
+            streams.close(in_flight);
+        }
         for signal in ended {
             signal.wake();
         }
@@ -347,6 +359,9 @@ impl Core {
             && let Some(slots) = slots.lock().nodes.get_mut(node)
         {
             slots.tier = None;
+            if let Some(streams) = &slots.streams {
+                streams.retire();
+            }
         }
         self.close(upstream, node, false);
     }
@@ -358,7 +373,7 @@ impl Core {
             slots
                 .nodes
                 .get(node)
-                .is_none_or(|node| node.open == 0 && node.in_flight == 0)
+                .is_none_or(|node| node.open == 0 && node.in_flight == 0 && !node.is_connected())
         })
     }
 

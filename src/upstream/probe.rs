@@ -6,7 +6,7 @@
 mod grpc;
 
 use super::body::OutBody;
-use super::connect::open;
+use super::connect::alone;
 use super::{One, Shared, Upstreams};
 use crate::config::runtime::{HealthCheck, Probe};
 use crate::core::failover::event::{Event, Said};
@@ -156,8 +156,15 @@ async fn ask(shared: &Shared, one: &One, node: usize, check: &HealthCheck) -> (O
     if let Probe::Grpc { service } = &check.probe {
         return grpc::check(shared, one, node, service).await;
     }
-    let Ok(mut link) = open(shared, one, node).await else {
-        return (Outcome::Unreachable, nothing);
+    let mut link = match alone(shared, one, node).await {
+        Ok(link) => {
+            shared.connected(one.config.id, node);
+            link
+        }
+        Err(why) => {
+            shared.refused(one.config.id, node, &why);
+            return (Outcome::Unreachable, nothing);
+        }
     };
     let (path, expect) = match &check.probe {
         Probe::Tcp | Probe::Grpc { .. } => return (Outcome::Passed, nothing),

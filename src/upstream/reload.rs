@@ -95,14 +95,28 @@ impl Upstreams {
         self.shared.tell_states();
         for (new, old) in self.cores.iter().zip(&before.cores) {
             let both = before.shared.upstreams.iter().zip(&self.shared.upstreams).enumerate();
-            for (upstream, _) in both.filter(|(_, (was, is))| !Arc::ptr_eq(was, is)) {
-                for (node, mut links) in old.retire(upstream).into_iter().enumerate() {
+            for (upstream, (was, is)) in both.filter(|(_, (was, is))| !Arc::ptr_eq(was, is)) {
+                let idle = old.retire(upstream);
+                if !speaks_alike(&was.config, &is.config) {
+                    continue; // dropped: a node proves itself anew to what is believed now
+                }
+                for (node, mut links) in idle.into_iter().enumerate() {
                     // Places are the same; nobody takes over those of a node that has gone.
                     new.adopt(upstream, node, &mut links);
                 }
             }
         }
     }
+}
+
+/// Whether a connection by the one configuration is as good by the other.
+fn speaks_alike(was: &Upstream, is: &Upstream) -> bool {
+    let secured = match (&was.tls, &is.tls) {
+        (None, None) => true,
+        (Some(was), Some(is)) => was.is_same(is),
+        (None, Some(_)) | (Some(_), None) => false,
+    };
+    secured && was.http2.is_some() == is.http2.is_some()
 }
 
 /// The places of an upstream whose nodes are configured.

@@ -3,6 +3,7 @@
 //!
 //! Invariant: a place is given to another node only when the last request of its former one is over and every connection closed.
 
+use super::refusal::Refusal;
 use crate::config::runtime::Node;
 use crate::core::discovery::{Member, authority, socket, url};
 use arc_swap::ArcSwapOption;
@@ -26,6 +27,8 @@ pub(super) struct Target {
     pub(super) probe_now: Notify,
     /// Requests that failed in a row, on all cores; counted only where nodes are ejected.
     streak: AtomicU32,
+    /// Why it could not be connected to, the last time.
+    pub(super) refusal: Refusal,
 }
 
 /// A node in its place, ready to be connected to.
@@ -82,6 +85,7 @@ impl Target {
             untold: AtomicBool::new(false),
             probe_now: Notify::new(),
             streak: AtomicU32::new(0),
+            refusal: Refusal::default(),
         }
     }
 
@@ -139,6 +143,7 @@ impl Target {
     /// Nobody sits there any more.
     pub(super) fn clear(&self) {
         self.seat.store(None);
+        self.refusal.forget();
         self.worked();
         self.leaving.store(false, Ordering::SeqCst);
     }

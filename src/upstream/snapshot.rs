@@ -32,6 +32,7 @@ impl One {
                 role: self.role(node).map(str::to_owned),
                 position: self.position(node),
                 in_sync: view.in_sync.get(node).copied().unwrap_or(true),
+                connect_error: target.refusal.why(),
             })
         });
         UpstreamSnapshot {
@@ -89,4 +90,7 @@ pub struct NodeSnapshot {
     pub position: Option<u64>,
     /// Whether it is in the in-sync set; always, over one shared store.
     pub in_sync: bool,
+    /// Why the last connect to it failed; none after one that did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_error: Option<String>,
 }

@@ -54,16 +54,27 @@ impl Ways {
         let connector = connector.as_ref().map_err(|why| io::Error::other(why.clone()))?;
         let name = match &tls.server_name {
             Some(name) => name.clone(),
-            None => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
+            None => named(host)?,
         };
         let stream = connector.connect(name, stream).await?;
         let chosen = stream.get_ref().1.alpn_protocol();
         // A server that knows no ALPN speaks HTTP/1.1, and HTTP/2 only if it says so.
         if chosen.is_some_and(|chosen| chosen != spoken.name()) || chosen.is_none() && spoken == Spoken::Http2 {
-            return Err(io::Error::other("the node does not speak what is asked of it (ALPN)"));
+            return Err(io::Error::other(match spoken {
+                Spoken::Http1 => "TLS: the node does not speak HTTP/1.1 (ALPN; see `http`)",
+                Spoken::Http2 => "TLS: the node does not speak HTTP/2 (ALPN; see `http`)",
+            }));
         }
         Ok(Box::new(stream))
     }
+}
+
+/// A url's host as what must be proven: an IPv6 address stands in brackets there, and a name may end in a dot, which no certificate does
+/// (RFC 6066 s3).
+fn named(host: &str) -> io::Result<ServerName<'static>> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = bare.unwrap_or_else(|| host.strip_suffix('.').unwrap_or(host));
+    ServerName::try_from(bare.to_owned()).map_err(io::Error::other)
 }
 
 fn connector(tls: &ClientTls, net: &dyn Net, spoken: Spoken) -> Result<TlsConnector, String> {

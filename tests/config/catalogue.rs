@@ -146,7 +146,6 @@ fn whole_tables_of_later_capabilities_are_refused_once() {
         "[fleet]\nrole = \"anchor\"\nanchors = []\n",
         "[second_levels.pool]\nnodes = []\n",
         "[listeners.main]\nhttp3 = true\n",
-        "[upstreams.o]\nnodes = [{ url = \"http://a\" }]\nhttp = \"2\"\n",
     ] {
         let found = errors(text);
         assert!(

@@ -70,11 +70,16 @@ pub(super) const UPSTREAM: &[Key] = &[
     ),
     key(
         "http",
-        choice(&["1.1"], &["2"]),
+        choice(&["1.1", "2"], &[]),
         "'1.1'",
-        "What is spoken to the nodes.",
+        "What is spoken to the nodes: `2` over TLS by ALPN, without TLS by prior knowledge.",
     ),
-    later("http2", Kind::Table(&[&[]]), "HTTP/2 limits."),
+    key(
+        "http2",
+        Kind::Table(&[UPSTREAM_HTTP2]),
+        "{}",
+        "HTTP/2 limits, with `http = \"2\"`.",
+    ),
     key("connect_timeout", Kind::Timeout, "'1s'", "How long a connect may take."),
     key(
         "response_timeout",
@@ -147,6 +152,21 @@ pub(super) const UPSTREAM: &[Key] = &[
         Kind::Table(&[FAILOVER]),
         "{}",
         "Who takes over from a node that fails, and what requests do meanwhile.",
+    ),
+];
+
+const UPSTREAM_HTTP2: &[Key] = &[
+    key(
+        "window",
+        Kind::Size,
+        "'1MiB'",
+        "How much of one answer's body may be under way; a connection's is as much for each of its streams, so that a slow reader holds up nobody else.",
+    ),
+    key(
+        "max_streams",
+        Kind::Count(1, 100_000),
+        "256",
+        "The most requests at once on a connection; fewer where the node says so.",
     ),
 ];
 

@@ -16,7 +16,7 @@ pub(in crate::config) use discover::listed;
 use super::{plain_name, span};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::Table;
-use crate::config::runtime::{GateBy, HostHeader, Mode, Node, Upstream};
+use crate::config::runtime::{GateBy, HostHeader, Http2, Mode, Node, Upstream};
 use crate::config::tls::{self, ClientTls};
 use http::HeaderValue;
 use std::sync::Arc;
@@ -96,6 +96,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
         discover,
         host: host_header(table, sink),
         tls,
+        http2: http2(table, sink),
         connect_timeout: span(table, "connect_timeout"),
         response_timeout: span(table, "response_timeout"),
         max_connections: table.count("max_connections"),
@@ -132,6 +133,28 @@ fn secured(table: &Table, nodes: &[Node], discovered: bool, sink: &mut Sink) -> 
     }
     let tls = given.then(|| tls::client(table, sink));
     (some || given && discovered).then(|| Arc::new(tls.unwrap_or_else(|| tls::client(&Table::empty(), sink))))
+}
+
+/// RFC 9113 s6.9.1: no window is larger than 2^31 - 1; below 64 KiB - 1, what every peer may use before it has read our settings, none is
+/// of use.
+fn http2(table: &Table, sink: &mut Sink) -> Option<Http2> {
+    let empty = Table::empty();
+    let limits = table.table("http2").unwrap_or(&empty);
+    let window = limits.size("window").unwrap_or(65_535);
+    if !(65_535..=u64::from(u32::MAX >> 1)).contains(&window) {
+        sink.error(&limits.place_of("window"), "must be between \"64KiB\" and \"2047MiB\"");
+    }
+    let is_spoken = table.text("http") == Some("2");
+    if !is_spoken && table.is_set("http2") {
+        sink.warn(
+            &table.place_of("http2"),
+            "has no effect: HTTP/1.1 is spoken to the nodes (http = \"2\" is the other)",
+        );
+    }
+    is_spoken.then(|| Http2 {
+        window: u32::try_from(window).unwrap_or(u32::MAX >> 1),
+        max_streams: limits.count_u32("max_streams"),
+    })
 }
 
 fn host_header(table: &Table, sink: &mut Sink) -> HostHeader {

@@ -1,5 +1,6 @@
 //! `[upstreams.*]` as the running proxy reads it.
 
+use super::Http2;
 use crate::config::tls::ClientTls;
 use crate::core::discovery::{Kind, SLOTS};
 use http::{HeaderName, HeaderValue};
@@ -38,6 +39,8 @@ pub struct Upstream {
     pub host: HostHeader,
     /// How nodes prove who they are; none: they are spoken to without TLS.
     pub tls: Option<Arc<ClientTls>>,
+    /// HTTP/2 is spoken to the nodes, with these limits; none: HTTP/1.1.
+    pub http2: Option<Http2>,
     /// How long a connect may take.
     pub connect_timeout: Duration,
     /// How long the response head may take.
@@ -442,6 +445,7 @@ impl Upstream {
             discover: None,
             host: HostHeader::Preserve,
             tls: None,
+            http2: None,
             connect_timeout: second,
             response_timeout: second,
             max_connections: 1,

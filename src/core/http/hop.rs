@@ -4,7 +4,8 @@
 use crate::core::http::syntax::{Single, all_members, digits, members};
 use crate::core::http::targeted;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    VARY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
@@ -55,14 +56,44 @@ pub fn strip(headers: &mut HeaderMap) {
 
 /// The same, and every field that is one of `others`, which is shown each name once.
 pub fn strip_also(headers: &mut HeaderMap, mut others: impl FnMut(&HeaderName) -> bool) {
-    // One walk over the names is cheaper than a dozen look-ups of names that are hardly ever there.
-    let gone: SmallVec<[HeaderName; 4]> = headers
-        .keys()
-        .filter(|name| others(name) || is_hop_by_hop(name))
-        .cloned()
-        .collect();
+    drop_those(headers, |name| others(name) || is_hop_by_hop(name));
+}
+
+/// [`strip_also`] of what is passed on as it comes, trailers and all: which these will be stays said (RFC 9110 s6.6.2).
+pub fn strip_streamed(headers: &mut HeaderMap, mut others: impl FnMut(&HeaderName) -> bool) {
+    drop_those(headers, |name| others(name) || is_hop_by_hop(name) && *name != TRAILER);
+}
+
+/// [`strip_streamed`] of a request. Who takes trailers gets them through us, so we say that we take them (RFC 9110 s10.1.4).
+pub fn strip_request(headers: &mut HeaderMap, mut others: impl FnMut(&HeaderName) -> bool) {
+    let mut says = false;
+    let gone = those(headers, |name| {
+        says |= *name == TE;
+        others(name) || is_hop_by_hop(name) && *name != TRAILER
+    });
+    let takes = says && all_members(headers, &TE).any(|member| member.eq_ignore_ascii_case(b"trailers"));
+    drop_all(headers, gone);
+    if takes {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+fn drop_those(headers: &mut HeaderMap, are_meant: impl FnMut(&HeaderName) -> bool) {
+    let gone = those(headers, are_meant);
+    drop_all(headers, gone);
+}
+
+type Names = SmallVec<[HeaderName; 4]>;
+
+/// One walk over the names is cheaper than a dozen look-ups of names that are hardly ever there.
+fn those(headers: &HeaderMap, mut are_meant: impl FnMut(&HeaderName) -> bool) -> Names {
+    headers.keys().filter(|name| are_meant(name)).cloned().collect()
+}
+
+fn drop_all(headers: &mut HeaderMap, gone: Names) {
     if gone.is_empty() {
-        return;
+        return; // `Connection` would be among them
     }
     for name in connection_listed(headers).into_iter().chain(gone) {
         headers.remove(name);

@@ -7,6 +7,7 @@ pub mod directives;
 pub mod etag;
 pub mod fields;
 pub mod freshness;
+pub mod grpc;
 pub mod hop;
 pub mod invalidate;
 pub mod line;

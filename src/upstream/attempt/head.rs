@@ -6,18 +6,16 @@ use crate::core::http::hop::{self, BadFraming, Framing};
 use crate::upstream::Pool;
 use crate::upstream::body::NodeBody;
 use crate::upstream::call::Answered;
+use crate::upstream::channel::{Channel, Coming};
 use crate::upstream::lease::Lease;
-use crate::upstream::link::Link;
 use http::header::CONTENT_LENGTH;
-use http::{Response, StatusCode};
-use http_body::Body;
-use hyper::body::Incoming;
+use http::{Response, StatusCode, Version};
 
 /// What is not HTTP, and may not be passed on.
 pub(super) struct NotHttp;
 
 /// How an answer is framed; none: in two ways at once.
-pub(super) fn framing(response: &Response<Incoming>) -> Result<Option<Framing>, NotHttp> {
+pub(super) fn framing(response: &Response<Coming>) -> Result<Option<Framing>, NotHttp> {
     // We never ask for an upgrade, so nobody may switch.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(NotHttp);
@@ -34,7 +32,7 @@ impl Pool {
     pub(super) fn answered(
         &self,
         upstream: usize,
-        response: Response<Incoming>,
+        response: Response<Coming>,
         lease: Lease,
         sending: Sending,
         after_maybe_applied: bool,
@@ -56,9 +54,10 @@ impl Pool {
         }
         let took = received.duration_since(sending.at);
         self.core.shared.events.answered(upstream, node, took);
-        let close_delimited = framing == Some(Framing::Unsaid) && !incoming.is_end_stream();
+        let close_delimited =
+            framing == Some(Framing::Unsaid) && parts.version != Version::HTTP_2 && !incoming.is_end_stream();
         // An answer that came before the whole request was sent: the node may not read the rest.
-        let early = !lease.link().is_some_and(Link::uploaded);
+        let early = !lease.link().is_some_and(Channel::uploaded);
         // R11: a write that ended unknown takes its connection with it.
         let unknown = write && (parts.status.is_server_error() || parts.status == StatusCode::ACCEPTED);
         let reusable = !early && !unknown && framing.is_some();

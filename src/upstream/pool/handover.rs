@@ -2,6 +2,7 @@
 
 use super::super::Shared;
 use super::super::link::Link;
+use super::super::streams::Streams;
 use super::{Core, Slots};
 use std::sync::Arc;
 
@@ -32,6 +33,12 @@ impl Core {
         }
     }
 
+    /// A node's connections, where they lend streams.
+    pub(in crate::upstream) fn streams(&self, upstream: usize, node: usize) -> Option<Arc<Streams>> {
+        let slots = self.upstreams.get(upstream)?.lock();
+        slots.nodes.get(node)?.streams.clone()
+    }
+
     /// From now on what is let go here is closed. Returns each node's idle links.
     pub(in crate::upstream) fn retire(&self, upstream: usize) -> Vec<Idle> {
         let Some(slots) = self.upstreams.get(upstream) else {
@@ -41,6 +48,9 @@ impl Core {
         slots.retired = true;
         let nodes = slots.nodes.iter_mut().map(|node| {
             node.open = node.open.saturating_sub(node.idle.len());
+            if let Some(streams) = &node.streams {
+                streams.retire();
+            }
             std::mem::take(&mut node.idle)
         });
         nodes.collect()
@@ -51,6 +61,9 @@ impl Core {
         if let Some(slots) = self.upstreams.get(upstream)
             && let Some(node) = slots.lock().nodes.get_mut(node)
         {
+            if node.streams.is_some() {
+                return; // it speaks HTTP/2 now
+            }
             let room = node.cap.saturating_sub(node.open).min(links.len());
             for link in links.drain(..room) {
                 node.open += 1;

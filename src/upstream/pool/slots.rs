@@ -2,7 +2,9 @@
 
 use super::super::One;
 use super::super::call::Aim;
+use super::super::channel::Channel;
 use super::super::link::Link;
+use super::super::streams::Streams;
 use super::{Handed, NodeSlots, Slots, Tried, Waiter, share};
 use crate::config::runtime::Upstream;
 use crate::core::balance::{self, Draw, Load};
@@ -26,7 +28,31 @@ impl NodeSlots {
         self.tier = Some(member.tier);
         self.standing
             .seat(&member.name, member.weight, config.failover.slow_start);
-        self.cap = share(config.max_connections, number, cores).max(1).min(in_flight);
+        let connections = share(config.max_connections, number, cores).max(1);
+        self.cap = match &config.http2 {
+            None => connections.min(in_flight),
+            Some(limits) => {
+                let tls = config.tls.is_some();
+                match self.streams.as_ref().filter(|streams| !streams.is_retired()) {
+                    Some(streams) => streams.limit(connections),
+                    None => self.streams = Some(Arc::new(Streams::new(*limits, tls, connections))),
+                }
+                in_flight
+            }
+        };
+    }
+
+    /// Whether one more request may go there.
+    fn has_room(&self) -> bool {
+        match &self.streams {
+            None => self.open < self.cap || !self.idle.is_empty(),
+            Some(streams) => self.in_flight < self.cap && streams.has_room(),
+        }
+    }
+
+    /// Whether connections that lend streams are alive.
+    pub(super) fn is_connected(&self) -> bool {
+        self.streams.as_ref().is_some_and(|streams| !streams.is_unused())
     }
 }
 
@@ -82,7 +108,7 @@ impl Slots {
                 .get(node)
                 .filter(|slots| slots.tier.is_some() && slots.tier == lowest)
             {
-                let room = slots.open < slots.cap || !slots.idle.is_empty();
+                let room = slots.has_room();
                 avoided |= !slots.standing.breaker.permits(now);
                 let since = view.since.get(node).copied().flatten();
                 loads.push(slots.standing.load(node, room, slots.in_flight, since, now));
@@ -122,19 +148,31 @@ impl Slots {
 
     fn permits(&self, node: usize, now: MonoTime) -> bool {
         let node = self.nodes.get(node);
-        node.is_some_and(|slots| slots.standing.breaker.permits(now) || !slots.idle.is_empty())
+        let connected = |slots: &NodeSlots| match &slots.streams {
+            None => !slots.idle.is_empty(),
+            Some(streams) => streams.lends(),
+        };
+        node.is_some_and(|slots| slots.standing.breaker.permits(now) || connected(slots))
     }
 
     /// Takes a slot of the node: with an idle link when there is one. The caller knows that there is room.
-    pub(super) fn take(&mut self, node: usize, now: MonoTime) -> Option<Option<Box<Link>>> {
+    pub(super) fn take(&mut self, node: usize, now: MonoTime) -> Option<Option<Channel>> {
         let slots = self.nodes.get_mut(node)?;
         slots.in_flight += 1;
+        if let Some(streams) = &slots.streams {
+            slots.open += 1;
+            let stream = streams.lend();
+            if stream.is_none() {
+                slots.standing.breaker.tries(now);
+            }
+            return Some(stream.map(Channel::Stream));
+        }
         let link = slots.idle.pop();
         if link.is_none() {
             slots.standing.breaker.tries(now);
             slots.open += 1;
         }
-        Some(link)
+        Some(link.map(Channel::Link))
     }
 
     /// Lets a slot go, or finds the waiter that takes it over.
@@ -143,17 +181,38 @@ impl Slots {
         view: &View,
         node: usize,
         link: Option<Box<Link>>,
-    ) -> Option<(oneshot::Sender<Handed>, Option<Box<Link>>)> {
+    ) -> Option<(oneshot::Sender<Handed>, Option<Channel>)> {
+        let slots = self.nodes.get_mut(node)?;
+        let streams = slots.streams.clone();
+        if streams.is_some() {
+            slots.in_flight = slots.in_flight.saturating_sub(1);
+            slots.open = slots.open.saturating_sub(1);
+        }
         let slots = self.nodes.get(node)?;
         let takes = |aim: Aim| aim.takers(view).any(|taker| taker == node);
         let may = |waiter: &Waiter| !waiter.tried.contains(&node) && takes(waiter.aim);
-        let reachable = link.is_some() || slots.standing.breaker.is_closed();
+        let reachable = match &streams {
+            None => link.is_some() || slots.standing.breaker.is_closed(),
+            Some(streams) => slots.has_room() && (streams.lends() || slots.standing.breaker.is_closed()),
+        };
         if slots.tier.is_some()
             && reachable
             && let Some(at) = self.queue.iter().position(may)
             && let Some(waiter) = self.queue.remove(at)
         {
-            return Some((waiter.hand, link));
+            let channel = match &streams {
+                None => link.map(Channel::Link),
+                Some(streams) => {
+                    let slots = self.nodes.get_mut(node)?;
+                    slots.in_flight += 1;
+                    slots.open += 1;
+                    streams.lend().map(Channel::Stream)
+                }
+            };
+            return Some((waiter.hand, channel));
+        }
+        if streams.is_some() {
+            return None;
         }
         let slots = self.nodes.get_mut(node)?;
         slots.in_flight = slots.in_flight.saturating_sub(1);
@@ -162,6 +221,12 @@ impl Slots {
             None => slots.open = slots.open.saturating_sub(1),
         }
         None
+    }
+
+    /// Whether a node lends streams while others wait: its limit may have grown, or a connection ended.
+    pub(super) fn lends_to_waiters(&self, node: usize) -> bool {
+        let lends = |slots: &NodeSlots| slots.streams.is_some() && slots.has_room();
+        !self.queue.is_empty() && self.nodes.get(node).is_some_and(lends)
     }
 
     /// Whether a node may have room that nobody was handed, because it could not be connected to, while others wait.

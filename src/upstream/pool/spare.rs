@@ -19,7 +19,8 @@ impl Core {
                 closed.push(link);
             }
         }
-        let wanted = slots.idle.is_empty() && slots.open < slots.cap && slots.tier.is_some() && !retired;
+        let connected = slots.streams.as_ref().is_some_and(|streams| streams.lends());
+        let wanted = slots.idle.is_empty() && !connected && slots.open < slots.cap && slots.tier.is_some() && !retired;
         if wanted {
             slots.open += 1;
             slots.in_flight += 1;

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod floods;
 pub mod h2;
+pub mod node2;
 pub mod origin;
 pub mod proxy;
 pub mod register;

@@ -147,6 +147,22 @@ impl Talk {
     }
 }
 
+/// The side of TLS of a node that chooses among these protocols (ALPN).
+pub fn acceptor(issued: &Issued, protocols: &[&str]) -> tokio_rustls::TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = CertificateDer::pem_file_iter(&issued.certificate).unwrap();
+    let chain = chain.collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(&issued.key).unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
 /// TLS in front of a node: ends it and passes everything on.
 pub struct Terminator {
     pub address: std::net::SocketAddr,

@@ -1,0 +1,98 @@
+//! Why a node cannot be connected to, in words that help: a line in the log when it is new, and again once a minute, and the node's
+//! `connect_error` in `/status`.
+
+use super::Shared;
+use crate::core::time::{MonoTime, Span};
+use parking_lot::Mutex;
+use rustls::{AlertDescription, CertificateError, Error};
+use std::io;
+
+/// How often the same reason is logged.
+const AGAIN: Span = Span::from_secs(60);
+
+/// The reason, and when it was logged.
+#[derive(Default)]
+pub(super) struct Refusal(Mutex<Option<(MonoTime, String)>>);
+
+impl Refusal {
+    pub(super) fn why(&self) -> Option<String> {
+        self.0.lock().as_ref().map(|(_, why)| why.clone())
+    }
+
+    pub(super) fn forget(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// Whether it is worth a line.
+    fn note(&self, now: MonoTime, why: &str) -> bool {
+        let mut last = self.0.lock();
+        let is_known = last
+            .as_ref()
+            .is_some_and(|(at, known)| known == why && now.since(*at) < AGAIN);
+        if !is_known {
+            *last = Some((now, why.to_owned()));
+        }
+        !is_known
+    }
+}
+
+impl Shared {
+    /// A connect to a node failed.
+    pub(super) fn refused(&self, upstream: usize, node: usize, error: &io::Error) {
+        let one = self.upstreams.get(upstream);
+        let Some(target) = one.and_then(|one| one.nodes.get(node)) else {
+            return;
+        };
+        let why = words(error);
+        if target.refusal.note(self.world.clock.mono(), &why) {
+            let (upstream, node) = self.names(upstream, node);
+            tracing::warn!(upstream, node, why, "cannot connect");
+        }
+    }
+
+    /// A connect to a node did not fail.
+    pub(super) fn connected(&self, upstream: usize, node: usize) {
+        let one = self.upstreams.get(upstream);
+        if let Some(target) = one.and_then(|one| one.nodes.get(node)) {
+            target.refusal.forget();
+        }
+    }
+}
+
+/// What went wrong, and where a reader can do something about it, what.
+fn words(error: &io::Error) -> String {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match told {
+        Some(Error::InvalidCertificate(why)) => certificate(why),
+        Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            "TLS: the node does not speak the version of HTTP that is asked of it (ALPN; see `http`)".to_owned()
+        }
+        Some(Error::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::AccessDenied,
+        )) => format!("TLS: the node does not accept our certificate (tls.certificate): {error}"),
+        Some(why) => format!("TLS: {why}"),
+        None => error.to_string(),
+    }
+}
+
+fn certificate(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => {
+            "TLS: the node's certificate is not by an authority that is believed here (tls.ca)".to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("TLS: the node's certificate has expired: {why}")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("TLS: the node's certificate is not valid yet: {why}")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("TLS: the node's certificate is for another name (tls.server_name): {why}")
+        }
+        why => format!("TLS: the node's certificate cannot be believed: {why}"),
+    }
+}
