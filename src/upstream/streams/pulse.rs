@@ -25,6 +25,7 @@ const AGAIN: Duration = Duration::from_secs(300);
 pub(in crate::upstream) const IDLE: Duration = Duration::from_secs(90);
 
 /// What the connection has seen since the last turn.
+#[derive(Copy, Clone, Debug)]
 pub(super) struct Beat {
     /// Bytes that have come in all.
     pub(super) read: u64,
