@@ -8,7 +8,7 @@ use super::carry::{carry, content_length};
 use super::error::Fault;
 use super::flights::{Arriving, Landed};
 use super::headers;
-use super::miss::{as_read, is_server_error, look, read_now};
+use super::miss::{Looked, as_read, is_server_error, look_and_decide, read_now};
 use super::parts::{self, Around, Came, Want};
 use super::request::Job;
 use super::{aim, mirror, outbound, session, tagging};
@@ -24,7 +24,7 @@ use crate::core::reason::{NotStored, Refusal};
 use crate::store::entry::{Head, Identity, SharedHead};
 use crate::store::fill::{self, FillReader};
 use crate::store::flight::{Follower, Leader};
-use crate::store::{EntryRef, Token, new_entry};
+use crate::store::{EntryRef, Found, Token, new_entry};
 use crate::upstream::{Answered, Call, Kind};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -77,11 +77,20 @@ struct Fetch {
 }
 
 /// Fetches for `job`. What it brings is stored only if `token` is alive at the end (R1).
-pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: Token, tell: oneshot::Sender<Led>) {
+/// `seen` is what the store had a moment ago, where nothing newer could make the fetch needless.
+pub(super) async fn run(
+    core: Arc<Core>,
+    job: Arc<Job>,
+    mut role: Role,
+    token: Token,
+    tell: oneshot::Sender<Led>,
+    mut seen: Option<Looked>,
+) {
     if let Role::Leader(_, after) = &mut role
         && let Some(mut before) = after.take()
     {
         let _ = tokio::time::timeout(FORMING, before.outcome()).await;
+        seen = None; // that one has brought something newer
     }
     let want = match &role {
         Role::Piece(range) => Want::Piece(range.clone()),
@@ -94,32 +103,36 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, mut role: Role, token: T
         want,
         tell: Some(tell),
     };
-    let now = fetch.core.now();
-    let found = look(&fetch.core, &fetch.job, now);
-    let read = read_now(&fetch.core, &fetch.job, found.disturbed);
-    let refresh = matches!(fetch.role, Role::Refresh(_));
     // The token is registered; look in the store again: what was published in between need not be fetched.
-    let condition_on = match lookup::decide(now, &read, &found.variants, &fetch.job.policy) {
-        Decision::ServeAndRefresh { index, .. } if refresh => found.variants.get(index).cloned(),
+    let Looked { found, decision } = seen.unwrap_or_else(|| look_and_decide(&fetch.core, &fetch.job, fetch.core.now()));
+    let refresh = matches!(fetch.role, Role::Refresh(_));
+    let (condition_on, stored) = match decision {
+        Decision::ServeAndRefresh { index, .. } if refresh => of_newest(&found, index),
         Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
             if let Some(entry) = found.variants.get(index).cloned() {
                 fetch.land(Landed::Found(entry), None);
             }
             return;
         }
-        Decision::Revalidate { index, .. } => found.variants.get(index).cloned(),
+        Decision::Revalidate { index, .. } => of_newest(&found, index),
         Decision::Fetch(_) | Decision::Refuse(_) => {
+            let read = read_now(&fetch.core, &fetch.job, found.disturbed);
             if matches!(fetch.want, Want::Whole) {
                 fetch.want = Want::of(&read, &found, &fetch.job, fetch.max_object());
             }
-            None
+            let newest = lookup::newest(&read, &found.variants, &fetch.job.policy)
+                .or_else(|| lookup::newest_part(&read, &found.variants, &fetch.job.policy));
+            (None, newest.and_then(|index| found.variants.get(index).cloned()))
         }
     };
-    let newest = lookup::newest(&read, &found.variants, &fetch.job.policy)
-        .or_else(|| lookup::newest_part(&read, &found.variants, &fetch.job.policy));
-    let stored = newest.and_then(|index| found.variants.get(index).cloned());
     drop(found);
     fetch.ask(condition_on, stored.as_ref(), token).await;
+}
+
+/// What to ask about, and what an answer that is no 304 is compared with: the core decides about the newest that fits.
+fn of_newest(found: &Found, index: usize) -> (Option<EntryRef>, Option<EntryRef>) {
+    let stored = found.variants.get(index).cloned();
+    (stored.clone().filter(|entry| entry.is_in_service()), stored)
 }
 
 impl Fetch {
@@ -398,4 +411,4 @@ pub(super) fn admitted(
 }
 
 /// A refresh begins when its client has its answer already: the fetch gets at least this long.
-const MIN_REFRESH: crate::core::time::Span = crate::core::time::Span::from_secs(1);
+pub(super) const MIN_REFRESH: crate::core::time::Span = crate::core::time::Span::from_secs(1);

@@ -9,11 +9,13 @@ use super::parts;
 use super::pass;
 use super::request::Job;
 use super::session::Visit;
+use super::underway::UnderWay;
 use super::{Body, Core, head, hit};
 use crate::core::http::{validate, vary};
 use crate::core::lookup::{self, Decision, Failure, Fallback, Read, Rigor};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome};
+use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::fill::FillReader;
 use crate::store::flight::{Boarding, Wish};
@@ -21,23 +23,40 @@ use crate::store::{EntryRef, Found, Token};
 use crate::upstream::Answered;
 use http::header::{RANGE, SET_COOKIE};
 use http::{HeaderValue, Method, Response, StatusCode};
+use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// How often a reader joins a fetch whose answer turns out not to be for it, before it fetches alone.
 const ROUNDS: usize = 3;
 
-/// Answers a read.
-pub(super) async fn read(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
+/// A look at what is stored, and what the core made of it.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) found: Found,
+    pub(super) decision: Decision,
+}
+
+/// Answers a read; `looked` is what is known of it already.
+pub(super) async fn read(core: Arc<Core>, job: Arc<Job>, looked: Option<Looked>) -> Response<Body> {
     if job.parts.method == Method::HEAD {
         return Box::pin(head::run(core, job)).await;
     }
-    let left = job.left(core.now());
-    let (response, outcome) = match tokio::time::timeout(left, share(&core, &job)).await {
+    let (response, outcome) = match share(&core, &job, looked).await {
         Ok(answer) => answer,
-        Err(_) => failed(&core, &job, Fault::timed_out()),
+        Err(TooLate) => failed(&core, &job, Fault::timed_out()),
     };
     core.account(job.asked(), Some(job.route.id), outcome, response)
+}
+
+/// The reader's deadline has come.
+struct TooLate;
+
+/// Waits no longer than the reader may.
+async fn in_time<T>(core: &Core, job: &Job, work: impl Future<Output = T>) -> Result<T, TooLate> {
+    tokio::time::timeout(job.left(core.now()), work)
+        .await
+        .map_err(|_elapsed| TooLate)
 }
 
 /// Refreshes a stored answer in the background, unless somebody is at it (RFC 5861 s3).
@@ -58,6 +77,7 @@ pub(super) fn refresh(core: &Arc<Core>, job: &Arc<Job>) {
             lead::Role::Refresh(leader),
             token,
             tell,
+            None,
         ));
     }
 }
@@ -80,59 +100,69 @@ pub(super) fn read_now<'a>(core: &Core, job: &'a Job, disturbed: bool) -> Read<'
     as_read(job, disturbed).in_reign(core.shared.upstreams.reign(job.resource.upstream))
 }
 
-async fn share(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome) {
+async fn share(
+    core: &Arc<Core>,
+    job: &Arc<Job>,
+    mut looked: Option<Looked>,
+) -> Result<(Response<Body>, Outcome), TooLate> {
     let mut alone = job.policy.caching().is_none_or(|c| !c.collapse);
     for round in 1.. {
         alone |= round > ROUNDS;
         let now = core.now();
-        let found = look(core, job, now);
-        let read = read_now(core, job, found.disturbed);
-        let reason = match lookup::decide(now, &read, &found.variants, &job.policy) {
+        let Looked { found, decision } = looked.take().unwrap_or_else(|| look_and_decide(core, job, now));
+        let reason = match decision {
             Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
                 match found.variants.get(index) {
-                    Some(entry) => return (flights::from_stored(core, job, now, entry, From::Hit), Outcome::Hit),
+                    Some(entry) => return Ok((flights::from_stored(core, job, now, entry, From::Hit), Outcome::Hit)),
                     None => FetchReason::UriMiss,
                 }
             }
-            Decision::Refuse(refusal) => return refuse(job, Fault::of_refusal(refusal)),
+            Decision::Refuse(refusal) => return Ok(refuse(job, Fault::of_refusal(refusal))),
             Decision::Revalidate { reason, .. } | Decision::Fetch(reason) => reason,
         };
+        // In validate gear nothing stored is served unasked, whatever comes until the fetch begins: one look is enough.
+        let looked_once = job.policy.is_strong() && !job.policy.is_exclusive();
         if let Some(range) = parts::piece(core, job, now, &found) {
             let collapsed = false;
-            return piece(core, job, range, Way { reason, collapsed }).await;
+            return in_time(core, job, Box::pin(piece(core, job, range, Way { reason, collapsed }))).await;
         }
         let (boarding, token) = if alone {
             (Boarding::Alone, None)
         } else {
-            board(core, job, now, &found, wish(core, job, now, &read, reason))
+            board(core, job, now, &found, wish(core, job, now, found.disturbed, reason))
         };
+        let seen = looked_once.then_some(Looked { found, decision });
         let (led, collapsed) = match boarding {
             Boarding::Follow(mut flight) => {
-                let told = flight.outcome().await.and_then(|o| o.downcast::<Landed>().ok());
-                (
-                    told.map_or(Led::Landed(Landed::Alone, None), |l| {
-                        Led::Landed(Landed::clone(&l), None)
-                    }),
-                    true,
-                )
+                let told = in_time(core, job, flight.outcome()).await?;
+                let told = told.and_then(|outcome| outcome.downcast::<Landed>().ok());
+                let landed = told.map_or(Landed::Alone, |landed| Landed::clone(&landed));
+                (Led::Landed(landed, None), true)
             }
             Boarding::Lead(leader, after) => {
                 let token = token.unwrap_or_else(|| register(core, job, now));
-                (fetch(core, job, lead::Role::Leader(leader, after), token).await, false)
+                let role = lead::Role::Leader(leader, after);
+                (fetch(core, job, role, token, seen).await?, false)
             }
             Boarding::Alone => (
-                fetch(core, job, lead::Role::Alone, register(core, job, now)).await,
+                fetch(core, job, lead::Role::Alone, register(core, job, now), seen).await?,
                 false,
             ),
         };
         // Not to be shared: whoever waited fetches now, beside the others and not behind them.
         let released = matches!(led, Led::Landed(Landed::Alone, _));
-        match shape(core, job, led, Way { reason, collapsed }).await {
-            Some(answer) => return answer,
+        match shape(core, job, led, Way { reason, collapsed }).await? {
+            Some(answer) => return Ok(answer),
             None => alone |= released || !collapsed || round > 1,
         }
     }
-    refuse(job, Fault::timed_out()) // the loop above only ends by returning
+    Err(TooLate) // the loop above only ends by returning
+}
+
+pub(super) fn look_and_decide(core: &Core, job: &Job, now: MonoTime) -> Looked {
+    let found = look(core, job, now);
+    let decision = lookup::decide(now, &read_now(core, job, found.disturbed), &found.variants, &job.policy);
+    Looked { found, decision }
 }
 
 fn register(core: &Core, job: &Job, now: MonoTime) -> Token {
@@ -154,8 +184,17 @@ fn board(core: &Arc<Core>, job: &Job, now: MonoTime, found: &Found, wish: Wish) 
 }
 
 /// What kind of flight this read may join.
-fn wish(core: &Core, job: &Job, now: MonoTime, read: &Read<'_>, reason: FetchReason) -> Wish {
+fn wish(core: &Core, job: &Job, now: MonoTime, disturbed: bool, reason: FetchReason) -> Wish {
     let policy = &job.policy;
+    let max_waiters = policy.caching().map_or(0, |c| c.max_waiters);
+    if policy.is_strong() && !policy.is_exclusive() {
+        return Wish {
+            unsent_only: true, // R8: whatever else is to be said of it
+            within: None,
+            max_waiters,
+        };
+    }
+    let read = read_now(core, job, disturbed);
     // R14: credentials use validate gear, unless they may share.
     let gated = core.shared.store.is_exclusive(now, job.resource.upstream, policy)
         && (!read.identified || policy.caching().is_some_and(|c| c.shared_auth));
@@ -171,7 +210,7 @@ fn wish(core: &Core, job: &Job, now: MonoTime, read: &Read<'_>, reason: FetchRea
             || read.directives.no_cache
             || reason == FetchReason::Request,
         within,
-        max_waiters: policy.caching().map_or(0, |c| c.max_waiters),
+        max_waiters,
     }
 }
 
@@ -195,28 +234,60 @@ fn flight_key(core: &Core, job: &Job, found: &Found) -> u128 {
     core.shared.secret.digest(&text).0
 }
 
-async fn fetch(core: &Arc<Core>, job: &Arc<Job>, role: lead::Role, token: Token) -> Led {
+async fn fetch(
+    core: &Arc<Core>,
+    job: &Arc<Job>,
+    role: lead::Role,
+    token: Token,
+    seen: Option<Looked>,
+) -> Result<Led, TooLate> {
     let (tell, told) = oneshot::channel();
-    // Boxed: every future and task that holds it is moved, and would move all of it.
-    let work = Box::pin(lead::run(Arc::clone(core), Arc::clone(job), role, token, tell));
-    let led = core.detach(work, told).await;
-    led.unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None))
+    // A call has the reader's deadline, unless it is given more; a timer of the reader's own is for what may take longer.
+    let ends_in_time = !matches!(role, lead::Role::Leader(_, Some(_)))
+        && job.left(core.now()) >= lead::MIN_REFRESH.into()
+        && core.shared.mirror_of(job.resource.upstream).is_none();
+    let work = lead::run(Arc::clone(core), Arc::clone(job), role, token, tell, seen);
+    let led = if !Rule::R21.holds() {
+        in_time(core, job, core.detach(Box::pin(work), told)).await?
+    } else if ends_in_time {
+        UnderWay::new(&core.shared.detached, work, told).await
+    } else {
+        in_time(core, job, UnderWay::new(&core.shared.detached, work, told)).await?
+    };
+    Ok(led.unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None)))
 }
 
 /// One reader's answer from what a fetch brought; none when it is not for this reader, who has to fetch alone.
-async fn shape(core: &Arc<Core>, job: &Arc<Job>, led: Led, way: Way) -> Option<(Response<Body>, Outcome)> {
-    let now = core.now();
-    let (landed, reader) = match led {
-        Led::Landed(landed, reader) => (landed, reader),
+async fn shape(
+    core: &Arc<Core>,
+    job: &Arc<Job>,
+    led: Led,
+    way: Way,
+) -> Result<Option<(Response<Body>, Outcome)>, TooLate> {
+    match led {
+        Led::Landed(landed, reader) => Ok(landed_on(core, job, landed, reader, way)),
         Led::Confirmed(entry, node, cookies) => {
-            let mut response = flights::from_confirmed(core, job, now, &entry, node, way);
+            let mut response = flights::from_confirmed(core, job, core.now(), &entry, node, way);
             for cookie in cookies {
                 response.headers_mut().append(SET_COOKIE, cookie);
             }
-            return Some((response, Outcome::Revalidated));
+            Ok(Some((response, Outcome::Revalidated)))
         }
-        Led::Pass(answered, why) => return Some(passed(core, job, *answered, why, way).await),
-    };
+        Led::Pass(answered, why) => {
+            let answer = in_time(core, job, Box::pin(passed(core, job, *answered, why, way))).await?;
+            Ok(Some(answer))
+        }
+    }
+}
+
+fn landed_on(
+    core: &Core,
+    job: &Job,
+    landed: Landed,
+    reader: Option<FillReader>,
+    way: Way,
+) -> Option<(Response<Body>, Outcome)> {
+    let now = core.now();
     let outcome = flights::outcome(&landed, way.collapsed);
     match landed {
         Landed::Arriving(arriving) => {
@@ -272,8 +343,10 @@ async fn passed(
 /// A range of something too large to keep. What comes may be stored as a part.
 async fn piece(core: &Arc<Core>, job: &Arc<Job>, range: HeaderValue, way: Way) -> (Response<Body>, Outcome) {
     let token = register(core, job, core.now());
-    match fetch(core, job, lead::Role::Piece(range), token).await {
-        Led::Pass(answered, why) => {
+    let late = || failed(core, job, Fault::timed_out());
+    match fetch(core, job, lead::Role::Piece(range), token, None).await {
+        Err(TooLate) => late(),
+        Ok(Led::Pass(answered, why)) => {
             if is_server_error(answered.parts.status)
                 && let Some(Ok(stale)) = stand_in(core, job, Failure::ServerError)
             {
@@ -282,9 +355,10 @@ async fn piece(core: &Arc<Core>, job: &Arc<Job>, range: HeaderValue, way: Way) -
             core.shared.store.flights().remember_too_large(core.now(), job.digest);
             passed_on(core, job, *answered, why, way)
         }
-        led => match Box::pin(shape(core, job, led, way)).await {
-            Some(answer) => answer,
-            None => Box::pin(pass::fetch(core, job, job.content.clone().into(), None, way.reason)).await,
+        Ok(led) => match Box::pin(shape(core, job, led, way)).await {
+            Err(TooLate) => late(),
+            Ok(Some(answer)) => answer,
+            Ok(None) => Box::pin(pass::fetch(core, job, job.content.clone().into(), None, way.reason)).await,
         },
     }
 }

@@ -40,6 +40,7 @@ mod routes;
 mod session;
 mod tagging;
 mod through;
+mod underway;
 mod write;
 
 pub use body::{AnswerError, Body, BoxError};

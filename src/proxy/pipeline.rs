@@ -5,6 +5,7 @@ use super::begun::Ticket;
 use super::body::{Body, BoxError, Upload, UploadWatch};
 use super::error::Fault;
 use super::headers::{self, Consistency, Told};
+use super::miss::Looked;
 use super::plan::{Course, Plan, Refused, Toward, admit, plan};
 use super::request::{self, Admitted, Job};
 use super::session::{self, Presented, Seen, Visit};
@@ -111,7 +112,7 @@ struct Go {
 
 /// Which child takes it.
 enum Next {
-    Read,
+    Read(Option<Looked>),
     /// A hit that is served now, and refreshed behind the client's back.
     Refresh(Box<Response<Body>>),
     /// A hit that is served now, and asked about behind the client's back.
@@ -148,7 +149,7 @@ fn act(
         // Counted only where a request has to wait: what is in memory costs nobody anything.
         let guard = match (&next, route.max_in_flight) {
             (Next::Refresh(_) | Next::Measure(..), _) | (_, None) => None,
-            (Next::Read | Next::Pass(_) | Next::Query | Next::Write, Some(max)) => Some(Arc::new(
+            (Next::Read(_) | Next::Pass(_) | Next::Query | Next::Write, Some(max)) => Some(Arc::new(
                 InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?,
             )),
         };
@@ -188,7 +189,7 @@ fn act(
         Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => {
             let Some(entry) = found.variants.get(index).filter(|e| e.is_in_service()) else {
                 // R23: taken out of service since the look; whoever did it has not been answered yet.
-                return go(Next::Read, toward, Arc::from(buffer.text()));
+                return go(Next::Read(None), toward, Arc::from(buffer.text()));
             };
             let policy = toward.policy;
             shared.store.touched(entry);
@@ -223,7 +224,10 @@ fn act(
             Ok(Step::Ready(Some(route.id), outcome, response))
         }
         Decision::Refuse(refusal) => Err((Some(route.id), Fault::of_refusal(refusal))),
-        Decision::Revalidate { .. } | Decision::Fetch(_) => go(Next::Read, toward, Arc::from(buffer.text())),
+        Decision::Revalidate { .. } | Decision::Fetch(_) => {
+            let looked = Looked { found, decision };
+            go(Next::Read(Some(looked)), toward, Arc::from(buffer.text()))
+        }
     }
 }
 
@@ -333,10 +337,10 @@ where
     };
     let (core, job) = (Arc::clone(core), Arc::new(job));
     match next {
-        Next::Read => {
+        Next::Read(looked) => {
             let waiting = Waiting::new(&core, &job);
             Answering::Pending(Box::pin(async move {
-                let response = miss::read(core, job).await;
+                let response = miss::read(core, job, looked).await;
                 waiting.answered();
                 guarded(guard, response)
             }))

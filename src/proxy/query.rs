@@ -64,10 +64,12 @@ async fn read(core: Arc<Core>, job: Arc<Job>) -> Response<Body> {
     );
     let (index, age) = match decision {
         Decision::Serve { index, age } | Decision::ServeAndRefresh { index, age } => (index, age),
-        Decision::Revalidate { .. } | Decision::Fetch(_) | Decision::Refuse(_) => return miss::read(core, job).await,
+        Decision::Revalidate { .. } | Decision::Fetch(_) | Decision::Refuse(_) => {
+            return miss::read(core, job, None).await;
+        }
     };
     let Some(entry) = found.variants.get(index).filter(|entry| entry.is_in_service()) else {
-        return miss::read(core, job).await; // R23
+        return miss::read(core, job, None).await; // R23
     };
     let shared = &core.shared;
     shared.store.touched(entry);

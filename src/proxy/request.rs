@@ -372,15 +372,15 @@ impl Job {
 
     /// How it is fetched when what is stored does not do.
     pub(super) fn rigor(&self) -> Rigor {
-        if self.policy.caching().is_none() {
-            return Rigor::Usual; // a pass need not look through the fields for what an off route does not know
+        if self.policy.caching().is_none() || self.policy.is_strong() {
+            return Rigor::Usual; // the fields need not be looked through for what such a route does not know
         }
         super::miss::as_read(self, false).rigor(&self.policy)
     }
 
     /// Whether it was raised to a validated read (`Prefer: consistency=strong`).
     pub(super) fn is_raised(&self) -> bool {
-        self.policy.caching().is_some() && super::miss::as_read(self, false).raised
+        !self.policy.is_strong() && self.policy.caching().is_some() && super::miss::as_read(self, false).raised
     }
 
     /// The time left until the deadline.
