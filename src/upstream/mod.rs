@@ -64,6 +64,7 @@ use parking_lot::Mutex;
 use purse::Purse;
 use seat::{Seat, Target};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -133,6 +134,8 @@ struct One {
     held: Arc<held::Held>,
     /// Who is ejected; the requests have their own count beside the nodes.
     ejected: Arc<Mutex<Outlier>>,
+    /// Somebody began to wait for a connection on some core since a core with one to spare looked last.
+    wanted: AtomicBool,
     /// A node has failed as many requests in a row as ejects one.
     trouble: Notify,
     /// Somebody else promotes.
@@ -176,7 +179,8 @@ impl Upstreams {
         let cores = (0..serving)
             .chain(background)
             .map(|number| Arc::new(pool::Core::new(Arc::clone(&shared), number, serving)))
-            .collect();
+            .collect::<Vec<_>>();
+        pool::Core::introduce(cores.get(..serving).unwrap_or_default());
         Arc::new(Self {
             shared,
             cores,
@@ -430,6 +434,7 @@ impl One {
             probes: Arc::default(),
             held: Arc::default(),
             ejected: Arc::new(Mutex::new(eject::nobody(config))),
+            wanted: AtomicBool::new(false),
             trouble: Notify::new(),
             rival: rival::Rival::default(),
             ways: tls::Ways::default(),

@@ -3,12 +3,14 @@
 //! Every connection belongs to a slot of its node; a [`Lease`] is a slot in use, with or without its link yet. A slot that is let go is
 //! handed at once to the first waiter that may use its node, together with its link if that can be used again: waiters are served in
 //! the order they came and none is lost when a connect fails. Dropping a lease closes its link and frees the slot; a dropped waiter
-//! leaves the queue. Nothing is shared between cores: the mutex is only ever contended when a node is taken out of service.
+//! leaves the queue. A core looks at another only when a request would have to wait: the mutex is hardly ever contended.
 //!
 //! Bounds: `max_connections` (and `max_in_flight`) connections per node and `max_pending` waiters, each divided among the cores so that
-//! all shares together are the whole; a core has at least one connection, so a limit below the number of cores is that number.
+//! all shares together are the whole, and lent where they are not used ([`lend`]); a core has at least one connection, so a limit below
+//! the number of cores is that number.
 
 mod handover;
+mod lend;
 mod slots;
 mod spare;
 
@@ -23,11 +25,12 @@ use super::streams::Streams;
 use crate::core::discovery::Member;
 use crate::core::reason::NodeState;
 use crate::core::time::MonoTime;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use slots::Choice;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Wake;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -43,6 +46,8 @@ pub(super) struct Core {
     /// Of how many.
     cores: usize,
     upstreams: Vec<Arc<Mutex<Slots>>>,
+    /// Those with whom the caps are divided.
+    peers: OnceLock<Box<[Weak<Core>]>>,
 }
 
 /// One core's share of one upstream.
@@ -63,6 +68,8 @@ struct NodeSlots {
     tier: Option<u16>,
     standing: Standing,
     cap: usize,
+    /// How much of it is other cores' share; negative: how much of its own they have.
+    borrowed: isize,
     /// Slots: idle, in use, or connecting.
     open: usize,
     /// Slots in use or connecting.
@@ -133,6 +140,7 @@ impl Core {
             number,
             cores,
             upstreams,
+            peers: OnceLock::new(),
         }
     }
 
@@ -155,6 +163,15 @@ impl Core {
                     ticket,
                     hand,
                 };
+                // First in the queue, then at the others: whoever lets go after this look finds the one who waits.
+                if self
+                    .shared
+                    .upstreams
+                    .get(upstream)
+                    .is_some_and(|one| self.borrow(upstream, &one.view(), tried, aim))
+                {
+                    self.look_again(upstream, now);
+                }
                 match tokio::time::timeout(left, &mut waiting.hand).await {
                     Ok(Ok(Handed::Lease(lease))) => Ok(lease),
                     Ok(Ok(Handed::NoNode) | Err(_)) => Err(Refused::NoNode),
@@ -169,10 +186,23 @@ impl Core {
             return Found::Refused(Refused::NoNode);
         };
         let view = shared.view();
-        let mut slots = slots.lock();
-        match slots.choose(&view, tried, aim, now, shared.rule, || {
+        let mut guard = slots.lock();
+        let mut choice = guard.choose(&view, tried, aim, now, shared.rule, || {
             self.shared.world.entropy.next_u64()
-        }) {
+        });
+        if matches!(choice, Choice::Full) && guard.queue.len() >= guard.max_pending {
+            // No place here: a connection of another core's share, or its place.
+            let lent = MutexGuard::unlocked(&mut guard, || {
+                self.borrow(upstream, &view, tried, aim) || self.borrow_place(upstream)
+            });
+            if lent {
+                choice = guard.choose(&view, tried, aim, now, shared.rule, || {
+                    self.shared.world.entropy.next_u64()
+                });
+            }
+        }
+        let slots = &mut *guard;
+        match choice {
             Choice::Node(node) => match slots.take(node, now) {
                 Some(link) => Found::Node { node, link },
                 None => Found::Refused(Refused::NoNode),
@@ -180,6 +210,7 @@ impl Core {
             Choice::None => Found::Refused(Refused::NoNode),
             Choice::Full if slots.queue.len() >= slots.max_pending => Found::Refused(Refused::QueueFull),
             Choice::Full => {
+                shared.wanted.store(true, Ordering::SeqCst);
                 let (sender, hand) = oneshot::channel();
                 let ticket = slots.next_ticket;
                 slots.next_ticket += 1;
@@ -259,8 +290,12 @@ impl Core {
         }
         let handed = guard.release(&view, node, link);
         let doubtful = handed.is_none() && guard.leaves_waiting(node);
+        let spare = handed.is_none() && guard.queue.is_empty() && shared.wanted.load(Ordering::SeqCst);
         drop(guard);
         drop(dead);
+        if spare {
+            self.offer(upstream, &view, node, self.shared.world.clock.mono());
+        }
         if let Some((hand, link)) = handed {
             self.hand((hand, Handed::Lease(self.lease(upstream, node, link))));
         }
@@ -404,6 +439,12 @@ impl Core {
         let slots = self.upstreams.get(upstream).expect("an upstream").lock();
         let of_node = slots.nodes.get(node).expect("a node");
         (of_node.open, of_node.in_flight, of_node.idle.len(), slots.queue.len())
+    }
+
+    #[cfg(test)]
+    pub(super) fn share_of(&self, upstream: usize, node: usize) -> usize {
+        let slots = self.upstreams.get(upstream).expect("an upstream").lock();
+        slots.nodes.get(node).expect("a node").cap
     }
 }
 

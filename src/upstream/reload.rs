@@ -52,6 +52,7 @@ impl Upstreams {
         if mirrors && cores.len() == self.serving {
             cores.push(Arc::new(pool::Core::new(Arc::clone(&shared), 0, self.serving)));
         }
+        pool::Core::introduce(cores.get(..self.serving).unwrap_or_default());
         Arc::new(Self {
             cores,
             serving: self.serving,

@@ -4,7 +4,7 @@ use super::super::Shared;
 use super::super::link::Link;
 use super::super::streams::Streams;
 use super::{Core, Slots};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Idle links of a node.
 #[allow(clippy::vec_box, reason = "a link moves between hands: by pointer")]
@@ -30,6 +30,7 @@ impl Core {
             number,
             cores,
             upstreams,
+            peers: OnceLock::new(),
         }
     }
 

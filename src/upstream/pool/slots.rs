@@ -29,7 +29,7 @@ impl NodeSlots {
         self.standing
             .seat(&member.name, member.weight, config.failover.slow_start);
         let connections = share(config.max_connections, number, cores).max(1);
-        self.cap = match &config.http2 {
+        let share = match &config.http2 {
             None => connections.min(in_flight),
             Some(limits) => {
                 let tls = config.tls.is_some();
@@ -40,6 +40,8 @@ impl NodeSlots {
                 in_flight
             }
         };
+        // What is lent stays lent: only so are all shares together the whole.
+        self.cap = share.saturating_add_signed(self.borrowed).max(1);
     }
 
     /// Whether one more request may go there.

@@ -10,6 +10,7 @@ mod eject;
 mod grpc;
 mod health;
 mod hedge;
+mod lending;
 mod primary;
 mod shown;
 mod sockets;
