@@ -7,6 +7,7 @@
 
 #![allow(
     clippy::disallowed_types,
+    clippy::disallowed_methods,
     reason = "a bench stands outside the world: it opens its own sockets"
 )]
 
