@@ -78,6 +78,15 @@ impl PathPattern {
         rest.is_empty()
     }
 
+    /// What every path that it matches begins with, and whether that is all of the path.
+    #[must_use]
+    pub fn literal(&self) -> (&str, bool) {
+        match self.pieces.as_slice() {
+            [Piece::Literal(literal), rest @ ..] => (literal, rest.is_empty()),
+            _ => ("", false),
+        }
+    }
+
     /// The names of its placeholders.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         names(&self.pieces)

@@ -77,6 +77,7 @@ use tokio_util::task::TaskTracker;
 /// What all cores share.
 pub struct Shared {
     config: Arc<Config>,
+    table: routes::Table,
     world: World,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
@@ -123,6 +124,7 @@ impl Shared {
         let meter = meter::Meter::new(&config);
         let in_flight = config.routes.iter().map(|_| Arc::default()).collect();
         Arc::new(Self {
+            table: routes::Table::new(&config),
             config,
             world,
             store,

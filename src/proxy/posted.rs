@@ -47,7 +47,7 @@ pub(super) fn is_where_a_get_goes(shared: &Shared, route: &Arc<Route>, authority
         method: &Method::GET,
         headers: &parts.headers,
     };
-    routes::find(&shared.config, &question).is_some_and(|found| Arc::ptr_eq(found, route))
+    routes::find(shared, &question).is_some_and(|found| Arc::ptr_eq(found, route))
 }
 
 /// The facts under which the answer is stored; none when it is not.

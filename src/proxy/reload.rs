@@ -2,7 +2,7 @@
 //! configuration it was planned by until its answer ends; its connection asks the running one for the next.
 
 use super::begun::Begun;
-use super::{Core, Proxy, Shared, meter, session};
+use super::{Core, Proxy, Shared, meter, routes, session};
 use crate::config::runtime::Config;
 use crate::core::key;
 use crate::telemetry::metrics::Metrics;
@@ -15,6 +15,7 @@ impl Shared {
     pub fn after(&self, config: Arc<Config>, upstreams: Arc<Upstreams>, metrics: Arc<Metrics>) -> Arc<Self> {
         let counted = (0..config.numbers.routes.len()).map(|id| self.in_flight.get(id).cloned().unwrap_or_default());
         Arc::new(Self {
+            table: routes::Table::new(&config),
             world: self.world.clone(),
             store: Arc::clone(&self.store),
             access_log: self.access_log.clone(),

@@ -268,7 +268,7 @@ pub(super) fn route<'a>(shared: &'a Shared, parts: &Parts, host: &str, path: &st
         method: &parts.method,
         headers: &parts.headers,
     };
-    routes::find(&shared.config, &question).ok_or(Fault {
+    routes::find(shared, &question).ok_or(Fault {
         proxy_error: Some("destination_not_found"),
         ..Fault::refuse(StatusCode::NOT_FOUND, "no route takes this request")
     })

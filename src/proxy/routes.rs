@@ -1,6 +1,11 @@
 //! Which route takes a request, and what a URL of a client's is called towards the nodes. First match wins; nothing here decides
 //! what is done with the request.
 
+mod table;
+
+pub(super) use table::Table;
+
+use super::Shared;
 use crate::config::runtime::{Action, Config, GateBy, Match, Rewrite, Route};
 use crate::core::key::{self, KeySecret};
 use crate::store::ResourceId;
@@ -19,8 +24,8 @@ pub(super) struct Question<'a> {
 }
 
 /// The first route that takes the request.
-pub(super) fn find<'a>(config: &'a Config, question: &Question<'_>) -> Option<&'a Arc<Route>> {
-    config.routes.iter().find(|route| takes(&route.matches, question))
+pub(super) fn find<'a>(shared: &'a Shared, question: &Question<'_>) -> Option<&'a Arc<Route>> {
+    shared.table.find(&shared.config, question)
 }
 
 fn takes(matches: &Match, question: &Question<'_>) -> bool {

@@ -84,7 +84,7 @@ impl Copying {
             method: &Method::GET,
             headers: &fields,
         };
-        let route = routes::find(&core.shared.config, &question);
+        let route = routes::find(&core.shared, &question);
         let sent = route.and_then(|route| match &route.action {
             Action::Proxy { upstream, rewrite, .. } if upstream.id == job.resource.upstream => {
                 let path = routes::sent_path(&route.matches, rewrite.as_ref(), &url.path);
