@@ -52,7 +52,14 @@ pub(super) fn run(args: &RunArgs, given: Given<'_>, world: &World) -> Exit {
         );
     }
     match raise_file_limit() {
-        Ok(limit) => tracing::debug!(limit, "open files"),
+        Ok(limit) => {
+            let connections: usize = config.listeners.iter().map(|each| each.max_connections).sum();
+            tracing::debug!(limit, "open files");
+            if connections as u64 > limit {
+                let wanted = "the limit of open files is lower than the listeners' max_connections";
+                tracing::warn!(limit, connections, "{wanted}");
+            }
+        }
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
     match serve(config, file, world) {
