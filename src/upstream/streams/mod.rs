@@ -13,6 +13,9 @@ mod pulse;
 mod stream;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use arriving::Arriving;
 pub(super) use stream::{Interim, Stream};
 

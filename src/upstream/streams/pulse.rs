@@ -16,13 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long nothing may come while a stream waits.
-pub(in crate::upstream) const QUIET: Duration = Duration::from_secs(10);
+pub(super) const QUIET: Duration = Duration::from_secs(10);
 /// How long a node may take to answer a PING: longer than a garbage collection, below the 15 s a response may take by default.
-pub(in crate::upstream) const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// From one PING to the next while nothing else comes.
 const AGAIN: Duration = Duration::from_secs(300);
 /// How long a connection without a stream is kept: as Go's client does.
-pub(in crate::upstream) const IDLE: Duration = Duration::from_secs(90);
+pub(super) const IDLE: Duration = Duration::from_secs(90);
 
 /// What the connection has seen since the last turn.
 #[derive(Copy, Clone, Debug)]
