@@ -81,7 +81,8 @@ fn words(error: &io::Error) -> String {
 
 fn certificate(why: &CertificateError) -> String {
     match why {
-        CertificateError::UnknownIssuer => {
+        // A signature that does not fit: of an authority of the same name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "TLS: the node's certificate is not by an authority that is believed here (tls.ca)".to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

@@ -1,6 +1,7 @@
 //! HTTP/2 to nodes (RFC 9113): the same contracts as over HTTP/1.1, by streams of few connections.
 
-use super::support::client::HOST;
+use super::reload::Reloading;
+use super::support::client::{Client, HOST};
 use super::support::h2::H2;
 use super::support::node2::{GOAWAY, HEADERS, Node2, Order, RST_STREAM, RawNode, fields};
 use super::support::origin::Origin;
@@ -226,14 +227,10 @@ async fn r20_a_write_that_the_node_may_have_looked_at_does_not() {
             RST_STREAM => node.send(RST_STREAM, 0, asked.stream, &2_u32.to_be_bytes()).await,
             _ => {}
         }
-        if how == RST_STREAM {
-            let answer = client.answer().await;
-            assert_eq!((answer.status, answer.problem().as_str()), (504, "unknown"), "{name}");
-        } else {
-            drop(node);
-            let answer = client.answer().await;
-            assert_eq!((answer.status, answer.problem().as_str()), (504, "unknown"), "{name}");
-        }
+        let node = (how == RST_STREAM).then_some(node); // else the connection ends
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.problem().as_str()), (504, "unknown"), "{name}");
+        drop(node);
         let again = tokio::time::timeout(std::time::Duration::from_millis(1), listener.accept()).await;
         assert!(again.is_err(), "{name}");
     }
@@ -354,11 +351,11 @@ async fn a_slow_reader_holds_up_nobody_else() {
     let mut slow = Vec::new();
     let mut sends = Vec::new();
     for _ in 0..8 {
-        let mut client = proxy.client().await;
+        let mut client = Client::connect_with_small_window(proxy.address).await;
         client.ask("GET", "/slow", &[], b"").await;
         let mut exchange = node.next().await;
         let mut send = exchange.begin(200, &[], false);
-        send.send_data(vec![b'x'; 8 << 20].into(), false).unwrap();
+        send.send_data(vec![b'x'; 16 << 20].into(), false).unwrap();
         sends.push((exchange, send));
         slow.push(client); // reads nothing
     }
@@ -436,6 +433,38 @@ async fn a_node_of_http_1_1_alone_is_reached_by_it() {
     client.ask("GET", "/a", &[], b"").await;
     origin.next().await.respond(200, &[], "a").await;
     assert_eq!(client.answer().await.text(), "a");
+}
+
+#[tokio::test]
+async fn r31_a_reload_ends_what_is_under_way_on_its_connection_and_begins_anew_on_another() {
+    let mut node = Node2::start(100).await;
+    let reloading = Reloading::start(&config(&node.url(), "", OFF)).await;
+    let mut client = reloading.proxy.client().await;
+    client.ask("GET", "/before", &[], b"").await;
+    let before = node.next().await;
+    reloading
+        .reload(&config(&node.url(), "http2 = { max_streams = 9 }", OFF))
+        .await;
+    let mut other = reloading.proxy.client().await;
+    other.ask("GET", "/after", &[], b"").await;
+    let after = node.next().await;
+    assert_eq!((before.connection, after.connection), (0, 1));
+    after.respond(200, &[], "after");
+    assert_eq!(other.answer().await.text(), "after");
+    before.respond(200, &[], "before");
+    assert_eq!(client.answer().await.text(), "before");
+    // To the other version and back.
+    let text = config(&node.url(), "", OFF).replace("http = \"2\"", "http = \"1.1\"");
+    reloading.reload(&text).await;
+    assert_eq!(
+        reloading.proxy.get("/").await.status,
+        502,
+        "the node speaks HTTP/2 alone"
+    );
+    reloading.reload(&config(&node.url(), "", OFF)).await;
+    other.ask("GET", "/again", &[], b"").await;
+    node.next().await.respond(200, &[], "again");
+    assert_eq!(other.answer().await.text(), "again");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! TLS to nodes: nothing is sent to one that has not proven its name.
 
+use super::reload::Reloading;
 use super::support::origin::{HEALTH, Origin};
 use super::support::proxy::{Proxy, config_file, run_to_end};
 use super::support::tls::{Authority, Terminator};
@@ -103,6 +104,39 @@ async fn a_node_that_asks_who_we_are_is_shown_our_certificate() {
         502,
         "in TLS 1.3 the refusal comes with the first read"
     );
+}
+
+#[tokio::test]
+async fn a_reload_that_believes_another_authority_uses_no_connection_of_the_former() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let mut origin = Origin::start().await;
+    let node = Terminator::start(origin.address, &authority.issue("n", &["127.0.0.1"]), None).await;
+    let reloading = Reloading::start(&config(&node.url(), &believes(&authority, ""))).await;
+    let mut client = reloading.proxy.client().await;
+    for _ in 0..2 {
+        client.ask("GET", "/", &[], b"").await;
+        origin.next().await.respond(200, &[], "a").await;
+        assert_eq!(client.answer().await.text(), "a");
+    }
+    // What is not of TLS changes: idle connections go on.
+    let slower = format!("{}\nresponse_timeout = \"9s\"", believes(&authority, ""));
+    reloading.reload(&config(&node.url(), &slower)).await;
+    client.ask("GET", "/", &[], b"").await;
+    origin.next().await.respond(200, &[], "a").await;
+    assert_eq!(client.answer().await.text(), "a");
+    assert_eq!(origin.accepted(), 1);
+    reloading.reload(&config(&node.url(), &believes(&other, ""))).await;
+    let answer = client.get("/").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "unreachable"));
+    let status = reloading.proxy.status().await;
+    let why = status["upstreams"][0]["nodes"][0]["connect_error"].as_str().unwrap();
+    assert!(why.contains("not by an authority that is believed here"), "{why}");
+    reloading.reload(&config(&node.url(), &believes(&authority, ""))).await;
+    client.ask("GET", "/", &[], b"").await;
+    origin.next().await.respond(200, &[], "a").await;
+    assert_eq!(client.answer().await.text(), "a");
+    let status = reloading.proxy.status().await;
+    assert!(status["upstreams"][0]["nodes"][0]["connect_error"].is_null());
 }
 
 #[tokio::test]
