@@ -13,7 +13,7 @@ use crate::core::policy::{Contract, Policy};
 use crate::core::reason::Outcome;
 use crate::core::rules::Rule;
 use crate::core::time::{Age, Span};
-use http::header::AGE;
+use http::header::{AGE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -105,19 +105,60 @@ pub(super) fn finish(
     outbound::set(headers, &route.set_response_headers);
 }
 
+/// What all answers from one entry have in common, in its ready map ([`crate::store::Entry::ready_headers`]): all that [`finish`] does
+/// and does not change from hit to hit. Nothing here depends on what a reload may change while the entry stays in use (R31).
+pub(super) fn prepare(headers: &mut HeaderMap, policy: &Policy, is_silent: bool) {
+    if let Some(via) = headers.get_mut(VIA) {
+        *via = hop::via(Version::HTTP_11);
+    }
+    if is_silent {
+        headers.remove(&TIDEGATE_CONSISTENCY);
+    }
+    if policy.is_strong() && Rule::R16.holds() {
+        strong::strong_response_headers(headers); // R16
+    }
+}
+
+/// [`finish`] for a hit with prepared fields.
+pub(super) fn fill_in(
+    headers: &mut HeaderMap,
+    connection: &ConnectionInfo,
+    route: &Route,
+    policy: &Policy,
+    told: &Told<'_>,
+) {
+    let mut places = headers.values_mut();
+    let of = [
+        told.age.map(|age| line::number(age.as_secs())),
+        None, // Via
+        Some(seen_by(connection, told.status).value()),
+        told.consistency.value(policy),
+    ];
+    for value in of {
+        // Where there is no fourth value, its place is another field's.
+        if let (Some(place), Some(value)) = (places.next(), value) {
+            *place = value;
+        }
+    }
+    outbound::set(headers, &route.set_response_headers);
+}
+
 /// Says what became of the request, on any answer.
 pub(super) fn stamp(headers: &mut HeaderMap, connection: &ConnectionInfo, status: CacheStatus<'_>) {
-    let status = if connection.debug {
-        status
-    } else {
-        CacheStatus {
-            key: None,
-            detail: None,
-            ..status
-        }
-    };
     // RFC 9211 s2: each cache appends its member; the origin's own caches come first.
-    headers.append(CACHE_STATUS.clone(), status.value());
+    headers.append(CACHE_STATUS.clone(), seen_by(connection, status).value());
+}
+
+/// As much of it as this client may see.
+fn seen_by<'a>(connection: &ConnectionInfo, status: CacheStatus<'a>) -> CacheStatus<'a> {
+    if connection.debug {
+        return status;
+    }
+    CacheStatus {
+        key: None,
+        detail: None,
+        ..status
+    }
 }
 
 /// An answer made here in place of an origin's.

@@ -28,8 +28,8 @@ pub(super) fn answer(method: &Method, request: &HeaderMap, entry: &EntryRef, str
     }
 }
 
-/// The same for a reader who asks for no range and on no condition, of an entry that is no part.
-pub(super) fn whole(method: &Method, entry: &EntryRef) -> Response<Body> {
+/// The same with these fields for a reader who asks for no range and on no condition, of an entry that is no part.
+pub(super) fn whole(method: &Method, entry: &EntryRef, headers: HeaderMap) -> Response<Body> {
     let status = entry.meta().status;
     let head_only = *method == Method::HEAD || has_no_body(status);
     let mut response = Response::new(if head_only {
@@ -38,7 +38,7 @@ pub(super) fn whole(method: &Method, entry: &EntryRef) -> Response<Body> {
         Body::whole(entry.body().clone())
     });
     *response.status_mut() = status;
-    *response.headers_mut() = entry.headers();
+    *response.headers_mut() = headers;
     response
 }
 

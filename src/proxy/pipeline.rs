@@ -257,11 +257,6 @@ fn stored(
     age: Age,
     now: MonoTime,
 ) -> Response<Body> {
-    let mut response = if fields.any(Fields::CONDITION | Fields::RANGE) || entry.meta().part.is_some() {
-        hit::answer(&parts.method, &parts.headers, entry, policy.is_strong())
-    } else {
-        hit::whole(&parts.method, entry)
-    };
     let status = CacheStatus {
         handling: cache_status::Handling::Hit,
         ttl: entry.ttl_seconds(now),
@@ -279,6 +274,18 @@ fn stored(
         consistency,
         version: Version::HTTP_11,
     };
+    if fields.any(Fields::CONDITION | Fields::RANGE) || entry.meta().part.is_some() {
+        let mut response = hit::answer(&parts.method, &parts.headers, entry, policy.is_strong());
+        headers::finish(&mut response, connection, route, policy, &told);
+        return response;
+    }
+    let is_silent = consistency == Consistency::Silent;
+    if let Some(ready) = entry.ready_headers(|fields| headers::prepare(fields, policy, is_silent)) {
+        let mut response = hit::whole(&parts.method, entry, ready);
+        headers::fill_in(response.headers_mut(), connection, route, policy, &told);
+        return response;
+    }
+    let mut response = hit::whole(&parts.method, entry, entry.headers());
     headers::finish(&mut response, connection, route, policy, &told);
     response
 }

@@ -229,6 +229,13 @@ impl Entry {
         self.packed.lines()
     }
 
+    /// A copy of its fields for a hit: before them places for `Age`, `Via`, `Cache-Status` and `Tidegate-Consistency`, the last of which `prepare` may take
+    /// out; it is to make the same of an entry every time. None where some of these were stored, or that is not known yet.
+    #[must_use]
+    pub fn ready_headers(&self, prepare: impl FnOnce(&mut HeaderMap)) -> Option<HeaderMap> {
+        self.packed.ready(prepare)
+    }
+
     /// Its body, complete and contiguous.
     #[must_use]
     pub fn body(&self) -> &Bytes {

@@ -3,11 +3,14 @@
 //!
 //! Names are stored once for all answers that have the same ones in the same order, as most of one origin's do: a [`Shape`], a map with
 //! its index built and no values, which is copied and filled in. An answer is packed with its names until its shape comes a second time.
-//! What a thread answers with again and again it keeps as a map ([`HOT`]), in memory of its own.
 //!
-//! Invariant: what is unpacked equals what was packed, field by field and in order.
+//! A hit asks for a map that is *ready*: before the stored fields it has places for what an answer gains ([`GAINED`]), so that filling them
+//! in neither looks for them nor grows the map. What a thread answers with again and again it keeps so ([`HOT`]), in memory of its own.
+//!
+//! Invariant: what is unpacked equals what was packed, field by field and in order; in a ready map, behind the places.
 
 use bytes::Bytes;
+use http::header::{AGE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -17,6 +20,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How many fields an answer made of stored fields gains (Age, Via, Cache-Status, Tidegate-Consistency, and one of the route's own). A copy
 /// of a map has the index of the original: without this, every hit would index its fields anew.
 const SPARE_FIELDS: usize = 5;
+
+/// What an answer made of stored fields gains, in the order of a ready map. The last is not for every answer: taken out, it moves no other
+/// of them.
+pub(in crate::store) static GAINED: [HeaderName; 4] = [
+    AGE,
+    VIA,
+    HeaderName::from_static("cache-status"),
+    HeaderName::from_static("tidegate-consistency"),
+];
 
 /// How many shapes a thread looks among for those of new answers.
 const KNOWN_SHAPES: usize = 64;
@@ -54,16 +66,18 @@ pub(in crate::store) struct Packed {
 #[derive(Debug)]
 struct Shape {
     template: HeaderMap,
+    /// The same, ready; none where an answer has some of what it would gain already.
+    ready: Option<HeaderMap>,
 }
 
 /// The shapes that answers had, by their names' hash: the first time only that.
 struct Known(Vec<(u64, Option<Arc<Shape>>)>);
 
-/// What was unpacked here lately: once only where it is, twice in a row the map too.
+/// What was asked for here lately: once only where it is, twice in a row the ready map too, if it can be had.
 #[derive(Default)]
 struct Hot {
     seen: usize,
-    held: Option<(Arc<[u8]>, HeaderMap)>,
+    held: Option<(Arc<[u8]>, Option<HeaderMap>)>,
 }
 
 impl Packed {
@@ -108,24 +122,34 @@ impl Packed {
         self.bytes.len() + 2 * size_of::<usize>()
     }
 
-    /// The fields. What is asked for again and again on one thread is a copy of a map there.
-    pub(in crate::store) fn fields(&self) -> HeaderMap {
+    /// A ready map of the fields, of which `prepare` makes what an answer begins with. What is asked for again and again on one thread is a
+    /// copy of what `prepare` has made there: it is always to make the same of one entry. None where the answer has some of what it would gain
+    /// already, or that is not known yet.
+    pub(in crate::store) fn ready(&self, prepare: impl FnOnce(&mut HeaderMap)) -> Option<HeaderMap> {
         let here = self.bytes.as_ptr().addr();
         HOT.with_borrow_mut(|slots| {
             if slots.is_empty() {
                 slots.resize_with(HOT_SLOTS, Hot::default);
             }
-            let Some(slot) = slots.get_mut(spread(here) % HOT_SLOTS) else {
-                return self.unpack();
-            };
+            let slot = slots.get_mut(spread(here) % HOT_SLOTS)?;
             match &slot.held {
                 // Held, its place is nobody else's.
-                Some((bytes, fields)) if bytes.as_ptr().addr() == here => return fields.clone(),
-                _ if slot.seen != here => {}
-                _ => slot.held = Some((Arc::clone(&self.bytes), self.unpack())),
+                Some((bytes, ready)) if bytes.as_ptr().addr() == here => return ready.clone(),
+                Some(_) | None => {}
+            }
+            if slot.seen == here {
+                let mut ready = behind_gained(&self.fields());
+                if let Some(ready) = &mut ready {
+                    prepare(ready);
+                }
+                slot.held = Some((Arc::clone(&self.bytes), ready.clone()));
+                return ready;
             }
             slot.seen = here;
-            self.unpack()
+            let mut ready = self.shape.as_ref()?.ready.clone()?;
+            self.fill(ready.values_mut().skip(GAINED.len()));
+            prepare(&mut ready);
+            Some(ready)
         })
     }
 
@@ -150,30 +174,34 @@ impl Packed {
         })
     }
 
-    fn unpack(&self) -> HeaderMap {
-        let mut lengths = Lengths(self.part(self.key, self.names));
-        let mut text = Bytes::copy_from_slice(self.bytes.get(self.values as usize..).unwrap_or_default());
-        let mut value = |told: usize| {
-            // The same bytes in another place are as valid as before.
-            let mut value = HeaderValue::from_maybe_shared(text.split_to((told >> 1).min(text.len())))
-                .unwrap_or_else(|_| HeaderValue::from_static(""));
-            value.set_sensitive(told & 1 == 1);
-            value
-        };
+    /// The values, in their order.
+    fn fill<'a>(&self, places: impl Iterator<Item = &'a mut HeaderValue>) {
+        let (mut lengths, mut text) = self.lengths_and_text();
+        for place in places {
+            *place = value(&mut text, lengths.next().unwrap_or_default());
+        }
+    }
+
+    fn lengths_and_text(&self) -> (Lengths<'_>, Bytes) {
+        let text = self.bytes.get(self.values as usize..).unwrap_or_default();
+        (Lengths(self.part(self.key, self.names)), Bytes::copy_from_slice(text))
+    }
+
+    /// The fields.
+    pub(in crate::store) fn fields(&self) -> HeaderMap {
         if let Some(shape) = &self.shape {
             let mut fields = shape.template.clone();
-            fields
-                .values_mut()
-                .for_each(|place| *place = value(lengths.next().unwrap_or_default()));
+            self.fill(fields.values_mut());
             return fields;
         }
+        let (mut lengths, mut text) = self.lengths_and_text();
         let mut names = self.part(self.names, self.values);
         let mut fields = HeaderMap::with_capacity(names.len() / 8 + SPARE_FIELDS);
         while let (Some(name), Some(told)) = (lengths.next(), lengths.next()) {
             let (this, rest) = names.split_at(name.min(names.len()));
             names = rest;
             if let Ok(name) = HeaderName::from_lowercase(this) {
-                fields.append(name, value(told));
+                fields.append(name, value(&mut text, told));
             }
         }
         fields
@@ -205,7 +233,8 @@ impl Shape {
         for (name, _) in fields {
             template.append(detached(name), HeaderValue::from_static(""));
         }
-        Some(Arc::new(Self { template }))
+        let ready = behind_gained(&template);
+        Some(Arc::new(Self { template, ready }))
     }
 
     fn is_of(&self, fields: &HeaderMap) -> bool {
@@ -235,6 +264,29 @@ impl Known {
         }
         shape.clone()
     }
+}
+
+/// The next value of a text; the same bytes in another place are as valid as before. `told` is its length and whether it is sensitive.
+fn value(text: &mut Bytes, told: usize) -> HeaderValue {
+    let mut value = HeaderValue::from_maybe_shared(text.split_to((told >> 1).min(text.len())))
+        .unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(told & 1 == 1);
+    value
+}
+
+/// A ready map: places for what an answer gains, then these fields.
+fn behind_gained(fields: &HeaderMap) -> Option<HeaderMap> {
+    if GAINED.iter().any(|name| fields.contains_key(name)) {
+        return None;
+    }
+    let mut ready = HeaderMap::with_capacity(fields.len() + SPARE_FIELDS);
+    for name in &GAINED {
+        ready.append(name.clone(), HeaderValue::from_static(""));
+    }
+    for (name, value) in fields {
+        ready.append(name.clone(), value.clone());
+    }
+    Some(ready)
 }
 
 /// The lengths in a packed head, seven bits in a byte and the lowest first.

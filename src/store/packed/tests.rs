@@ -16,6 +16,12 @@ fn told(map: &HeaderMap) -> Vec<(String, Vec<u8>, bool)> {
         .collect()
 }
 
+/// A map as told, behind places for what an answer gains.
+fn behind(map: &HeaderMap) -> Vec<(String, Vec<u8>, bool)> {
+    let places = GAINED.iter().map(|name| (name.to_string(), Vec::new(), false));
+    places.chain(told(map)).collect()
+}
+
 const LONG: &str =
     "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 
@@ -56,6 +62,10 @@ fn what_is_unpacked_is_what_was_packed_with_a_shape_or_without_one_and_hot_or_no
             for time in 1..=4 {
                 assert_eq!(told(&packed.fields()), told(&map), "{name}: sight {sight}, time {time}");
                 assert_eq!(packed.fields(), map, "{name}: sight {sight}, time {time}");
+                match packed.ready(|_| {}) {
+                    Some(ready) => assert_eq!(told(&ready), behind(&map), "{name}: sight {sight}, time {time}, ready"),
+                    None => assert!(time == 1, "{name}: known by now"),
+                }
             }
             let lines = map.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
             assert!(packed.clone().lines().eq(lines), "{name}: sight {sight}");
@@ -96,7 +106,34 @@ fn two_that_share_a_slot_of_the_hot_ones_are_not_mixed_up() {
         .collect();
     for times in [2, 1, 3] {
         for (map, packed) in &many {
-            (0..times).for_each(|_| assert_eq!(packed.fields(), *map));
+            for _ in 0..times {
+                assert!(packed.ready(|_| {}).is_none_or(|ready| told(&ready) == behind(map)));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_prepared_is_kept_for_a_hot_one_and_what_has_a_gained_field_is_never_ready() {
+    let packed = Packed::new(b"", &fields(&[("x-prepared", "1")]));
+    let mut times = 0;
+    for _ in 0..5 {
+        if let Some(ready) = packed.ready(|map| {
+            times += 1;
+            map.remove(&GAINED[3]);
+            map.insert(&GAINED[1], HeaderValue::from_static("via"));
+        }) {
+            let names: Vec<&str> = ready.keys().map(HeaderName::as_str).collect();
+            assert_eq!(names, ["age", "via", "cache-status", "x-prepared"]);
+            assert_eq!(ready[&GAINED[1]], "via");
+        }
+    }
+    assert_eq!(times, 1, "a hot one is prepared once");
+    for name in &GAINED {
+        let map = fields(&[("etag", "\"a\""), (name.as_str(), "of another")]);
+        for _ in 0..3 {
+            let packed = Packed::new(b"", &map);
+            assert!((0..4).all(|_| packed.ready(|_| {}).is_none()), "{name}");
         }
     }
 }
