@@ -75,7 +75,7 @@ def soak(stage: Stage) -> str:
     """Room for a tenth of what comes."""
     keys = stage.options.objects * 10
     room = keys // 10 * 2048
-    proxy = stage.proxy(max_memory=str(room))
+    proxy = stage.proxy(max_memory=f"{room}B")
     get(proxy, "/eventual/probe")
     empty, contender, asked = proxy.pss_bytes(), hits(keys), 0
     seen = []
