@@ -7,7 +7,7 @@
 mod alone;
 mod shown;
 
-use super::index::TokenWatch;
+use super::index::{DigestHasher, TokenWatch};
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
 use alone::Alone;
@@ -15,6 +15,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use shown::Shown;
 use std::any::Any;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -52,7 +53,7 @@ struct Pair {
 /// All fetches under way, by key digest.
 #[derive(Default)]
 pub struct Flights {
-    table: DashMap<u128, Pair>,
+    table: DashMap<u128, Pair, BuildHasherDefault<DigestHasher>>,
     alone: Alone,
     too_large: Alone,
     numbers: AtomicU64,

@@ -1,10 +1,13 @@
 //! Collapsed forwarding (HTTP.md 14): one fill for many readers, none of whom can spoil it for the others.
 
 use super::support::client::Client;
+use super::support::h2::H2;
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, one_route};
 use super::support::register::{Point, Register};
 use super::support::within;
+use std::sync::Arc;
+use tokio::task::JoinSet;
 
 const WEAK: &str = "consistency = \"weak\"\nttl = \"1h\"";
 
@@ -53,6 +56,51 @@ async fn many_readers_are_one_request_upstream_and_say_collapsed() {
     assert!(
         (1..=49).contains(&collapsed),
         "{collapsed} of 50 say collapsed: followers only"
+    );
+}
+
+#[tokio::test]
+async fn a_thousand_who_wait_for_one_slow_fill_are_one_request_upstream() {
+    const CONNECTIONS: usize = 20;
+    const EACH: usize = 50;
+    let register = Register::new();
+    register.write("/x", "shared");
+    let node = register.node("a").await;
+    let proxy = Proxy::start(&one_route(WEAK), &[("origin", &node.url())]).await;
+    let mut hold = register.hold("GET", "/x", Point::Arrived);
+    let mut first = ask(&proxy, &[]).await;
+    let held = hold.next().await;
+    let mut waiting = JoinSet::new();
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let connection = Arc::new(H2::connect(proxy.address).await);
+        for _ in 0..EACH {
+            let connection = Arc::clone(&connection);
+            waiting.spawn(async move { connection.get("/x").await });
+        }
+        connections.push(connection);
+    }
+    tokio::task::yield_now().await;
+    // What came on a connection before this was read before it.
+    for connection in &connections {
+        let request = H2::request("GET", "/x").header("Cache-Control", "only-if-cached");
+        let answer = connection
+            .send(request.body(http_body_util::Full::default()).unwrap())
+            .await;
+        assert_eq!(answer.status, 504, "nothing is stored yet");
+    }
+    held.release();
+    assert_eq!(first.answer().await.text(), "shared");
+    let mut collapsed = 0;
+    while let Some(answer) = waiting.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, answer.text()), (200, "shared"));
+        collapsed += usize::from(answer.header("cache-status").unwrap().contains("collapsed"));
+    }
+    assert_eq!(register.count("GET", "/x"), 1);
+    assert!(
+        collapsed > CONNECTIONS * EACH / 2,
+        "{collapsed} have waited: the rest came late and were hits"
     );
 }
 

@@ -10,11 +10,17 @@ static SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-contro
 /// R16: `Cache-Control: no-cache`, with the origin's `no-store`, `private` and `no-transform`; without `Expires`, `Pragma`,
 /// `Surrogate-Control` and every targeted field (RFC 9213 names them `*-cache-control`). The ETag stays.
 pub fn strong_response_headers(headers: &mut HeaderMap) {
+    let goes = |name: &&HeaderName| {
+        matches!(**name, EXPIRES | PRAGMA) || **name == SURROGATE_CONTROL || name.as_str().ends_with("-cache-control")
+    };
+    let gone: SmallVec<[HeaderName; 2]> = headers.keys().filter(goes).cloned().collect();
     // What either field forbids stays forbidden below, where only this one is left.
-    let (governing, plain) = (
-        ResponseDirectives::parse(headers),
-        ResponseDirectives::of_cache_control(headers),
-    );
+    let plain = ResponseDirectives::of_cache_control(headers);
+    let governing = if gone.is_empty() {
+        plain
+    } else {
+        ResponseDirectives::parse(headers)
+    };
     let value = cache_control(&ResponseDirectives {
         no_store: governing.no_store || plain.no_store,
         private: governing.private || plain.private,
@@ -22,15 +28,7 @@ pub fn strong_response_headers(headers: &mut HeaderMap) {
         ..ResponseDirectives::default()
     });
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
-    headers.remove(EXPIRES);
-    headers.remove(PRAGMA);
-    headers.remove(&SURROGATE_CONTROL);
-    let targeted: SmallVec<[HeaderName; 2]> = headers
-        .keys()
-        .filter(|name| name.as_str().ends_with("-cache-control"))
-        .cloned()
-        .collect();
-    for name in targeted {
+    for name in gone {
         headers.remove(name);
     }
 }
