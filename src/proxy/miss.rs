@@ -424,3 +424,24 @@ fn refuse(job: &Job, fault: Fault) -> (Response<Body>, Outcome) {
 pub(super) fn is_server_error(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taking_three<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn taking_six<A, B, C, D, E, G, F>(_: impl Fn(A, B, C, D, E, G) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A thousand may wait for one fetch: what is rare on their way is boxed.
+    #[test]
+    fn who_waits_for_a_fetch_holds_little_and_who_fetches_not_much_more() {
+        let (waits, fetches) = (taking_three(read), taking_six(lead::run));
+        assert!(waits <= 1280, "{waits} bytes");
+        assert!(fetches <= 6144, "{fetches} bytes");
+    }
+}
