@@ -87,6 +87,7 @@ impl Control for Controls {
             name: door.listener().name.clone(),
             open: door.open_connections() as u64,
             refused: door.refused_connections(),
+            handshakes: door.tally().handshakes(),
         });
         rooms.era().metrics.render(&Gauges {
             cache_bytes: usage.bytes,

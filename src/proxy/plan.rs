@@ -86,7 +86,9 @@ pub(super) fn plan<'a>(
     buffer: &mut KeyBuffer,
 ) -> Result<Plan<'a>, Refused> {
     let authority = request::authority(parts).map_err(|f| (None, f))?;
-    let route = request::route(shared, parts, &request::host_name(authority), path).map_err(|f| (None, f))?;
+    let seen = request::Seen::of(connection, &parts.headers);
+    let host = request::host_name(authority);
+    let route = request::route(shared, parts, &host, path, seen.https).map_err(|f| (None, f))?;
     let planned = |course| {
         Ok(Plan {
             authority,
@@ -103,7 +105,6 @@ pub(super) fn plan<'a>(
         Action::Redirect { to, status } => return planned(Course::Redirect(to, *status)),
         Action::Respond { status, body } => return planned(Course::Respond(*status, body)),
     };
-    let seen = request::Seen::of(connection, &parts.headers);
     let sent = routes::sent_path(&route.matches, rewrite.as_ref(), path);
     let resource = if rewrite.is_none() {
         routes::normal_resource(shared.secret, upstream, path, parts.uri.query())

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 pub(super) fn register(core: &Core, job: &Job) -> Option<Token> {
     let asked = &job.parts;
     if !posted::may_be_stored(&asked.method, &asked.headers, &job.policy)
-        || !is_where_a_get_goes(&core.shared, &job.route, &job.authority, asked)
+        || !is_where_a_get_goes(&core.shared, &job.route, job.https, &job.authority, asked)
     {
         return None;
     }
@@ -39,13 +39,20 @@ pub(super) fn register(core: &Core, job: &Job) -> Option<Token> {
 }
 
 /// Whether a GET of the same URL with the same fields would take the same route: only there could it find the answer.
-pub(super) fn is_where_a_get_goes(shared: &Shared, route: &Arc<Route>, authority: &str, parts: &Parts) -> bool {
+pub(super) fn is_where_a_get_goes(
+    shared: &Shared,
+    route: &Arc<Route>,
+    https: bool,
+    authority: &str,
+    parts: &Parts,
+) -> bool {
     let path = request::path(&parts.uri);
     let question = routes::Question {
         host: &request::host_name(authority),
         path: &path,
         method: &Method::GET,
         headers: &parts.headers,
+        https,
     };
     routes::find(shared, &question).is_some_and(|found| Arc::ptr_eq(found, route))
 }

@@ -169,8 +169,21 @@ pub(super) fn check(parts: &Parts, fields: Fields, connection: &ConnectionInfo) 
             "the body is larger than max_body",
         ));
     }
-    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
-        return Err(Fault::refuse(StatusCode::BAD_REQUEST, "only OPTIONS may ask for *"));
+    if headers.len() > connection.peer.listener.max_headers {
+        // hyper sees to it on HTTP/1 alone.
+        return Err(Fault::refuse(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "more header fields than max_headers",
+        ));
+    }
+    let path = parts.uri.path();
+    if !path.starts_with('/') {
+        if path == "*" && parts.method != Method::OPTIONS {
+            return Err(Fault::refuse(StatusCode::BAD_REQUEST, "only OPTIONS may ask for *"));
+        }
+        if path != "*" && parts.method != Method::CONNECT {
+            return Err(Fault::refuse(StatusCode::BAD_REQUEST, "the path begins with /"));
+        }
     }
     if matches!(parts.method, Method::GET | Method::HEAD) {
         return Ok(Admitted::Request(fields));
@@ -261,12 +274,19 @@ pub(super) fn path(uri: &Uri) -> NormalPath<'_> {
 }
 
 /// The route that takes the request.
-pub(super) fn route<'a>(shared: &'a Shared, parts: &Parts, host: &str, path: &str) -> Result<&'a Arc<Route>, Fault> {
+pub(super) fn route<'a>(
+    shared: &'a Shared,
+    parts: &Parts,
+    host: &str,
+    path: &str,
+    https: bool,
+) -> Result<&'a Arc<Route>, Fault> {
     let question = Question {
         host,
         path,
         method: &parts.method,
         headers: &parts.headers,
+        https,
     };
     routes::find(shared, &question).ok_or(Fault {
         proxy_error: Some("destination_not_found"),

@@ -6,7 +6,7 @@ mod table;
 pub(super) use table::Table;
 
 use super::Shared;
-use crate::config::runtime::{Action, Config, GateBy, Match, Rewrite, Route};
+use crate::config::runtime::{Action, Config, GateBy, Match, RedirectTo, Rewrite, Route};
 use crate::core::key::{self, KeySecret};
 use crate::store::ResourceId;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -21,6 +21,8 @@ pub(super) struct Question<'a> {
     pub(super) path: &'a str,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
+    /// The client used https, as far as that is known and believed.
+    pub(super) https: bool,
 }
 
 /// The first route that takes the request.
@@ -28,8 +30,10 @@ pub(super) fn find<'a>(shared: &'a Shared, question: &Question<'_>) -> Option<&'
     shared.table.find(&shared.config, question)
 }
 
+/// Whether its `match` does.
+#[cfg(test)]
 fn takes(matches: &Match, question: &Question<'_>) -> bool {
-    passed_over(matches, question).is_none()
+    mismatch(matches, question).is_none()
 }
 
 /// Why a route does not take a request.
@@ -43,10 +47,30 @@ pub(super) enum PassedOver<'a> {
     Method,
     /// No line of this field equals what `match.headers` wants.
     Header(&'a HeaderName),
+    /// It sends clients to https, and this one is there.
+    IsHttps,
 }
 
 /// Why a route does not take a request; none when it does.
-pub(super) fn passed_over<'a>(matches: &'a Match, question: &Question<'_>) -> Option<PassedOver<'a>> {
+pub(super) fn passed_over<'a>(route: &'a Route, question: &Question<'_>) -> Option<PassedOver<'a>> {
+    mismatch(&route.matches, question).or_else(|| is_there(route, question).then_some(PassedOver::IsHttps))
+}
+
+/// Whether it sends clients to https and this one is there: it would be sent to where it is, again and again.
+fn is_there(route: &Route, question: &Question<'_>) -> bool {
+    let to_https = |action: &Action| {
+        matches!(
+            action,
+            Action::Redirect {
+                to: RedirectTo::Https,
+                ..
+            }
+        )
+    };
+    question.https && to_https(&route.action)
+}
+
+fn mismatch<'a>(matches: &'a Match, question: &Question<'_>) -> Option<PassedOver<'a>> {
     let (host, path) = (matches.host.as_ref(), matches.path.as_ref());
     if host.is_some_and(|pattern| !pattern.matches(question.host)) {
         return Some(PassedOver::Host);
@@ -61,11 +85,8 @@ pub(super) fn passed_over<'a>(matches: &'a Match, question: &Question<'_>) -> Op
         let mut lines = question.headers.get_all(name).iter();
         !lines.any(|line| line == value)
     };
-    matches
-        .headers
-        .iter()
-        .find(missing)
-        .map(|(name, _)| PassedOver::Header(name))
+    let missed = matches.headers.iter().find(missing);
+    missed.map(|(name, _)| PassedOver::Header(name))
 }
 
 fn takes_url(matches: &Match, host: Option<&str>, path: &str) -> bool {

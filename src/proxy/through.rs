@@ -45,7 +45,7 @@ fn target(core: &Core, job: &Job) -> Option<Target> {
         WriteThrough::Refresh(_) | WriteThrough::Store(_) => {}
     }
     if !store.is_exclusive(core.now(), job.resource.upstream, &job.policy)
-        || !posted::is_where_a_get_goes(&core.shared, &job.route, &job.authority, &job.parts)
+        || !posted::is_where_a_get_goes(&core.shared, &job.route, job.https, &job.authority, &job.parts)
     {
         return None;
     }

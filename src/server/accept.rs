@@ -2,9 +2,10 @@
 //! thread hands one to another. A unix socket is one for all threads: the kernel wakes those that are idle, and the first takes the
 //! connection, so that a busy core gets none. (One acceptor that deals them out would move every stream between two reactors.) The cap on connections is the listener's, over all threads.
 
-use super::connection::Shared;
+use super::connection::{self, Shared};
 use super::drain::Phase;
-use super::opening::{self, Spoken};
+use super::opening;
+use super::tally::Tally;
 use super::tls::Terms;
 use crate::config::runtime::{Bind, Listener};
 use crate::proxy::Interim;
@@ -42,6 +43,7 @@ pub struct Door {
     terms: ArcSwapOption<Terms>,
     open: AtomicUsize,
     refused: AtomicU64,
+    tally: Tally,
     held: Held,
 }
 
@@ -124,6 +126,7 @@ impl Door {
             terms: ArcSwapOption::empty(),
             open: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
+            tally: Tally::default(),
             held,
         })
     }
@@ -191,6 +194,12 @@ impl Door {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// What was counted of its connections.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// A place under the cap, given back when dropped.
     fn admit(self: &Arc<Self>) -> Option<Place> {
         if self.open.fetch_add(1, Ordering::Relaxed) < self.listener.max_connections {
@@ -243,7 +252,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let spoken = Spoken::on(&door.listener);
+    let http1 = connection::protocol(&door.listener);
     let serve = |stream: Stream, peer: Option<SocketAddr>| {
         // A dual-stack socket writes IPv4 peers as ::ffff:a.b.c.d; networks in the configuration are written as people do.
         let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
@@ -253,9 +262,9 @@ where
         };
         let interim = Arc::new(Interim::default());
         let service = service(peer, Arc::clone(&interim));
-        let (terms, spoken, shared) = (door.terms.load_full(), spoken.clone(), shared.clone());
+        let (terms, http1, shared) = (door.terms.load_full(), http1.clone(), shared.clone());
         shared.drain.clone().connections().spawn(async move {
-            opening::serve(stream, terms, &spoken, &place.0.listener, &shared, interim, service).await;
+            opening::serve(stream, terms, &http1, &place.0, &shared, interim, service).await;
         });
     };
     // Leaving waits for this loop too: the last connections are spawned after the phase has changed.

@@ -30,7 +30,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tower::Service;
 
 /// The smallest read and write buffer: 64 KiB, what one `writev` of a large answer moves; the head's limit plus room for a body when that is more.
@@ -149,15 +149,16 @@ pub(super) async fn serve<S, B>(
     match end {
         End::Closed | End::Failed(_) if !marks.has_ended() => linger(&mut io).await,
         End::HeadTimedOut if marks.stage() == Stage::Head => {
-            // Best effort: the peer may not take it.
-            let _ = tokio::time::timeout(LINGER_TIME, io.write_all(HEAD_TIMED_OUT)).await;
             shared
                 .metrics
                 .request(None, Outcome::Refused, StatusCode::REQUEST_TIMEOUT, Duration::ZERO);
-            linger(&mut io).await;
+            last_words(&mut io, HEAD_TIMED_OUT).await;
         }
-        End::Closed | End::Failed(_) | End::HeadTimedOut => {}
-        End::IdleTimedOut | End::Quiet | End::Stalled | End::Over => {}
+        End::Quiet | End::Stalled | End::Over => {}
+        End::Closed | End::Failed(_) | End::HeadTimedOut | End::IdleTimedOut => {
+            // TLS says that nothing is missing (close_notify, RFC 8446 s6.1). Best effort: there is room for it, or there is not.
+            let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_shutdown(cx))).await;
+        }
     }
 }
 
@@ -282,6 +283,13 @@ fn count_failure(error: &hyper::Error, metrics: &Metrics) {
         return;
     };
     metrics.request(None, Outcome::Refused, status, Duration::ZERO);
+}
+
+/// Answers with `words` and closes.
+pub(super) async fn last_words(io: &mut Prefixed<Stream>, words: &[u8]) {
+    // Best effort: the peer may not take it.
+    let _ = tokio::time::timeout(LINGER_TIME, io.write_all(words)).await;
+    linger(io).await;
 }
 
 /// Closes our side and takes what the peer still sends, within bounds, until it closes its side.

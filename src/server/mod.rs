@@ -12,5 +12,6 @@ mod http2;
 mod informational;
 mod opening;
 mod preface;
+pub mod tally;
 pub mod tls;
 mod watch;

@@ -1,40 +1,32 @@
 //! A connection's first bytes: the TLS handshake where the listener has TLS, then who speaks. Both have `header_timeout` together; a
 //! client that has said nothing by then is closed without a word, as one that is slow with a head is not: that is HTTP/1's to answer.
+//! HTTP in clear on a port that speaks TLS is told so, in clear; nothing of it is looked at.
 
+use super::accept::Door;
 use super::connection::{self, Shared};
 use super::drain::Phase;
 use super::http2;
 use super::preface::{self, Opening, Prefixed};
 use super::tls::{self, Terms};
 use crate::config::runtime::Listener;
+use crate::core::reason::Outcome;
 use crate::proxy::Interim;
 use crate::world::Stream;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2 as framing};
+use hyper::server::conn::http1;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tower::Service;
 
-/// How a listener's connections are spoken to; made once per listener and thread.
-#[derive(Clone)]
-pub(super) struct Spoken {
-    http1: http1::Builder,
-    http2: framing::Builder<http2::Spawning>,
-}
-
-impl Spoken {
-    pub(super) fn on(listener: &Listener) -> Self {
-        Self {
-            http1: connection::protocol(listener),
-            http2: http2::protocol(listener),
-        }
-    }
-}
+/// What a client hears that speaks HTTP without TLS where TLS is spoken.
+const NEEDS_TLS: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 57\r\n\r\n\
+The plain HTTP request was sent to HTTPS port: use https\n";
 
 /// A stream, and what is spoken on it.
 enum Opened {
@@ -46,8 +38,8 @@ enum Opened {
 pub(super) async fn serve<S, B>(
     io: Stream,
     terms: Option<Arc<Terms>>,
-    spoken: &Spoken,
-    listener: &Listener,
+    http1: &http1::Builder,
+    door: &Door,
     shared: &Shared,
     interim: Arc<Interim>,
     service: S,
@@ -57,34 +49,74 @@ pub(super) async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let listener = &**door.listener();
     let opened = match &terms {
-        Some(terms) => Box::pin(secured(io, terms, listener, shared)).await,
+        Some(terms) => Box::pin(secured(io, terms, door, shared)).await,
         None if listener.tls.is_some() => None, // never in clear what is to be encrypted
         None => Box::pin(plain(io, listener, shared)).await,
     };
     match opened {
-        // Each in memory of its own: a connection is not to have room for what it is not.
-        Some(Opened::Http1(io)) => connection::serve(io, &spoken.http1, listener, shared, interim, service).await,
+        Some(Opened::Http1(io)) => connection::serve(io, http1, listener, shared, interim, service).await,
         Some(Opened::Http2(io)) => {
             drop(interim);
-            Box::pin(http2::serve(io, &spoken.http2, listener, shared, service)).await;
+            let framing = http2::protocol(listener);
+            Box::pin(http2::serve(io, &framing, listener, shared, service)).await;
         }
         None => {}
     }
 }
 
-async fn secured(io: Stream, terms: &Terms, listener: &Listener, shared: &Shared) -> Option<Opened> {
-    match within(listener, shared, terms.accept(io)).await? {
-        Ok(io) => {
-            let http2 = tls::chose_http2(&io) || !listener.protocols.http1;
-            let io = Prefixed::new(Bytes::new(), Box::new(io) as Stream);
-            Some(if http2 { Opened::Http2(io) } else { Opened::Http1(io) })
+/// How the begin of a connection with TLS went.
+enum Secured {
+    Shaken(tls::Shaken),
+    /// HTTP without TLS.
+    InClear(Prefixed<Stream>),
+}
+
+async fn secured(io: Stream, terms: &Terms, door: &Door, shared: &Shared) -> Option<Opened> {
+    let listener = &**door.listener();
+    let begun = within(listener, shared, begin(io, terms)).await;
+    let (result, shaken) = match begun {
+        Some(Ok(Secured::Shaken(shaken))) => (None, Some(shaken)),
+        Some(Ok(Secured::InClear(io))) => {
+            door.tally().handshake(tls::failed("plain-http"));
+            tell_to_use_tls(io, shared).await;
+            return None;
         }
-        Err(error) => {
-            tracing::debug!(listener = %listener.name, %error, "TLS handshake failed");
-            None
+        Some(Err(error)) => {
+            let why = tls::why(&error);
+            tracing::debug!(listener = %listener.name, %error, why, "TLS handshake failed");
+            (Some(why), None)
         }
-    }
+        None => (Some("timeout"), None),
+    };
+    let handshake = match (&shaken, result) {
+        (Some(shaken), _) => shaken.told(),
+        (None, why) => tls::failed(why.unwrap_or_default()),
+    };
+    door.tally().handshake(handshake);
+    let shaken = shaken?;
+    let http2 = shaken.chose_http2() || !listener.protocols.http1;
+    let io = Prefixed::new(Bytes::new(), shaken.into_stream());
+    Some(if http2 { Opened::Http2(io) } else { Opened::Http1(io) })
+}
+
+async fn begin(mut io: Stream, terms: &Terms) -> io::Result<Secured> {
+    let mut seen = Vec::new();
+    let in_clear = preface::is_in_clear(&mut io, &mut seen).await?;
+    let io = Prefixed::new(seen.into(), io);
+    Ok(if in_clear {
+        Secured::InClear(io)
+    } else {
+        Secured::Shaken(terms.accept(io).await?)
+    })
+}
+
+async fn tell_to_use_tls(mut io: Prefixed<Stream>, shared: &Shared) {
+    connection::last_words(&mut io, NEEDS_TLS.as_bytes()).await;
+    shared
+        .metrics
+        .request(None, Outcome::Refused, StatusCode::BAD_REQUEST, Duration::ZERO);
 }
 
 async fn plain(mut io: Stream, listener: &Listener, shared: &Shared) -> Option<Opened> {
@@ -119,5 +151,20 @@ async fn within<T>(
         () = shared.drain.reached(Phase::Cutting) => None,
         opened = opening => Some(opened),
         () = tokio::time::sleep(listener.header_timeout) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NEEDS_TLS;
+
+    #[test]
+    fn the_words_are_as_long_as_they_say() {
+        let (head, words) = NEEDS_TLS.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(
+            head.ends_with(&format!("content-length: {}", words.len())),
+            "{}",
+            words.len()
+        );
     }
 }

@@ -1,5 +1,5 @@
 //! Whether a client without TLS speaks HTTP/2: by prior knowledge, its first bytes are the connection preface (RFC 9113 s3.4), which no
-//! HTTP/1 request can begin with.
+//! HTTP/1 request can begin with. And whether one speaks HTTP in clear that should speak TLS.
 
 use crate::world::Stream;
 use bytes::{Buf, Bytes};
@@ -35,6 +35,15 @@ pub(super) async fn read(io: &mut Stream, seen: &mut Vec<u8>) -> io::Result<Open
             return Ok(Opening::Http1);
         }
     }
+}
+
+/// Reads the first bytes of a connection that is to be TLS into `seen`, and tells whether they are HTTP without it. A TLS record begins with its type,
+/// which is no letter (RFC 8446 s5.1); every request begins with a method, and so does the preface.
+pub(super) async fn is_in_clear(io: &mut Stream, seen: &mut Vec<u8>) -> io::Result<bool> {
+    seen.reserve(FIRST_READ);
+    // The end of the stream is the handshake's to judge.
+    io.read_buf(seen).await?;
+    Ok(seen.first().is_some_and(u8::is_ascii_uppercase))
 }
 
 /// None: more bytes must tell.

@@ -6,15 +6,18 @@
 //!
 //! Invariant: a name that no certificate covers never gets another name's certificate, unless the configuration names a default.
 
+use super::preface::Prefixed;
 use crate::config::runtime::Listener;
 use crate::config::tls::{Identity, PROVIDER, ServerTls};
+use crate::telemetry::metrics::Handshake;
 use crate::world::Stream;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, OnceLock};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -63,17 +66,70 @@ impl Terms {
     /// Shakes hands.
     ///
     /// # Errors
-    /// When the peer does not speak TLS, or not ours, or leaves.
-    pub async fn accept(&self, io: Stream) -> std::io::Result<TlsStream<Stream>> {
+    /// When the peer does not speak TLS, or not ours, or leaves; it has been told then (alert).
+    pub(super) async fn accept(&self, io: Prefixed<Stream>) -> io::Result<Shaken> {
         let set_up = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(BUFFER_BYTES));
-        self.0.accept_with(io, set_up).await
+        let shaken = self.0.accept_with(io, set_up).await?;
+        Ok(Shaken(Box::new(shaken)))
     }
 }
 
-/// Whether the peer chose HTTP/2 (RFC 7301).
-#[must_use]
-pub fn chose_http2(stream: &TlsStream<Stream>) -> bool {
-    stream.get_ref().1.alpn_protocol() == Some(HTTP_2)
+/// A connection with TLS on which hands are shaken.
+pub(super) struct Shaken(Box<TlsStream<Prefixed<Stream>>>);
+
+impl Shaken {
+    /// Whether the peer chose HTTP/2 (RFC 7301).
+    pub(super) fn chose_http2(&self) -> bool {
+        self.0.get_ref().1.alpn_protocol() == Some(HTTP_2)
+    }
+
+    /// What is counted of it.
+    pub(super) fn told(&self) -> Handshake {
+        let connection = self.0.get_ref().1;
+        Handshake {
+            result: "ok",
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "1.3",
+                Some(_) => "1.2",
+                None => "",
+            },
+            alpn: match connection.alpn_protocol() {
+                Some(HTTP_2) => "h2",
+                Some(_) => "http/1.1",
+                None => "none",
+            },
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+
+    pub(super) fn into_stream(self) -> Stream {
+        self.0
+    }
+}
+
+/// What is counted of a handshake that failed.
+pub(super) fn failed(result: &'static str) -> Handshake {
+    Handshake {
+        result,
+        version: "",
+        alpn: "",
+        resumed: false,
+    }
+}
+
+/// Why a handshake failed, in one word. A client that leaves, and one that does not like our certificate, are not told from what they did
+/// before: they are the most frequent.
+pub(super) fn why(error: &io::Error) -> &'static str {
+    use rustls::Error;
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::NoApplicationProtocol) => "no-application-protocol",
+        Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => "client-certificate",
+        Some(Error::AlertReceived(_)) => "refused-by-client",
+        Some(Error::PeerIncompatible(_)) => "incompatible",
+        Some(Error::General(what)) if what.contains("certificate chain") => "unknown-name",
+        Some(_) => "not-tls",
+        None => "left",
+    }
 }
 
 fn settings(listener: &Listener, tls: &ServerTls) -> Result<ServerConfig, String> {
@@ -95,6 +151,8 @@ fn settings(listener: &Listener, tls: &ServerTls) -> Result<ServerConfig, String
     if listener.protocols.http1 {
         settings.alpn_protocols.push(HTTP_1_1.to_vec());
     }
+    // A request in early data could be replayed (RFC 8470).
+    settings.max_early_data_size = 0;
     if tls.client_ca.is_some() {
         settings.session_storage = Arc::new(NoServerSessionStorage {});
         settings.send_tls13_tickets = 0;

@@ -1,8 +1,9 @@
 //! INTERFACE.md "Matching": which route takes a request, what `rewrite`, `redirect` and `respond` do.
 
-use super::support::client::Client;
+use super::support::client::{Client, HOST};
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, one_route};
+use super::support::tls::{Authority, Talk, connect};
 
 /// Routes that answer their own name.
 fn named(routes: &[(&str, &str)]) -> String {
@@ -178,6 +179,42 @@ async fn a_redirect_sends_the_client_elsewhere() {
     let https = proxy.get_with("/b?c=d", &[("Host", "shop.example:8080")]).await;
     assert_eq!(https.status, 308);
     assert_eq!(https.header("location"), Some("https://shop.example/b?c=d"));
+}
+
+#[tokio::test]
+async fn a_redirect_to_https_takes_nobody_who_is_there() {
+    let authority = Authority::new();
+    let issued = authority.issue("a", &[HOST]);
+    let config = format!(
+        "[listeners.main]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
+         [listeners.tls]\naddress = \"127.0.0.1:0\"\ntls = {{ certificate = \"{}\", key = \"{}\" }}\n\
+         [[routes]]\nname = \"up\"\nredirect = \"https\"\n[[routes]]\nname = \"here\"\nrespond = {{ status = 200, body = \"here\" }}\n",
+        issued.certificate, issued.key
+    );
+    let proxy = Proxy::start(&config, &[]).await;
+    let plain = proxy.get("/a?b=c").await;
+    assert_eq!(plain.header("location"), Some("https://shop.example/a?b=c"));
+    let stream = connect(&authority.client(&[], None), proxy.listener(1), HOST)
+        .await
+        .unwrap();
+    assert_eq!(
+        Talk::over(stream).get("/a?b=c").await.body,
+        "here",
+        "else the client would go in circles"
+    );
+    // What ended TLS before us is believed.
+    let behind = proxy.get_with("/a", &[("X-Forwarded-Proto", "https")]).await;
+    assert_eq!((behind.status, behind.text()), (200, "here"));
+    for (url, route, verdict, why) in [
+        ("http://shop.example/a", "up", "redirect", None),
+        ("https://shop.example/a", "here", "respond", Some("scheme")),
+    ] {
+        let told = proxy.admin_get(&format!("/explain?method=GET&url={url}")).await;
+        let told: serde_json::Value = serde_json::from_slice(&told.body).unwrap();
+        assert_eq!(told["route"]["name"], route, "{url}: {told}");
+        assert_eq!(told["verdict"]["does"], verdict, "{url}: {told}");
+        assert_eq!(told["passed_over"][0]["mismatch"].as_str(), why, "{url}: {told}");
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@ use super::support::client::{Client, HOST};
 use super::support::h2::H2;
 use super::support::proxy::{Proxy, config_file, run_to_end};
 use super::support::tls::{Authority, Issued, Talk, connect, shown};
+use super::support::{eventually, within};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const HELLO: &str = "[[routes]]\nrespond = { status = 200, body = \"hello\" }\n";
 
@@ -38,10 +40,63 @@ async fn a_client_gets_the_protocol_it_asks_for() {
         assert_eq!(text, "hello", "{offers:?}");
     }
     let stranger = connect(&authority.client(&["spdy/3"], None), proxy.address, HOST).await;
+    let told = stranger.unwrap_err().to_string();
+    assert!(told.contains("NoApplicationProtocol"), "RFC 7301 s3.2: {told}");
+    for labels in [
+        "result=\"ok\",version=\"1.3\",alpn=\"h2\",resumed=\"false\"",
+        "result=\"ok\",version=\"1.3\",alpn=\"http/1.1\",resumed=\"false\"",
+        "result=\"ok\",version=\"1.3\",alpn=\"none\",resumed=\"false\"",
+        "result=\"no-application-protocol\",version=\"\",alpn=\"\",resumed=\"false\"",
+    ] {
+        let sample = format!("tidegate_tls_handshakes_total{{listener=\"main\",{labels}}} 1\n");
+        eventually(&sample, || async {
+            proxy.admin_get("/metrics").await.text().contains(&sample)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn http_in_clear_on_a_port_with_tls_is_told_so() {
+    let authority = Authority::new();
+    let proxy = Proxy::start(&listener(&pair(&authority.issue("a", &[HOST]))), &[]).await;
+    let answer = Client::connect(proxy.address).await.get("/secret").await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.header("connection"), Some("close"));
     assert!(
-        stranger.is_err(),
-        "RFC 7301 s3.2: no common protocol is a failed handshake"
+        answer.text().contains("plain HTTP request was sent to HTTPS port"),
+        "{}",
+        answer.text()
     );
+    // What is neither is closed, with an alert that a client of TLS may understand.
+    let mut garbage = TcpStream::connect(proxy.address).await.unwrap();
+    garbage.write_all(&[0x80, 0, 1, 2, 3, 4, 5, 6]).await.unwrap();
+    let mut told = Vec::new();
+    let _ = within("the end", garbage.read_to_end(&mut told)).await;
+    assert!(told.is_empty() || told[0] == 0x15, "{told:?}");
+    for result in ["plain-http", "not-tls"] {
+        let sample = format!(
+            "tidegate_tls_handshakes_total{{listener=\"main\",result=\"{result}\",version=\"\",alpn=\"\",resumed=\"false\"}} 1\n"
+        );
+        eventually(&sample, || async {
+            proxy.admin_get("/metrics").await.text().contains(&sample)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_says_that_nothing_is_missing() {
+    let authority = Authority::new();
+    let file = listener(&pair(&authority.issue("a", &[HOST])));
+    let proxy = Proxy::start(&file.replace("tls =", "idle_timeout = \"50ms\"\ntls ="), &[]).await;
+    let stream = connect(&authority.client(&["http/1.1"], None), proxy.address, HOST)
+        .await
+        .unwrap();
+    let mut talk = Talk::over(stream);
+    assert_eq!(talk.get("/").await.body, "hello");
+    let end = within("the end", talk.io.read(&mut [0; 16])).await;
+    assert_eq!(end.expect("close_notify (RFC 8446 s6.1)"), 0);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl Shared {
             }
         };
         let path = request::path(&parts.uri);
-        told.passed_over = self.passed_over(&parts, &path);
+        told.passed_over = self.passed_over(&connection, &parts, &path);
         let mut buffer = KeyBuffer::new();
         let plan = match plan::plan(self, &connection, (&parts, fields, &path, no_body), now, &mut buffer) {
             Ok(plan) => plan,
@@ -180,7 +180,7 @@ impl Shared {
         toward: &'a Toward<'_>,
     ) -> Judge<'a> {
         let may = core_posted::may_be_stored(&parts.method, &parts.headers, toward.policy)
-            && posted::is_where_a_get_goes(self, route, authority, parts);
+            && posted::is_where_a_get_goes(self, route, toward.https, authority, parts);
         if !may {
             return Judge::Nobody(Ground::Method);
         }
@@ -193,7 +193,7 @@ impl Shared {
     }
 
     /// The routes before the one that takes the request.
-    fn passed_over(&self, parts: &Parts, path: &str) -> Vec<PassedOverTold> {
+    fn passed_over(&self, connection: &super::ConnectionInfo, parts: &Parts, path: &str) -> Vec<PassedOverTold> {
         let Ok(authority) = request::authority(parts) else {
             return Vec::new();
         };
@@ -203,9 +203,10 @@ impl Shared {
             path,
             method: &parts.method,
             headers: &parts.headers,
+            https: request::Seen::of(connection, &parts.headers).https,
         };
         let routes = self.config.routes.iter();
-        let why = routes.map_while(|route| Some((route, routes::passed_over(&route.matches, &question)?)));
+        let why = routes.map_while(|route| Some((route, routes::passed_over(route, &question)?)));
         why.map(|(route, why)| passed_over(route, why)).collect()
     }
 }
@@ -234,6 +235,7 @@ fn passed_over(route: &Route, why: PassedOver<'_>) -> PassedOverTold {
             ("method", format!("its match.methods are {}", methods.join(", ")))
         }
         PassedOver::Header(name) => ("header", format!("no line of {name} is what its match.headers wants")),
+        PassedOver::IsHttps => ("scheme", "it sends clients to https, and this one used it".to_owned()),
     };
     PassedOverTold {
         route: route.name.clone(),

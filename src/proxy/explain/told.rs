@@ -71,7 +71,7 @@ pub struct Verdict {
 pub struct PassedOverTold {
     /// Its name.
     pub route: String,
-    /// What does not match: `host`, `path`, `method` or `header`.
+    /// What does not match: `host`, `path`, `method`, `header` or `scheme`.
     pub mismatch: &'static str,
     /// The same as a sentence.
     pub because: String,

@@ -83,6 +83,7 @@ impl Copying {
             path: &url.path,
             method: &Method::GET,
             headers: &fields,
+            https: job.https,
         };
         let route = routes::find(&core.shared, &question);
         let sent = route.and_then(|route| match &route.action {

@@ -4,7 +4,7 @@
 //! Invariant: every route that takes a request is among its candidates, so that the first of those that takes it is the first of all.
 //! Nothing is asked by hash alone: a collision makes one candidate more.
 
-use super::{Question, takes};
+use super::{Question, passed_over};
 use crate::config::runtime::{Config, HostPattern, Match, Route};
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
@@ -149,13 +149,16 @@ impl Table {
     /// The first route that takes the request.
     pub(in crate::proxy) fn find<'a>(&self, config: &'a Config, question: &Question<'_>) -> Option<&'a Arc<Route>> {
         if self.numbers.is_empty() {
-            return config.routes.iter().find(|route| takes(&route.matches, question));
+            return config
+                .routes
+                .iter()
+                .find(|route| passed_over(route, question).is_none());
         }
         let routes = &config.routes;
         let takes = |number| {
             routes
                 .get(number)
-                .is_some_and(|route: &Arc<Route>| takes(&route.matches, question))
+                .is_some_and(|route: &Arc<Route>| passed_over(route, question).is_none())
         };
         routes.get(self.first(question.host, question.path, takes)?)
     }

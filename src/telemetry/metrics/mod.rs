@@ -125,6 +125,21 @@ pub struct ListenerGauge {
     pub open: u64,
     /// Closed at once since the start because `max_connections` were open.
     pub refused: u64,
+    /// TLS handshakes since the start.
+    pub handshakes: Vec<(Handshake, u64)>,
+}
+
+/// A TLS handshake, by what came of it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Handshake {
+    /// `ok`, or why not.
+    pub result: &'static str,
+    /// `1.3`, `1.2`, or empty when it failed.
+    pub version: &'static str,
+    /// The protocol that was agreed on (ALPN); `none`: the client named none; empty when it failed.
+    pub alpn: &'static str,
+    /// Whether it went on from an earlier session.
+    pub resumed: bool,
 }
 
 impl Metrics {

@@ -284,6 +284,24 @@ fn process(gauges: &Gauges, text: &mut Text) {
             &listener.refused,
         );
     }
+    let handshakes = "tidegate_tls_handshakes_total";
+    text.family(
+        handshakes,
+        "counter",
+        "TLS handshakes with clients, by what came of them.",
+    );
+    for listener in &gauges.listeners {
+        for (kind, count) in &listener.handshakes {
+            let labels = [
+                ("listener", listener.name.as_str()),
+                ("result", kind.result),
+                ("version", kind.version),
+                ("alpn", kind.alpn),
+                ("resumed", if kind.resumed { "true" } else { "false" }),
+            ];
+            text.sample(handshakes, &labels, count);
+        }
+    }
     text.family("tidegate_build_info", "gauge", "1, labelled with the version.");
     text.sample("tidegate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], &1);
 }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 
-use super::{Gauges, ListenerGauge, Metrics};
+use super::{Gauges, Handshake, ListenerGauge, Metrics};
 use crate::config::runtime::{
     Action, Admin, Cache, Config, LogFormat, Match, Node, Route, Server, Telemetry, Upstream,
 };
@@ -218,6 +218,15 @@ fn everything_else_shows_up_under_its_name() {
             name: "main".to_owned(),
             open: 5,
             refused: 6,
+            handshakes: vec![(
+                Handshake {
+                    result: "ok",
+                    version: "1.3",
+                    alpn: "h2",
+                    resumed: true,
+                },
+                8,
+            )],
         }],
     });
     for (sample, expected) in [
@@ -254,6 +263,10 @@ fn everything_else_shows_up_under_its_name() {
         ("tidegate_cache_evictions_total", "2"),
         ("tidegate_connections{listener=\"main\"}", "5"),
         ("tidegate_connections_refused_total{listener=\"main\"}", "6"),
+        (
+            "tidegate_tls_handshakes_total{listener=\"main\",result=\"ok\",version=\"1.3\",alpn=\"h2\",resumed=\"true\"}",
+            "8",
+        ),
         ("tidegate_config_reload_success", "1"),
     ] {
         assert_eq!(value(&text, sample), expected, "{sample}");

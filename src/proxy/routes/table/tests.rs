@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use super::super::takes;
 use super::*;
 use crate::config::runtime::PathPattern;
 use http::{HeaderMap, Method};
@@ -22,6 +23,7 @@ fn both(routes: &[Match], host: &str, path: &str) -> (Option<usize>, Option<usiz
         path,
         method: &Method::GET,
         headers: &fields,
+        https: false,
     };
     let table = Table::of(routes.iter());
     (
@@ -128,6 +130,7 @@ fn of_a_thousand_routes_a_few_are_asked() {
             path,
             method: &Method::GET,
             headers: &fields,
+            https: false,
         };
         let asked = std::cell::Cell::new(0);
         let found = table.first(host, path, |n| {
