@@ -121,6 +121,17 @@ max_memory = "1GiB"
 [upstreams.origin]
 nodes = [{{ url = "http://127.0.0.1:{origin}" }}]
 
+[upstreams.owned]               # nobody else may write there
+nodes = [{{ url = "http://localhost:{origin}" }}]
+
+[[routes]]
+name = "exclusive"
+match = {{ path = "/exclusive/{{*rest}}" }}
+upstream = "owned"
+consistency = "strong"
+writers = "exclusive"
+settle_after = "1ms"
+
 [[routes]]
 name = "eventual"
 match = {{ path = "/eventual/{{*rest}}" }}

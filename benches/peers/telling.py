@@ -5,7 +5,7 @@ import pathlib
 import platform
 import re
 import statistics
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from measuring import DISTURBED, Row
 from processes import LOAD_CORE, PEER_CORE
@@ -25,6 +25,27 @@ def times_table(workload: Workload, rows: List[Row]) -> str:
     for row in rows:
         times = " | ".join(f"{row.time_us(quantile):,.0f}" for quantile in QUANTILES)
         lines.append(f"| {row.label} | {row.per_second / 2:,.0f} | {times} |")
+    return "\n".join(lines)
+
+
+def summary(done: List[Tuple[Workload, List[Row]]]) -> str:
+    """CPU us per request of each contender's first row in each workload, the time of an answer and the bytes of an object where measured."""
+    names, columns = [], {}
+    for workload, rows in done:
+        cells = columns[f"{workload.name} CPU us"] = {}
+        for contender, row in zip([c for c in workload.contenders if not c.peer.missing()], rows):
+            name = contender.peer.name.partition(",")[0]
+            if name not in names:
+                names.append(name)
+            cells.setdefault(name, f"{row.cpu_us:.1f}")
+            if row.bytes_per_object is not None:
+                columns.setdefault("bytes per object", {}).setdefault(name, f"{row.bytes_per_object:,.0f}")
+            if row.times:
+                columns.setdefault("p99 us at half load", {}).setdefault(name, f"{row.time_us('p99'):,.0f}")
+        if workload.at_half_load:
+            del columns[f"{workload.name} CPU us"]
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
+    lines += [f"| {name} | " + " | ".join(cells.get(name, "-") for cells in columns.values()) + " |" for name in names]
     return "\n".join(lines)
 
 

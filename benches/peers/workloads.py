@@ -67,7 +67,7 @@ VALIDATED = field("Cache-Status", "fwd-status=304")
 OBJECTS = 100_000
 
 
-def hits(name: str, title: str, size: int, others: List[Peer], keys: int = 1, **more) -> Workload:
+def hits(name: str, title: str, size: int, others: List[Peer], keys: int = 1, exclusive=False, **more) -> Workload:
     path = "object" if keys == 1 else "o"
     expected = {NGINX: field("X-Cache", "HIT"), HAPROXY: field("X-Cache", "HIT"), VARNISH: two_numbers}
     return Workload(
@@ -78,13 +78,21 @@ def hits(name: str, title: str, size: int, others: List[Peer], keys: int = 1, **
             Contender("bare hyper", BARE, "/", keys=keys),
             Contender("tidegate, eventual", TIDEGATE, f"/eventual/{path}", HIT, keys=keys),
         ]
+        + ([Contender("tidegate, exclusive", TIDEGATE, f"/exclusive/{path}", HIT, keys=keys)] if exclusive else [])
         + [Contender(peer.name, peer, f"/{path}", expected[peer], keys=keys) for peer in others],
         **more,
     )
 
 
 WORKLOADS = [
-    hits("W1", "hit, 1 KiB, one key, keep-alive", 1024, [HAPROXY, NGINX, VARNISH]),
+    hits(
+        "W1",
+        "hit, 1 KiB, one key, keep-alive",
+        1024,
+        [HAPROXY, NGINX, VARNISH],
+        exclusive=True,
+        also=[("tidegate, exclusive", "tidegate, eventual")],
+    ),
     hits("W2", "hit, 64 KiB, one key, keep-alive", 65536, [HAPROXY, NGINX, VARNISH]),
     Workload(
         "W3",
