@@ -321,7 +321,7 @@ where
     type Future = Answered<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.watch.busy();
+        self.watch.busy(!request.body().is_end_stream());
         let mut service = self.service.borrow_mut();
         // Always ready: a service that is full says so in its answer.
         let _ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));

@@ -31,7 +31,9 @@ const STAGE: u32 = 0b011;
 const STALLED: u32 = 0b100;
 /// The peer has sent its last byte.
 const ENDED: u32 = 0b1000;
-const EPOCH: u32 = 0b1_0000;
+/// The last request came with a body.
+const BODY: u32 = 0b1_0000;
+const EPOCH: u32 = 0b10_0000;
 
 /// The marks of one connection.
 #[derive(Debug, Default)]
@@ -64,6 +66,11 @@ impl Marks {
     pub(super) fn has_ended(self) -> bool {
         self.0 & ENDED != 0
     }
+
+    /// Whether what comes next may belong to the last request: it had a body, and only hyper knows how much of that has come.
+    pub(super) fn may_be_in_a_body(self) -> bool {
+        self.0 & BODY != 0
+    }
 }
 
 impl Watch {
@@ -90,8 +97,9 @@ impl Watch {
     }
 
     /// A head is complete and its request is being answered.
-    pub(super) fn busy(&self) {
-        self.change(|marks| marks | STAGE);
+    pub(super) fn busy(&self, has_body: bool) {
+        let body = if has_body { BODY } else { 0 };
+        self.change(|marks| marks & !BODY | STAGE | body);
         self.interim.begin();
     }
 
@@ -119,6 +127,13 @@ impl Watch {
 
     fn stalled(&self) {
         self.change(|marks| marks | STALLED);
+    }
+
+    /// What was held back has gone.
+    fn flushed(&self) {
+        if self.marks().is_stalled() {
+            self.sent();
+        }
     }
 }
 
@@ -171,7 +186,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.inner).poll_flush(cx);
+        // TLS takes what the peer does not take yet, and holds it back.
+        match result {
+            Poll::Ready(_) => this.watch.flushed(),
+            Poll::Pending => this.watch.stalled(),
+        }
+        result
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -211,7 +233,7 @@ mod tests {
             partial,
             "more of the same head does not restart its limit"
         );
-        watch.busy();
+        watch.busy(false);
         watch.received(10);
         assert_eq!(watch.marks().stage(), Stage::Busy, "a body is not a head");
         watch.idle();
@@ -224,7 +246,7 @@ mod tests {
         watch.idle();
         let before = watch.marks();
         watch.received(10);
-        watch.busy();
+        watch.busy(false);
         watch.idle();
         assert_ne!(watch.marks(), before);
         assert_eq!(watch.marks().stage(), before.stage());
@@ -233,7 +255,7 @@ mod tests {
     #[test]
     fn a_stalled_write_is_marked_until_bytes_move_again() {
         let watch = Watch::default();
-        watch.busy();
+        watch.busy(false);
         watch.stalled();
         assert!(watch.marks().is_stalled());
         let first = watch.marks();
@@ -241,6 +263,28 @@ mod tests {
         assert!(!watch.marks().is_stalled());
         watch.stalled();
         assert_ne!(watch.marks(), first, "progress in between restarts the limit");
+    }
+
+    #[test]
+    fn a_flush_without_anything_held_back_leaves_no_mark() {
+        let watch = Watch::default();
+        let before = watch.marks();
+        watch.flushed();
+        assert_eq!(watch.marks(), before);
+        watch.stalled();
+        watch.flushed();
+        assert!(!watch.marks().is_stalled());
+    }
+
+    #[test]
+    fn a_body_is_remembered_until_the_next_request() {
+        let watch = Watch::default();
+        watch.busy(true);
+        watch.idle();
+        assert!(watch.marks().may_be_in_a_body());
+        assert_eq!(watch.marks().stage(), Stage::Idle);
+        watch.busy(false);
+        assert!(!watch.marks().may_be_in_a_body());
     }
 
     #[test]

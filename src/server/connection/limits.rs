@@ -52,7 +52,7 @@ impl Limits {
         }
         match marks.stage() {
             Stage::Fresh | Stage::Head => Some((self.head, End::HeadTimedOut)),
-            Stage::Idle if self.idle > QUIET => Some((QUIET, End::Quiet)),
+            Stage::Idle if self.idle > QUIET && !marks.may_be_in_a_body() => Some((QUIET, End::Quiet)),
             Stage::Idle => Some((self.idle, End::IdleTimedOut)),
             // The service has its own limits.
             Stage::Busy => None,

@@ -1,8 +1,9 @@
 //! A connection on which nothing happens: its stream, its service and a timer, and nothing to parse with. hyper keeps two buffers of 8 KiB
 //! and a map of fields for each connection it has; ten thousand that are idle would have 200 MB of them.
 //!
-//! Invariant: hyper had nothing left to write when the connection became quiet (it writes as soon as it can, and a peer that takes nothing
-//! is stalled, not idle), and what it had read and not used goes to the next one.
+//! Invariant: hyper had nothing left to write when the connection became quiet, nor the stream anything to flush (they write as soon as they
+//! can, and a peer that takes nothing is stalled, not idle), nothing of a request's body was to come, and what was read and not used goes
+//! to the next one.
 
 use super::{End, Shared, Wire, unread};
 use crate::config::runtime::Listener;

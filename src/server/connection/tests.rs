@@ -13,15 +13,18 @@ use crate::core::time::{MonoTime, WallTime};
 use crate::server::drain::{Drain, Phase};
 use crate::server::preface::Prefixed;
 use crate::telemetry::metrics::{Gauges, Metrics};
-use crate::world::Clock;
+use crate::world::{Clock, Stream};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -119,7 +122,12 @@ fn metrics() -> Arc<Metrics> {
 
 impl Client {
     fn connect() -> Self {
+        Self::connect_through(|far| Box::new(far))
+    }
+
+    fn connect_through(stream: impl FnOnce(DuplexStream) -> Stream) -> Self {
         let (io, far) = tokio::io::duplex(16 * 1024);
+        let far = stream(far);
         let start = Instant::now();
         let (drain, metrics, go) = (Arc::new(Drain::new()), metrics(), Arc::new(Notify::new()));
         let shared = Shared {
@@ -137,6 +145,10 @@ impl Client {
                         Bytes::from_static(b"waited")
                     }
                     "/large" => Bytes::from(vec![b'x'; LARGE]),
+                    "/kept" => {
+                        std::mem::forget(request.into_body());
+                        Bytes::from_static(b"kept")
+                    }
                     "/echo" => request.into_body().collect().await.unwrap().to_bytes(),
                     _ => Bytes::from_static(b"hello"),
                 };
@@ -146,7 +158,7 @@ impl Client {
         let served = drain.connections().spawn(async move {
             let listener = listener();
             serve(
-                Prefixed::new(Bytes::new(), Box::new(far)),
+                Prefixed::new(Bytes::new(), far),
                 &protocol(&listener),
                 &listener,
                 &shared,
@@ -267,6 +279,78 @@ async fn a_connection_that_was_put_aside_goes_on_where_it_was() {
             }
         }
     }
+}
+
+/// A stream that takes all it is given and sends it when it is flushed, as TLS does.
+struct HoldsBack {
+    io: DuplexStream,
+    held: Vec<u8>,
+}
+
+impl AsyncRead for HoldsBack {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for HoldsBack {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.held.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { io, held } = &mut *self;
+        while !held.is_empty() {
+            let taken = ready!(Pin::new(&mut *io).poll_write(cx, held))?;
+            held.drain(..taken);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_holds_back_reaches_a_peer_who_pauses() {
+    let mut client = Client::connect_through(|io| Box::new(HoldsBack { io, held: Vec::new() }));
+    client.send("GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    tokio::time::sleep(limits::QUIET * 3).await;
+    let mut all = vec![0; LARGE];
+    client.io.read_exact(&mut all).await.unwrap();
+    client.read_to("x").await;
+    tokio::time::sleep(limits::QUIET * 3).await;
+    client.send(GET).await;
+    client.read_to("hello").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_of_what_a_stream_holds_back_is_dropped_after_the_body_timeout() {
+    let mut client = Client::connect_through(|io| Box::new(HoldsBack { io, held: Vec::new() }));
+    client.send("GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    (&mut client.served).await.unwrap();
+    assert_eq!(client.start.elapsed(), STALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_is_never_read_as_a_request() {
+    let mut client = Client::connect();
+    client
+        .send(&format!(
+            "POST /kept HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+            GET.len()
+        ))
+        .await;
+    client.read_to("kept").await;
+    tokio::time::sleep(limits::QUIET * 3).await;
+    client.send(GET).await;
+    tokio::time::sleep(limits::QUIET * 3).await;
+    drop(client.io.shutdown().await);
+    let (text, _) = client.read_to_close().await;
+    assert!(!text.contains("HTTP/1.1 200 "), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
