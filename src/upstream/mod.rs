@@ -64,7 +64,7 @@ use parking_lot::Mutex;
 use purse::Purse;
 use seat::{Seat, Target};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -134,8 +134,8 @@ struct One {
     held: Arc<held::Held>,
     /// Who is ejected; the requests have their own count beside the nodes.
     ejected: Arc<Mutex<Outlier>>,
-    /// Somebody began to wait for a connection on some core since a core with one to spare looked last.
-    wanted: AtomicBool,
+    /// How often somebody began to wait for a connection, on whatever core; 0 again when a core with one to spare saw nobody wait.
+    wanted: AtomicU64,
     /// A node has failed as many requests in a row as ejects one.
     trouble: Notify,
     /// Somebody else promotes.
@@ -434,7 +434,7 @@ impl One {
             probes: Arc::default(),
             held: Arc::default(),
             ejected: Arc::new(Mutex::new(eject::nobody(config))),
-            wanted: AtomicBool::new(false),
+            wanted: AtomicU64::new(0),
             trouble: Notify::new(),
             rival: rival::Rival::default(),
             ways: tls::Ways::default(),

@@ -210,7 +210,7 @@ impl Core {
             Choice::None => Found::Refused(Refused::NoNode),
             Choice::Full if slots.queue.len() >= slots.max_pending => Found::Refused(Refused::QueueFull),
             Choice::Full => {
-                shared.wanted.store(true, Ordering::SeqCst);
+                shared.wanted.fetch_add(1, Ordering::SeqCst);
                 let (sender, hand) = oneshot::channel();
                 let ticket = slots.next_ticket;
                 slots.next_ticket += 1;
@@ -290,7 +290,7 @@ impl Core {
         }
         let handed = guard.release(&view, node, link);
         let doubtful = handed.is_none() && guard.leaves_waiting(node);
-        let spare = handed.is_none() && guard.queue.is_empty() && shared.wanted.load(Ordering::SeqCst);
+        let spare = handed.is_none() && shared.wanted.load(Ordering::SeqCst) != 0 && !guard.wants(&view, node);
         drop(guard);
         drop(dead);
         if spare {

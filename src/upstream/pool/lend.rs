@@ -98,16 +98,15 @@ impl Core {
         let (Some(own), Some(one)) = (self.slots(upstream), self.shared.upstreams.get(upstream)) else {
             return;
         };
-        // Before the look: whoever begins to wait after it says so again.
-        one.wanted.store(false, Ordering::SeqCst);
+        // Before the look: whoever begins to wait after it makes it another number.
+        let seen = one.wanted.load(Ordering::SeqCst);
+        let mut somebody_waits = !own.lock().queue.is_empty();
         for peer in self.peers() {
             let (waits, wants) = peer.slots(upstream).map_or((false, false), |slots| {
                 let slots = slots.lock();
                 (!slots.queue.is_empty(), slots.wants(view, node))
             });
-            if waits {
-                one.wanted.store(true, Ordering::SeqCst); // for another node, or not alone
-            }
+            somebody_waits |= waits;
             if !wants {
                 continue;
             }
@@ -120,6 +119,10 @@ impl Core {
                 peer.look_again(upstream, now);
             }
             return;
+        }
+        if !somebody_waits {
+            // Never cleared while somebody waits, be it for another node: whoever lets go meanwhile would not look.
+            let _newer = one.wanted.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 }
@@ -155,7 +158,7 @@ impl Slots {
     }
 
     /// Whether somebody waits who may use the node.
-    fn wants(&self, view: &View, node: usize) -> bool {
+    pub(super) fn wants(&self, view: &View, node: usize) -> bool {
         self.queue
             .iter()
             .any(|waiter| !waiter.tried.contains(&node) && waiter.aim.takers(view).any(|taker| taker == node))

@@ -87,6 +87,36 @@ async fn what_a_core_lets_go_serves_who_waits_at_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_wants_where_it_is_let_go_is_lent_though_somebody_waits_there() {
+    let mut rig = Rig::new(2, 2, "max_connections = 4");
+    let to = |rig: &Rig, core: usize, node: usize| {
+        let mut call = rig.read("/");
+        call.aim = Aim::at(node);
+        rig.start_on(core, call)
+    };
+    let mut calls: Vec<_> = (0..4).map(|_| to(&rig, 1, 1)).collect();
+    calls.extend((0..2).map(|_| to(&rig, 1, 0)));
+    let mut peer = rig.nodes[0].accept().await;
+    settle().await;
+    assert_eq!(
+        rig.upstreams.cores[1].counts(0, 1),
+        (3, 3, 0, 1),
+        "one waits for the second node"
+    );
+    calls.extend((0..3).map(|_| to(&rig, 0, 0)));
+    settle().await;
+    assert_eq!(of(&rig, 0), (2, 2, 0, 1), "one waits for the first");
+    peer.head().await;
+    peer.ok("").await;
+    settle().await;
+    assert_eq!(of(&rig, 0), (3, 3, 0, 0));
+    assert_eq!(of(&rig, 1), (1, 1, 0, 1));
+    for call in calls {
+        call.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn places_to_wait_are_lent_too_and_bounded_all_the_same() {
     let rig = Rig::new(1, 2, "max_connections = 2\nmax_pending = 2");
     let here: Vec<_> = (0..3).map(|_| rig.start_on(0, rig.read("/"))).collect();
