@@ -39,8 +39,11 @@ const MAX_SHAPES: usize = 1024;
 /// Answers with more fields are packed with their names.
 const MAX_SHAPE_FIELDS: usize = 32;
 
-/// How many maps a thread keeps (some 3 KiB each).
+/// How many maps a thread keeps (some 3 KiB each, and what they are made of twice).
 const HOT_SLOTS: usize = 128;
+
+/// Longer heads are not kept by threads: nobody accounts for what these keep, and they keep it when the entry has long gone.
+const MAX_HOT_BYTES: usize = 4 * 1024;
 
 /// Shapes that are there.
 static SHAPES: AtomicUsize = AtomicUsize::new(0);
@@ -124,8 +127,11 @@ impl Packed {
 
     /// A ready map of the fields, of which `prepare` makes what an answer begins with. What is asked for again and again on one thread is a
     /// copy of what `prepare` has made there: it is always to make the same of one entry. None where the answer has some of what it would gain
-    /// already, or that is not known yet.
+    /// already, where it is long, or where that is not known yet.
     pub(in crate::store) fn ready(&self, prepare: impl FnOnce(&mut HeaderMap)) -> Option<HeaderMap> {
+        if self.bytes.len() > MAX_HOT_BYTES {
+            return None;
+        }
         let here = self.bytes.as_ptr().addr();
         HOT.with_borrow_mut(|slots| {
             if slots.is_empty() {

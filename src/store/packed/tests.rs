@@ -114,6 +114,21 @@ fn two_that_share_a_slot_of_the_hot_ones_are_not_mixed_up() {
 }
 
 #[test]
+fn no_thread_keeps_a_long_head_beside_what_is_accounted_for() {
+    let held = |long: usize| {
+        let mut map = fields(&[("etag", "\"a\"")]);
+        map.insert("x-long", HeaderValue::try_from("x".repeat(long)).unwrap());
+        let packed = Packed::new(b"", &map);
+        (0..4).for_each(|_| drop(packed.ready(|_| {})));
+        assert_eq!(packed.fields(), map);
+        Arc::strong_count(&packed.bytes) > 1
+    };
+    assert!(held(10), "a short one is kept");
+    assert!(!held(MAX_HOT_BYTES));
+    assert!(!held(100_000));
+}
+
+#[test]
 fn what_was_prepared_is_kept_for_a_hot_one_and_what_has_a_gained_field_is_never_ready() {
     let packed = Packed::new(b"", &fields(&[("x-prepared", "1")]));
     let mut times = 0;
