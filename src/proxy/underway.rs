@@ -5,6 +5,7 @@
 //! Invariant: work that has begun is always driven by somebody, until it is done or the process ends.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::runtime::Handle;
@@ -36,10 +37,12 @@ impl<T> Future for UnderWay<'_, T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if let Some(work) = &mut self.work
-            && work.as_mut().poll(cx).is_ready()
-        {
-            self.work = None;
+        if let Some(work) = &mut self.work {
+            // As a task of its own would: what panics ends without a word, and takes nobody with it who shares the waiter's task.
+            let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+            if !matches!(polled, Ok(Poll::Pending)) {
+                self.work = None;
+            }
         }
         Pin::new(&mut self.told).poll(cx).map(Result::ok)
     }
@@ -140,6 +143,19 @@ mod tests {
         tokio::task::yield_now().await;
         bench.go.iter().for_each(|go| go.notify_one());
         assert_eq!(bench.ends().await, 4);
+    }
+
+    #[tokio::test]
+    async fn what_panics_ends_without_a_word_and_leaves_its_waiter_be() {
+        let bench = Bench::new();
+        let (tell, told) = oneshot::channel::<u32>();
+        let work = async move {
+            let _tell = tell;
+            tokio::task::yield_now().await;
+            panic!("a bug");
+        };
+        assert_eq!(UnderWay::new(&bench.tracker, work, told).await, None);
+        assert!(bench.tracker.is_empty());
     }
 
     #[test]
