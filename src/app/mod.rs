@@ -145,7 +145,7 @@ impl App {
             }
         }
         past::recall(&rooms)?;
-        let sockets = rooms.open()?;
+        let sockets = rooms.open(1)?;
         // Dropping this ends the tasks, should this future be dropped while it waits.
         let mut running = match early {
             Some(running) => running,

@@ -10,6 +10,7 @@ use crate::config::runtime::Config;
 use crate::proxy;
 use crate::server::accept::{Door, accept};
 use crate::server::connection;
+use crate::server::deal::Cores;
 use crate::server::drain::{Drain, Phase};
 use crate::server::tls::Terms;
 use crate::store::Store;
@@ -197,15 +198,16 @@ impl Rooms {
         self.probed.is_cancelled()
     }
 
-    /// Binds every listener's first socket, on the current runtime.
-    pub(super) fn open(&self) -> Result<Sockets, StartError> {
+    /// Binds every listener's first socket, on the current runtime, for so many cores to accept.
+    pub(super) fn open(&self, cores: usize) -> Result<Sockets, StartError> {
+        let cores = Cores::new(cores);
         let net = self.world.net.as_ref();
         let config = self.config();
         let listeners = config.listeners.iter();
         let sockets: Sockets = listeners
             .map(|listener| {
                 let terms = Terms::of(listener)?;
-                let (door, socket) = Door::open(net, Arc::clone(listener))?;
+                let (door, socket) = Door::open(net, Arc::clone(listener), &cores)?;
                 door.offer(terms);
                 Ok((door, socket))
             })
@@ -270,7 +272,7 @@ impl Rooms {
                     interim: Some(interim),
                 })
             };
-            accepting.spawn(accept(door, socket, shared.clone(), service));
+            accepting.spawn(accept(door, core, socket, shared.clone(), service));
         }
         let keeping = async {
             loop {

@@ -5,6 +5,7 @@ use crate::config::load::from_text;
 use crate::world::{Address, World};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +53,7 @@ fn ask(to: SocketAddr, method: &str, path: &str) -> String {
 }
 
 /// One request on a connection that stays open: the answer, which must end in `hello`.
-fn hello(stream: &mut TcpStream) -> io::Result<String> {
+fn hello(stream: &mut (impl Read + Write)) -> io::Result<String> {
     write!(stream, "GET / HTTP/1.1\r\nhost: a\r\n\r\n")?;
     let mut text = Vec::new();
     let mut byte = [0];
@@ -231,4 +232,50 @@ fn nothing_is_ready_before_the_first_probes_are_over() {
     let status = ask(running.admin, "GET", "/status");
     assert!(status.contains("\"state\":\"active\""), "{status}");
     drop(origin.join().unwrap());
+}
+
+#[test]
+fn a_few_connections_are_dealt_out_evenly_and_answered_where_they_are() {
+    let folder = std::env::temp_dir().join(format!("tidegate-dealt-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("s");
+    let local = format!("{MAIN}\n[listeners.local]\naddress = \"unix:{}\"", path.display());
+    let running = app("drain_delay = \"0s\"", &local).start().unwrap();
+    let open = || running.rooms.doors().first().unwrap().cores().open();
+    let main = main_of(&running);
+    // The kernel deals by chance: six rounds of six that are even by chance alone are one in a thousand.
+    for _ in 0..6 {
+        let mut connections: Vec<_> = (0..6).map(|_| connect(main)).collect();
+        for connection in &mut connections {
+            hello(connection).unwrap();
+            hello(connection).unwrap();
+        }
+        assert_eq!(open(), [3, 3], "of a port");
+        let mut local: Vec<_> = (0..4).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        for connection in &mut local {
+            connection.set_read_timeout(Some(PATIENCE)).unwrap();
+            hello(connection).unwrap();
+        }
+        assert_eq!(open(), [5, 5], "with those of a unix socket");
+        drop((connections, local));
+        until_metrics(&running, |_| open() == [0, 0]);
+    }
+    // Draining waits for those that were handed over, as for any.
+    let mut connections: Vec<_> = (0..2).map(|_| connect(main)).collect();
+    for connection in &mut connections {
+        hello(connection).unwrap();
+    }
+    assert_eq!(open(), [1, 1]);
+    running.drain();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(running.ended());
+    assert_eq!(open(), [0, 0]);
+    for connection in &mut connections {
+        assert_eq!(connection.read(&mut [0]).unwrap(), 0, "closed in order");
+    }
+    assert!(running.stop());
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -56,7 +56,10 @@ pub(super) fn start(rooms: &Arc<Rooms>, passive: Option<Running>) -> Result<Runn
 fn core_thread(rooms: &Arc<Rooms>, core: usize) -> Result<JoinHandle<()>, StartError> {
     let rooms = Arc::clone(rooms);
     let work = move |ready: Sender<Result<(), StartError>>| async move {
-        let sockets = if core == 0 { rooms.open() } else { rooms.share() };
+        let sockets = match core {
+            0 => rooms.open(rooms.config().server.threads),
+            _ => rooms.share(),
+        };
         match sockets {
             Ok(sockets) => {
                 let _ = ready.send(Ok(()));

@@ -1,8 +1,9 @@
-//! Listening sockets: one per listener and serving thread on the same port (SO_REUSEPORT), so that the kernel deals connections out and no
-//! thread hands one to another. A unix socket is one for all threads: the kernel wakes those that are idle, and the first takes the
-//! connection, so that a busy core gets none. (One acceptor that deals them out would move every stream between two reactors.) The cap on connections is the listener's, over all threads.
+//! Listening sockets: one per listener and serving thread on the same port (SO_REUSEPORT), so that the kernel deals connections out. A
+//! unix socket is one for all threads: the kernel wakes those that are idle, and the first takes the connection. Who accepted it hands
+//! it on where another core has fewer (`deal`). The cap on connections is the listener's, over all threads.
 
 use super::connection::{self, Shared};
+use super::deal::{Cores, Deal, Handed, Hands, Seat};
 use super::drain::Phase;
 use super::opening;
 use super::tally::Tally;
@@ -45,6 +46,8 @@ pub struct Door {
     refused: AtomicU64,
     tally: Tally,
     held: Held,
+    cores: Arc<Cores>,
+    hands: Hands<Place>,
 }
 
 /// What keeps another process out.
@@ -78,7 +81,11 @@ impl Door {
     ///
     /// # Errors
     /// When the address is in use, by this or another process, or cannot be bound.
-    pub fn open(net: &dyn Net, listener: Arc<Listener>) -> Result<(Arc<Self>, Box<dyn Socket>), BindError> {
+    pub fn open(
+        net: &dyn Net,
+        listener: Arc<Listener>,
+        cores: &Arc<Cores>,
+    ) -> Result<(Arc<Self>, Box<dyn Socket>), BindError> {
         let opened = match &listener.bind {
             Bind::Address(address) => claim_and_listen(net, *address),
             Bind::AllInterfaces(port) => {
@@ -88,27 +95,28 @@ impl Door {
                     false => Err((wanted, error)),
                 })
             }
-            Bind::Socket(path) => return Self::open_unix(net, Arc::clone(&listener), path),
+            Bind::Socket(path) => return Self::open_unix(net, Arc::clone(&listener), cores, path),
         };
         let (claim, socket, address) = opened.map_err(|(wanted, source)| BindError {
             name: listener.name.clone(),
             address: Address::Tcp(wanted),
             source,
         })?;
-        let door = Self::new(listener, Address::Tcp(address), Held::Port { _claim: claim });
+        let door = Self::new(listener, cores, Address::Tcp(address), Held::Port { _claim: claim });
         Ok((door, socket))
     }
 
     fn open_unix(
         net: &dyn Net,
         listener: Arc<Listener>,
+        cores: &Arc<Cores>,
         path: &Path,
     ) -> Result<(Arc<Self>, Box<dyn Socket>), BindError> {
         let address = Address::Unix(path.to_owned());
         let opened = net.listen_unix(path).and_then(|file| Ok((file.share()?, file)));
         match opened {
             Ok((socket, file)) => {
-                let door = Self::new(listener, address, Held::File(Mutex::new(Some(file))));
+                let door = Self::new(listener, cores, address, Held::File(Mutex::new(Some(file))));
                 Ok((door, socket))
             }
             Err(source) => Err(BindError {
@@ -119,7 +127,7 @@ impl Door {
         }
     }
 
-    fn new(listener: Arc<Listener>, address: Address, held: Held) -> Arc<Self> {
+    fn new(listener: Arc<Listener>, cores: &Arc<Cores>, address: Address, held: Held) -> Arc<Self> {
         Arc::new(Self {
             listener,
             address,
@@ -128,6 +136,8 @@ impl Door {
             refused: AtomicU64::new(0),
             tally: Tally::default(),
             held,
+            hands: Hands::of(cores),
+            cores: Arc::clone(cores),
         })
     }
 
@@ -182,6 +192,12 @@ impl Door {
         &self.address
     }
 
+    /// The process's connections, by the core that serves them.
+    #[must_use]
+    pub fn cores(&self) -> &Cores {
+        &self.cores
+    }
+
     /// Connections open now.
     #[must_use]
     pub fn open_connections(&self) -> usize {
@@ -200,22 +216,33 @@ impl Door {
         &self.tally
     }
 
-    /// A place under the cap, given back when dropped.
-    fn admit(self: &Arc<Self>) -> Option<Place> {
+    /// A place under the cap for a connection that core `at` has accepted, and the core that is to serve it.
+    fn admit(self: &Arc<Self>, at: usize, peer: Option<SocketAddr>, leaving: bool) -> Option<Place> {
         if self.open.fetch_add(1, Ordering::Relaxed) < self.listener.max_connections {
-            return Some(Place(Arc::clone(self)));
+            let deal = match &self.address {
+                _ if leaving => Deal::Keep,
+                Address::Tcp(_) => Deal::Roughly,
+                Address::Unix(_) => Deal::Evenly,
+            };
+            let (door, seat) = (Arc::clone(self), self.cores.seat(at, deal));
+            return Some(Place { door, seat });
         }
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(listener = %self.listener.name, ?peer, "refused: max_connections are open");
         None
     }
 }
 
-struct Place(Arc<Door>);
+/// What a connection holds of its listener, given back when dropped.
+struct Place {
+    door: Arc<Door>,
+    seat: Seat,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.door.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -242,9 +269,10 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(ADDRESS_FAMILY_NOT_SUPPORTED)
 }
 
-/// Accepts on one socket until the drain closes it, and serves each connection in a task of its own on the current runtime.
-/// `service` makes the service of a connection from its peer's address and the place where it leaves interim heads.
-pub async fn accept<M, S, B>(door: Arc<Door>, mut socket: Box<dyn Socket>, shared: Shared, service: M)
+/// Accepts on one socket as core number `core` until the drain closes it, and serves each connection in a task of its own on the
+/// current runtime, or has another core do so. `service` makes the service of a connection from its peer's address and the place where
+/// it leaves interim heads.
+pub async fn accept<M, S, B>(door: Arc<Door>, core: usize, mut socket: Box<dyn Socket>, shared: Shared, service: M)
 where
     M: Fn(Option<SocketAddr>, Arc<Interim>) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
@@ -253,19 +281,20 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let http1 = connection::protocol(&door.listener);
-    let serve = |stream: Stream, peer: Option<SocketAddr>| {
+    let mut inbox = door.hands.take(core);
+    let serve = |stream: Stream, peer: Option<SocketAddr>, place: Place| {
         // A dual-stack socket writes IPv4 peers as ::ffff:a.b.c.d; networks in the configuration are written as people do.
         let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-        let Some(place) = door.admit() else {
-            tracing::debug!(listener = %door.listener.name, ?peer, "refused: max_connections are open");
-            return;
-        };
         let interim = Arc::new(Interim::default());
         let service = service(peer, Arc::clone(&interim));
         let (terms, http1, shared) = (door.terms.load_full(), http1.clone(), shared.clone());
         shared.drain.clone().connections().spawn(async move {
-            opening::serve(stream, terms, &http1, &place.0, &shared, interim, service).await;
+            opening::serve(stream, terms, &http1, &place.door, &shared, interim, service).await;
         });
+    };
+    let serve_handed = |handed: Handed<Place>| match (handed.stream)() {
+        Ok(stream) => serve(stream, handed.peer, handed.place),
+        Err(error) => tracing::warn!(listener = %door.listener.name, %error, "cannot take over a connection"),
     };
     // Leaving waits for this loop too: the last connections are spawned after the phase has changed.
     let _accepting = shared.drain.connections().token();
@@ -274,12 +303,34 @@ where
         let accepted = tokio::select! {
             biased;
             () = shared.drain.reached(Phase::Closing) => break,
+            Some(handed) = inbox.recv() => {
+                serve_handed(handed);
+                continue;
+            }
             accepted = socket.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 backoff = BACKOFF_MIN;
-                serve(stream, peer);
+                let Some(place) = door.admit(core, peer, false) else {
+                    continue;
+                };
+                let to = place.seat.core();
+                if to == core {
+                    serve(stream, peer, place);
+                    continue;
+                }
+                match socket.release(stream) {
+                    // Given back by a core that is leaving.
+                    Ok(stream) => drop(
+                        door.hands
+                            .over(to, Handed { stream, peer, place })
+                            .map_err(serve_handed),
+                    ),
+                    Err(error) => {
+                        tracing::warn!(listener = %door.listener.name, %error, "cannot hand over a connection")
+                    }
+                }
             }
             // The peer was gone before it was accepted: nothing of ours.
             Err(error) if is_the_peers(&error) => {}
@@ -294,7 +345,14 @@ where
     // What the kernel has already accepted for us would be reset by closing the socket.
     tokio::task::yield_now().await;
     while let Some(Ok((stream, peer))) = accept_now(&mut *socket).await {
-        serve(stream, peer);
+        if let Some(place) = door.admit(core, peer, true) {
+            serve(stream, peer, place);
+        }
+    }
+    // So is what the others have handed over; from here on they keep what they have.
+    inbox.close();
+    while let Some(handed) = inbox.recv().await {
+        serve_handed(handed);
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod accept;
 mod coalesce;
 pub mod connection;
+pub mod deal;
 pub mod drain;
 mod http2;
 mod informational;

@@ -71,9 +71,11 @@ impl<T> Prefixed<T> {
 
     /// The next to be read.
     pub(super) fn unread(&mut self, bytes: Bytes) {
-        if self.prefix.is_empty() {
+        if bytes.is_empty() {
+            // Nothing of a large buffer keeps all of it.
+        } else if self.prefix.is_empty() {
             self.prefix = bytes;
-        } else if !bytes.is_empty() {
+        } else {
             self.prefix = [bytes, std::mem::take(&mut self.prefix)].concat().into();
         }
     }
@@ -124,7 +126,21 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Prefixed<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Opening, PREFACE, judge};
+    use super::{Opening, PREFACE, Prefixed, judge};
+    use bytes::{Buf, Bytes};
+
+    #[test]
+    fn nothing_that_is_left_of_a_buffer_does_not_keep_the_buffer() {
+        let buffer = Bytes::from(vec![1; 8192]);
+        let mut used = buffer.clone();
+        used.advance(8192);
+        let mut stream = Prefixed::new(Bytes::new(), ());
+        stream.unread(used);
+        assert!(buffer.is_unique(), "a quiet connection would have it for hours");
+        stream.unread(buffer.slice(4..6));
+        stream.unread(buffer.slice(..1));
+        assert_eq!(stream.prefix, [1; 3][..]);
+    }
 
     #[test]
     fn only_the_whole_preface_is_http_2() {

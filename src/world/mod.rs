@@ -9,6 +9,7 @@ pub use view_cell::ViewCell;
 
 use crate::core::discovery::{Kind, Record, UNIX};
 use crate::core::time::{MonoTime, WallTime};
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -71,11 +72,14 @@ pub trait Clock: Send + Sync {
 }
 
 /// A byte stream to a peer.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + Any {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> Io for T {}
 
 /// A byte stream to a peer, boxed.
 pub type Stream = Box<dyn Io>;
+
+/// A stream between two runtimes: called on the second, it is one of that.
+pub type Moving = Box<dyn FnOnce() -> io::Result<Stream> + Send>;
 
 /// Where somebody listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +167,10 @@ pub trait Listener: Send {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, Option<SocketAddr>)>>;
     /// The address, with its real port; `Unsupported` for a unix socket.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// Takes an accepted stream from this runtime, for another one to serve.
+    fn release(&self, stream: Stream) -> io::Result<Moving> {
+        Ok(Box::new(move || Ok(stream)))
+    }
 }
 
 /// A listening unix socket. Dropped, it removes its file; connections that wait in its queue can still be accepted.

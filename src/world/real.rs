@@ -6,14 +6,15 @@ mod unix;
 
 use super::names::Names;
 use super::{
-    Answer, BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Log, Net, Output, SharedListener, Stream,
-    World,
+    Answer, BindOptions, BoxFuture, Clock, Disk, Entropy, Env, Listener, Log, Moving, Net, Output, SharedListener,
+    Stream, World,
 };
 use crate::core::discovery::Kind;
 use crate::core::time::{MonoTime, WallTime};
 use rustix::process::{Resource, Rlimit};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::any::Any;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::{self, Write};
@@ -162,6 +163,20 @@ impl Listener for RealListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
+    }
+
+    fn release(&self, stream: Stream) -> io::Result<Moving> {
+        let stream = accepted::<TcpStream>(stream)?.into_std()?;
+        Ok(Box::new(move || Ok(Box::new(TcpStream::from_std(stream)?))))
+    }
+}
+
+/// The stream as it was accepted here.
+fn accepted<T: Any>(stream: Stream) -> io::Result<T> {
+    let stream: Box<dyn Any> = stream;
+    match stream.downcast() {
+        Ok(stream) => Ok(*stream),
+        Err(_) => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

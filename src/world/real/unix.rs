@@ -2,8 +2,8 @@
 //!
 //! Invariant: a file that somebody listens on is never removed or replaced, and only a file that this process made is removed at its end.
 
-use super::super::{BoxFuture, Listener, SharedListener, Stream};
-use super::BACKLOG;
+use super::super::{BoxFuture, Listener, Moving, SharedListener, Stream};
+use super::{BACKLOG, accepted};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -149,6 +149,11 @@ impl Listener for RealUnixListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn release(&self, stream: Stream) -> io::Result<Moving> {
+        let stream = accepted::<UnixStream>(stream)?.into_std()?;
+        Ok(Box::new(move || Ok(Box::new(UnixStream::from_std(stream)?))))
     }
 }
 
