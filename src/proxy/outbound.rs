@@ -112,14 +112,12 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
 
 /// 32 digits.
 fn hex(number: u128) -> [u8; 32] {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' - 10 + half };
     let mut digits = [b'0'; 32];
-    let mut rest = number;
-    for place in digits.iter_mut().rev() {
-        *place = match u8::try_from(rest & 15).unwrap_or_default() {
-            digit @ 0..=9 => b'0' + digit,
-            digit => b'a' - 10 + digit,
-        };
-        rest >>= 4;
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        if let [high, low] = pair {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 15));
+        }
     }
     digits
 }

@@ -144,7 +144,7 @@ impl Pool {
                     if let Some(kept) = kept {
                         return Ok(*kept);
                     }
-                    if self.holds(progress, kind).await {
+                    if Box::pin(self.holds(progress, kind)).await {
                         last = None;
                         continue;
                     }
@@ -166,7 +166,7 @@ impl Pool {
                         // The node's own answer, if there was one, says more than ours could.
                         false => match kept {
                             Some(kept) => return Ok(*kept),
-                            None if self.holds(progress, failed.kind).await => last = None,
+                            None if Box::pin(self.holds(progress, failed.kind)).await => last = None,
                             None => return Err(self.error(failed.kind, progress.sent, Some(failed.node))),
                         },
                     }
@@ -265,7 +265,8 @@ impl Pool {
         loop {
             let began = shared.world.clock.mono();
             if !lease.has_fresh_link() {
-                match self.connect(progress, node).await {
+                // Boxed, as all that is rare on the way: a call is moved about before it begins.
+                match Box::pin(self.connect(progress, node)).await {
                     Ok(Some(channel)) => lease.fill(channel),
                     Ok(None) => {
                         lease.give_back();

@@ -157,7 +157,7 @@ impl Core {
             Found::Node { node, link } => Ok(self.lease(upstream, node, link)),
             Found::Refused(refused) => Err(refused),
             Found::Wait { ticket, hand } => {
-                let mut waiting = Waiting {
+                let waiting = Waiting {
                     core: self,
                     upstream,
                     ticket,
@@ -172,11 +172,7 @@ impl Core {
                 {
                     self.look_again(upstream, now);
                 }
-                match tokio::time::timeout(left, &mut waiting.hand).await {
-                    Ok(Ok(Handed::Lease(lease))) => Ok(lease),
-                    Ok(Ok(Handed::NoNode) | Err(_)) => Err(Refused::NoNode),
-                    Err(_elapsed) => Err(Refused::TimedOut),
-                }
+                Box::pin(waiting.handed(left)).await // boxed, as all that is rare on the way: calls are moved about
             }
         }
     }
@@ -454,6 +450,17 @@ struct Waiting<'a> {
     upstream: usize,
     ticket: u64,
     hand: oneshot::Receiver<Handed>,
+}
+
+impl Waiting<'_> {
+    /// What is handed over within `left`.
+    async fn handed(mut self, left: Duration) -> Result<Lease, Refused> {
+        match tokio::time::timeout(left, &mut self.hand).await {
+            Ok(Ok(Handed::Lease(lease))) => Ok(lease),
+            Ok(Ok(Handed::NoNode) | Err(_)) => Err(Refused::NoNode),
+            Err(_elapsed) => Err(Refused::TimedOut),
+        }
+    }
 }
 
 impl Drop for Waiting<'_> {
