@@ -88,6 +88,8 @@ impl Control for Controls {
             open: door.open_connections() as u64,
             refused: door.refused_connections(),
             handshakes: door.tally().handshakes(),
+            streams_thrown_away: door.tally().thrown_away(),
+            floods: door.tally().floods(),
         });
         rooms.era().metrics.render(&Gauges {
             cache_bytes: usage.bytes,

@@ -1,38 +1,74 @@
 //! Gathers what an HTTP/2 connection writes in one turn, so that many answers leave in one system call. The h2 crate flushes behind every DATA
 //! frame that is larger than a few hundred bytes; with many streams ready at once that is one write for each.
 //!
-//! Writes are copied into a buffer and a flush is put off to the connection's next turn, which is asked for at once: the streams that
-//! are ready by then have joined. Beyond [`CAP`] nothing is put off, so a peer that does not read is felt as before; large pieces are not copied.
+//! Writes are copied into a buffer and a flush is put off to the connection's next turn, which its task sees to ([`Turns::was_put_off`]): what is
+//! ready by then has joined. Beyond [`CAP`] nothing is put off, so a peer that does not read is felt as before; large pieces are not copied.
+//! Buffers belong to the thread: a connection has one only while something waits in it.
 //!
-//! Invariant: what was put off has a turn coming, and is out before a shutdown.
+//! Invariant: what was put off is out before a shutdown, and at the latest with the flush of a later turn.
 
-use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The most that waits.
 const CAP: usize = 64 * 1024;
 
-/// The first buffer: the heads and small bodies of a few dozen answers.
-const FIRST: usize = 8 * 1024;
+/// Buffers a thread keeps for the connection that writes next. Most connections write within one turn of their task, one after another.
+const SPARES: usize = 4;
 
-/// Counts the turns of a connection's task.
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take_buffer() -> Vec<u8> {
+    let spare = SPARE.with_borrow_mut(Vec::pop);
+    spare.unwrap_or_else(|| Vec::with_capacity(CAP))
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    buffer.clear();
+    SPARE.with_borrow_mut(|spares| {
+        if spares.len() < SPARES {
+            spares.push(buffer);
+        }
+    });
+}
+
+/// Counts the turns of a connection's task, and tells it when one more is needed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turns(Arc<AtomicU64>);
+pub(super) struct Turns(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    turn: AtomicU64,
+    put_off: AtomicBool,
+}
 
 impl Turns {
     /// A turn begins. For the connection's task.
     pub(super) fn begin(&self) {
-        self.0
-            .store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        let turn = &self.0.turn;
+        turn.store(turn.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether a flush was put off in this turn: another must follow. Asked once per turn.
+    pub(super) fn was_put_off(&self) -> bool {
+        let put_off = self.0.put_off.load(Ordering::Relaxed);
+        self.0.put_off.store(false, Ordering::Relaxed);
+        put_off
     }
 
     fn current(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.turn.load(Ordering::Relaxed)
+    }
+
+    fn put_off(&self) {
+        self.0.put_off.store(true, Ordering::Relaxed);
     }
 }
 
@@ -41,11 +77,13 @@ impl Turns {
 pub(super) struct Coalescing<T> {
     inner: T,
     turns: Turns,
-    waiting: BytesMut,
+    waiting: Vec<u8>,
+    /// How much of `waiting` is out.
+    written: usize,
     /// The turn in which a flush was put off.
     put_off: Option<u64>,
-    /// Something was written since the last flush.
-    used: bool,
+    /// The peer has said something.
+    heard: bool,
 }
 
 impl<T> Coalescing<T> {
@@ -53,9 +91,10 @@ impl<T> Coalescing<T> {
         Self {
             inner,
             turns,
-            waiting: BytesMut::new(),
+            waiting: Vec::new(),
+            written: 0,
             put_off: None,
-            used: false,
+            heard: false,
         }
     }
 
@@ -65,33 +104,46 @@ impl<T> Coalescing<T> {
 
     fn keep(&mut self, bytes: &[u8]) {
         if self.waiting.capacity() == 0 {
-            self.waiting.reserve(FIRST);
+            self.waiting = take_buffer();
         }
         self.waiting.extend_from_slice(bytes);
-        self.used = true;
     }
 }
 
 impl<T: AsyncWrite + Unpin> Coalescing<T> {
     /// Writes what waits.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.waiting.is_empty() {
-            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.waiting))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        while let Some(rest) = self.waiting.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.written += n,
             }
-            self.waiting.advance(written);
         }
-        // `advance` moves the front: without this the buffer would be copied or grown again and again.
-        self.waiting.clear();
+        if self.waiting.capacity() != 0 {
+            give_back(std::mem::take(&mut self.waiting));
+        }
+        self.written = 0;
         self.put_off = None;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Coalescing<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalescing<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
+        let this = self.get_mut();
+        if !this.heard {
+            // h2 flushes its SETTINGS once and then only reads, until the peer has begun.
+            if this.put_off.is_some_and(|turn| turn != this.turns.current())
+                && let Poll::Ready(Err(error)) = this.poll_drain(cx)
+            {
+                return Poll::Ready(Err(error));
+            }
+            let before = buf.filled().len();
+            let result = Pin::new(&mut this.inner).poll_read(cx, buf);
+            this.heard = buf.filled().len() > before;
+            return result;
+        }
+        Pin::new(&mut this.inner).poll_read(cx, buf)
     }
 }
 
@@ -114,7 +166,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Coalescing<T> {
         if !this.fits(total) {
             ready!(this.poll_drain(cx))?;
             if !this.fits(total) {
-                this.used = true;
                 return Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
             }
         }
@@ -131,16 +182,13 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Coalescing<T> {
             match this.put_off {
                 None => {
                     this.put_off = Some(turn);
-                    cx.waker().wake_by_ref();
+                    this.turns.put_off();
                     return Poll::Ready(Ok(()));
                 }
-                // The same turn: its own wake is still to come.
+                // The same turn: the next is still to come.
                 Some(asked) if asked == turn => return Poll::Ready(Ok(())),
                 Some(_) => ready!(this.poll_drain(cx))?,
             }
-        } else if !std::mem::take(&mut this.used) {
-            // Nothing has been written for a turn: an idle connection keeps no buffer.
-            this.waiting = BytesMut::new();
         }
         Pin::new(&mut this.inner).poll_flush(cx)
     }
@@ -158,10 +206,8 @@ mod tests {
     use super::{CAP, Coalescing, Turns};
     use std::io;
     use std::pin::Pin;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Poll, Wake, Waker};
-    use tokio::io::AsyncWrite;
+    use std::task::{Context, Poll, Waker};
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     /// Takes so many bytes, then none.
     #[derive(Debug, Default)]
@@ -192,19 +238,15 @@ mod tests {
         }
     }
 
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+    impl AsyncRead for Peer {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
         }
     }
 
     struct Play {
         turns: Turns,
         io: Coalescing<Peer>,
-        woken: Arc<Woken>,
     }
 
     impl Play {
@@ -217,13 +259,11 @@ mod tests {
             Self {
                 io: Coalescing::new(peer, turns.clone()),
                 turns,
-                woken: Arc::default(),
             }
         }
 
         fn with<T>(&mut self, act: impl FnOnce(Pin<&mut Coalescing<Peer>>, &mut Context<'_>) -> T) -> T {
-            let waker = Waker::from(Arc::clone(&self.woken));
-            act(Pin::new(&mut self.io), &mut Context::from_waker(&waker))
+            act(Pin::new(&mut self.io), &mut Context::from_waker(Waker::noop()))
         }
 
         fn write(&mut self, bytes: usize) -> Poll<usize> {
@@ -248,20 +288,28 @@ mod tests {
             assert_eq!(play.flush(), Poll::Ready(()));
         }
         assert_eq!(play.sizes(), Vec::<usize>::new());
-        assert_eq!(
-            play.woken.0.load(Ordering::Relaxed),
-            1,
-            "the next turn was asked for once"
-        );
+        assert!(play.turns.was_put_off(), "another turn is needed");
+        assert!(!play.turns.was_put_off(), "and asked for once");
         play.turns.begin();
         assert_eq!(play.write(500), Poll::Ready(500));
         assert_eq!(play.flush(), Poll::Ready(()));
         assert_eq!(play.sizes(), [5500]);
-        for _ in 0..2 {
-            play.turns.begin();
-            assert_eq!(play.flush(), Poll::Ready(()));
-        }
+        assert!(!play.turns.was_put_off(), "nothing waits");
         assert_eq!(play.io.waiting.capacity(), 0, "an idle connection keeps no buffer");
+    }
+
+    #[test]
+    fn what_was_flushed_once_is_out_before_the_peer_s_first_word_is_waited_for() {
+        let mut play = Play::new(usize::MAX);
+        play.turns.begin();
+        assert_eq!(play.write(10), Poll::Ready(10));
+        assert_eq!(play.flush(), Poll::Ready(()));
+        let read = |play: &mut Play| play.with(|io, cx| io.poll_read(cx, &mut ReadBuf::new(&mut [0; 8])).is_pending());
+        assert!(read(&mut play));
+        assert_eq!(play.sizes(), Vec::<usize>::new(), "the same turn");
+        play.turns.begin();
+        assert!(read(&mut play));
+        assert_eq!(play.sizes(), [10]);
     }
 
     #[test]

@@ -402,4 +402,4 @@ mod limits;
 mod quiet;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -59,8 +59,7 @@ pub(super) async fn serve<S, B>(
         Some(Opened::Http1(io)) => connection::serve(io, http1, listener, shared, interim, service).await,
         Some(Opened::Http2(io)) => {
             drop(interim);
-            let framing = http2::protocol(listener);
-            Box::pin(http2::serve(io, &framing, listener, shared, service)).await;
+            Box::pin(http2::serve(io, listener, shared, door.tally(), service)).await;
         }
         None => {}
     }

@@ -35,7 +35,7 @@ const STALL: Duration = Duration::from_secs(30);
 /// More than a duplex stream holds.
 const LARGE: usize = 1024 * 1024;
 
-struct PausedClock(Instant);
+pub(in crate::server) struct PausedClock(pub(in crate::server) Instant);
 
 impl Clock for PausedClock {
     fn mono(&self) -> MonoTime {
@@ -58,7 +58,7 @@ struct Client {
     start: Instant,
 }
 
-fn listener() -> Listener {
+pub(in crate::server) fn listener() -> Listener {
     Listener {
         name: "main".to_owned(),
         bind: Bind::AllInterfaces(0),
@@ -84,7 +84,7 @@ fn listener() -> Listener {
     }
 }
 
-fn metrics() -> Arc<Metrics> {
+pub(in crate::server) fn metrics() -> Arc<Metrics> {
     let none = Duration::ZERO;
     Metrics::new(&Config {
         server: ServerConfig {

@@ -127,6 +127,10 @@ pub struct ListenerGauge {
     pub refused: u64,
     /// TLS handshakes since the start.
     pub handshakes: Vec<(Handshake, u64)>,
+    /// HTTP/2 streams that clients threw away, of connections that are over.
+    pub streams_thrown_away: u64,
+    /// HTTP/2 connections closed for it.
+    pub floods: u64,
 }
 
 /// A TLS handshake, by what came of it.

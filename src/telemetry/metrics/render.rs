@@ -1,7 +1,7 @@
 //! The Prometheus text format (0.0.4), written out: some ninety lines that would otherwise be glue around an encoder.
 
 use super::stripe::{AGE_BOUNDS_MS, BOUNDS, Histogram, LATENCY_BOUNDS_US, Summed};
-use super::{Gauges, Metrics, RouteStripe, UNMATCHED, code_of};
+use super::{Gauges, ListenerGauge, Metrics, RouteStripe, UNMATCHED, code_of};
 use crate::core::reason::{NodeState, NotStored, RetryReason, WriteOutcome};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -300,6 +300,23 @@ fn process(gauges: &Gauges, text: &mut Text) {
                 ("resumed", if kind.resumed { "true" } else { "false" }),
             ];
             text.sample(handshakes, &labels, count);
+        }
+    }
+    for (name, help, value) in [
+        (
+            "tidegate_http2_streams_thrown_away_total",
+            "HTTP/2 streams that ended before their answer did, of client connections that are over.",
+            (|listener| listener.streams_thrown_away) as fn(&ListenerGauge) -> u64,
+        ),
+        (
+            "tidegate_http2_floods_total",
+            "HTTP/2 client connections closed for the streams they threw away.",
+            |listener| listener.floods,
+        ),
+    ] {
+        text.family(name, "counter", help);
+        for listener in &gauges.listeners {
+            text.sample(name, &[("listener", &listener.name)], &value(listener));
         }
     }
     text.family("tidegate_build_info", "gauge", "1, labelled with the version.");

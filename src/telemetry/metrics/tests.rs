@@ -227,6 +227,8 @@ fn everything_else_shows_up_under_its_name() {
                 },
                 8,
             )],
+            streams_thrown_away: 3,
+            floods: 1,
         }],
     });
     for (sample, expected) in [
@@ -267,6 +269,8 @@ fn everything_else_shows_up_under_its_name() {
             "tidegate_tls_handshakes_total{listener=\"main\",result=\"ok\",version=\"1.3\",alpn=\"h2\",resumed=\"true\"}",
             "8",
         ),
+        ("tidegate_http2_streams_thrown_away_total{listener=\"main\"}", "3"),
+        ("tidegate_http2_floods_total{listener=\"main\"}", "1"),
         ("tidegate_config_reload_success", "1"),
     ] {
         assert_eq!(value(&text, sample), expected, "{sample}");

@@ -1,0 +1,431 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
+
+use super::super::connection::tests::{PausedClock, listener, metrics};
+use super::{Shared, serve};
+use crate::config::runtime::{Http2, Listener};
+use crate::server::drain::{Drain, Phase};
+use crate::server::preface::Prefixed;
+use crate::server::tally::Tally;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// What every peer may be sent before it says otherwise (RFC 9113 s6.9.2).
+const WINDOW: usize = 65_535;
+const LARGE: usize = 400_000;
+
+#[derive(Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+impl Frame {
+    fn number(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+}
+
+/// Counts what is written to the client.
+struct Counted {
+    io: DuplexStream,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.writes.fetch_add(usize::from(result.is_ready()), Ordering::Relaxed);
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// A client of a connection on paused time, frame by frame.
+struct Client {
+    io: DuplexStream,
+    writes: Arc<AtomicUsize>,
+    drain: Arc<Drain>,
+    tally: Arc<Tally>,
+    /// Lets so many answers to `/wait` go.
+    go: Arc<Semaphore>,
+    start: Instant,
+}
+
+impl Client {
+    fn silent(phase: Phase) -> Self {
+        let (io, far) = tokio::io::duplex(1024 * 1024);
+        let start = Instant::now();
+        let (drain, tally, go) = (
+            Arc::new(Drain::new()),
+            Arc::new(Tally::default()),
+            Arc::new(Semaphore::new(0)),
+        );
+        drain.advance(phase);
+        let shared = Shared {
+            clock: Arc::new(PausedClock(start)),
+            metrics: metrics(),
+            drain: Arc::clone(&drain),
+        };
+        let wait = Arc::clone(&go);
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let wait = Arc::clone(&wait);
+            async move {
+                let body = match request.uri().path() {
+                    "/w" => {
+                        wait.acquire().await.unwrap().forget();
+                        Bytes::from_static(b"waited")
+                    }
+                    "/l" => Bytes::from(vec![b'x'; LARGE]),
+                    _ => Bytes::from(vec![b'x'; 1000]),
+                };
+                Ok::<_, Infallible>(Response::new(Full::new(body)))
+            }
+        });
+        let writes = Arc::new(AtomicUsize::new(0));
+        let far = Counted {
+            io: far,
+            writes: Arc::clone(&writes),
+        };
+        let counts = Arc::clone(&tally);
+        drain.connections().spawn(async move {
+            let http2 = Http2 {
+                window: 65_535,
+                max_streams: 100,
+            };
+            let listener = Listener { http2, ..listener() };
+            let io = Prefixed::new(Bytes::new(), Box::new(far) as crate::world::Stream);
+            serve(io, &listener, &shared, &counts, service).await;
+        });
+        Self {
+            io,
+            writes,
+            drain,
+            tally,
+            go,
+            start,
+        }
+    }
+
+    /// Shaken hands: each has the other's settings.
+    async fn connect() -> Self {
+        let mut client = Self::silent(Phase::Serving);
+        client.begin().await;
+        client
+    }
+
+    async fn begin(&mut self) {
+        self.io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        self.send(SETTINGS, 0, 0, &[]).await;
+        self.send(SETTINGS, ACK, 0, &[]).await;
+        assert_eq!(self.next().await.unwrap().kind, SETTINGS);
+        let mut acked = false;
+        while !acked {
+            let frame = self.next().await.unwrap();
+            acked = (frame.kind, frame.flags) == (SETTINGS, ACK);
+        }
+        self.writes.store(0, Ordering::Relaxed);
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        self.io.write_all(&frame(kind, flags, stream, payload)).await.unwrap();
+    }
+
+    async fn ask(&mut self, stream: u32, path: &str) {
+        self.io.write_all(&request(stream, path)).await.unwrap();
+    }
+
+    async fn credit(&mut self, stream: u32, bytes: u32) {
+        self.send(WINDOW_UPDATE, 0, 0, &bytes.to_be_bytes()).await;
+        self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await;
+    }
+
+    /// The next frame; none when the connection is closed.
+    async fn next(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.io.read_exact(&mut head).await.ok()?;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        self.io.read_exact(&mut payload).await.ok()?;
+        Some(Frame {
+            kind: head[3],
+            flags: head[4],
+            stream: u32::from_be_bytes(head[5..].try_into().unwrap()),
+            payload,
+        })
+    }
+
+    /// The next frame of this kind.
+    async fn find(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.next().await.expect("the connection is open");
+            if frame.kind == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// Reads so much of an answer's body, or to its end; whether that was reached.
+    async fn read(&mut self, stream: u32, bytes: usize) -> bool {
+        let mut seen = 0;
+        while seen < bytes {
+            let frame = self.find(DATA).await;
+            assert_eq!(frame.stream, stream);
+            seen += frame.payload.len();
+            if frame.flags & END_STREAM != 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Everything until the connection is closed, and when that was.
+    async fn rest(&mut self) -> (Vec<Frame>, Duration) {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.next().await {
+            frames.push(frame);
+        }
+        (frames, self.start.elapsed())
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// A GET without a body (RFC 7541 appendix A: `:method GET`, `:scheme http`, `:authority a`, `:path`).
+fn request(stream: u32, path: &str) -> Vec<u8> {
+    let mut fields = vec![0x82, 0x86, 0x01, 0x01, b'a', 0x04, u8::try_from(path.len()).unwrap()];
+    fields.extend(path.as_bytes());
+    frame(HEADERS, END_STREAM | END_HEADERS, stream, &fields)
+}
+
+const HEAD: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(75);
+const STALL: Duration = Duration::from_secs(30);
+const GOODBYE: Duration = Duration::from_secs(2);
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_ready_together_leave_in_one_write() {
+    let mut client = Client::connect().await;
+    let requests: Vec<u8> = (0..8).flat_map(|n| request(2 * n + 1, "/")).collect();
+    client.io.write_all(&requests).await.unwrap();
+    for _ in 0..8 {
+        assert_eq!(client.find(DATA).await.payload.len(), 1000);
+    }
+    assert_eq!(client.writes.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_become_ready_together_leave_in_one_write() {
+    let mut client = Client::connect().await;
+    let requests: Vec<u8> = (0..8).flat_map(|n| request(2 * n + 1, "/w")).collect();
+    client.io.write_all(&requests).await.unwrap();
+    // All of them wait: time moves only when nothing else can.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    client.go.add_permits(8);
+    for _ in 0..8 {
+        client.find(DATA).await;
+    }
+    assert_eq!(client.writes.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_ready_does_not_wait_for_one_that_is_not() {
+    let mut client = Client::connect().await;
+    client.ask(1, "/w").await;
+    client.ask(3, "/").await;
+    assert_eq!(client.find(DATA).await.stream, 3);
+    assert_eq!(client.start.elapsed(), Duration::ZERO, "no timer was needed");
+    client.go.add_permits(1);
+    assert_eq!(client.find(DATA).await.stream, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_that_reads_is_not_idle() {
+    let mut client = Client::connect().await;
+    client.ask(1, "/l").await;
+    client.read(1, WINDOW).await;
+    let mut whole = false;
+    while !whole {
+        tokio::time::sleep(STALL - Duration::from_secs(1)).await;
+        client.credit(1, 50_000).await;
+        whole = client.read(1, 50_000).await;
+    }
+    assert!(client.start.elapsed() > IDLE * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_at_all_is_left_after_the_stall_timeout() {
+    let mut client = Client::connect().await;
+    client.ask(1, "/l").await;
+    client.read(1, WINDOW).await;
+    let (_, when) = client.rest().await;
+    assert_eq!(when, STALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_answer_that_nobody_takes_is_not_kept_for_ever() {
+    let mut client = Client::connect().await;
+    // 40 000 bytes of it are left: hyper has handed all over, and no task waits for them. (INITIAL_WINDOW_SIZE 360 000)
+    client.send(SETTINGS, 0, 0, &[0, 4, 0, 5, 0x7e, 0x40]).await;
+    client.send(WINDOW_UPDATE, 0, 0, &500_000_u32.to_be_bytes()).await;
+    client.ask(1, "/l").await;
+    client.read(1, 360_000).await;
+    let (_, when) = client.rest().await;
+    assert_eq!(when, STALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_taken_is_reset_and_the_others_go_on() {
+    let mut client = Client::connect().await;
+    client.ask(3, "/w").await;
+    client.ask(5, "/l").await;
+    client.read(5, WINDOW).await;
+    let reset = client.find(RST_STREAM).await;
+    assert_eq!((reset.stream, reset.number(0)), (5, 8), "CANCEL");
+    let after = client.start.elapsed();
+    assert!(after >= STALL && after <= STALL * 2, "{after:?}");
+    // Its credit is the connection's again.
+    client.send(WINDOW_UPDATE, 0, 0, &100_000_u32.to_be_bytes()).await;
+    client.go.add_permits(1);
+    assert_eq!(client.find(DATA).await.stream, 3);
+    client.ask(7, "/").await;
+    assert_eq!(client.find(DATA).await.stream, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_told_and_its_last_request_answered() {
+    let mut client = Client::connect().await;
+    client.ask(1, "/").await;
+    client.find(DATA).await;
+    let told = client.find(GOAWAY).await;
+    assert_eq!(
+        (told.number(0), told.number(4)),
+        (0x7fff_ffff, 0),
+        "RFC 9113 s6.8: every stream is taken still"
+    );
+    assert_eq!(client.start.elapsed(), IDLE);
+    // A request that was on its way, and then the answer to the ping.
+    client.ask(3, "/").await;
+    let ping = client.find(PING).await;
+    client.send(PING, ACK, 0, &ping.payload).await;
+    let (frames, when) = client.rest().await;
+    assert!(
+        frames.iter().any(|frame| (frame.kind, frame.stream) == (DATA, 3)),
+        "{frames:?}"
+    );
+    let last = frames.iter().rfind(|frame| frame.kind == GOAWAY).unwrap();
+    assert_eq!((last.number(0), last.number(4)), (3, 0), "and now the last is named");
+    assert_eq!(when, IDLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_understand_that_it_is_to_go_is_left() {
+    let mut client = Client::connect().await;
+    let (frames, when) = client.rest().await;
+    assert!(frames.iter().any(|frame| frame.kind == GOAWAY));
+    assert_eq!(when, HEAD + GOODBYE, "no request came at all");
+    let mut client = Client::connect().await;
+    client.ask(1, "/").await;
+    client.find(DATA).await;
+    client.drain.advance(Phase::Cutting);
+    let (frames, when) = client.rest().await;
+    assert!(frames.iter().any(|frame| frame.kind == GOAWAY));
+    assert_eq!(when, GOODBYE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_we_still_accept_is_answered_before_it_is_sent_away() {
+    let mut client = Client::silent(Phase::LameDuck);
+    client.begin().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    client.ask(1, "/w").await;
+    assert_eq!(client.find(GOAWAY).await.number(0), 0x7fff_ffff);
+    client.go.add_permits(1);
+    assert_eq!(client.find(DATA).await.stream, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_are_thrown_away_one_by_one_end_the_connection() {
+    // Never two at once, and each was looked at: no limit of h2's is reached.
+    let mut client = Client::connect().await;
+    let mut streams = 0;
+    while client.tally.floods() == 0 {
+        assert!(streams < 1000, "no end");
+        let stream = 2 * streams + 1;
+        let sent = [
+            request(stream, "/w"),
+            frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()),
+        ];
+        for bytes in sent {
+            // It may be closed by now.
+            let _ = client.io.write_all(&bytes).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        streams += 1;
+    }
+    assert!(streams > 500, "{streams}");
+    assert!(client.tally.thrown_away() > 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_as_many_answers_as_it_throws_away_is_no_flood() {
+    let mut client = Client::connect().await;
+    for n in 0..600 {
+        let (first, second) = (4 * n + 1, 4 * n + 3);
+        client.ask(first, "/w").await;
+        client.ask(second, "/").await;
+        assert_eq!(client.find(DATA).await.stream, second);
+        client.send(RST_STREAM, 0, first, &8_u32.to_be_bytes()).await;
+        client.send(WINDOW_UPDATE, 0, 0, &1000_u32.to_be_bytes()).await;
+    }
+    client.ask(4 * 600 + 1, "/").await;
+    client.find(DATA).await;
+}
