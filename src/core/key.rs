@@ -65,6 +65,9 @@ pub struct KeyParts<'a> {
     pub headers: &'a HeaderMap,
 }
 
+/// Of a key without its texts: route, scheme, and the lengths of host, path and query.
+const KNOWN_BYTES: usize = 8 + 1 + 3 * 4;
+
 /// A buffer for a key's text, used again from request to request: it grows to the longest, which a request head bounds.
 #[derive(Clone, Debug, Default)]
 pub struct KeyBuffer(Vec<u8>);
@@ -79,15 +82,18 @@ impl KeyBuffer {
     /// Writes the key of a request, in place of what was there.
     pub fn write(&mut self, parts: KeyParts<'_>, rules: &KeyRules) -> &[u8] {
         self.0.clear();
+        let host = without_default_port(parts.host, parts.https);
+        let path = parts.path.as_bytes();
+        self.0.reserve(KNOWN_BYTES + host.len() + path.len());
         self.0.extend_from_slice(&(parts.route as u64).to_le_bytes());
         self.0.push(u8::from(parts.https));
-        let host = without_default_port(parts.host, parts.https);
-        self.part(|out| {
-            out.extend_from_slice(host.as_bytes());
-            out.make_ascii_lowercase_from(out.len() - host.len());
-        });
-        self.part(|out| out.extend_from_slice(parts.path.as_bytes()));
-        self.part(|out| write_query(parts.query, rules, out));
+        self.text_part(host.as_bytes());
+        self.0.make_ascii_lowercase_from(self.0.len() - host.len());
+        self.text_part(path);
+        match parts.query {
+            None => self.text_part(b""),
+            Some(_) => self.part(|out| write_query(parts.query, rules, out)),
+        }
         if let Some(host) = parts.forwarded_host {
             self.part(|out| out.extend_from_slice(host.as_bytes()));
         }
@@ -114,6 +120,15 @@ impl KeyBuffer {
     #[must_use]
     pub fn text(&self) -> &[u8] {
         &self.0
+    }
+
+    /// A text as a part.
+    #[inline]
+    fn text_part(&mut self, text: &[u8]) {
+        // A request head is far below 4 GiB.
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes();
+        self.0.extend_from_slice(&length);
+        self.0.extend_from_slice(text);
     }
 
     /// Writes one part behind its length.

@@ -6,13 +6,14 @@ use super::body::Body;
 use super::error::Fault;
 use super::outbound;
 use crate::config::runtime::Route;
-use crate::core::http::cache_status::CacheStatus;
+use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::line::{self, Line};
 use crate::core::http::{hop, prefer, strong};
 use crate::core::policy::{Contract, Policy};
 use crate::core::reason::Outcome;
 use crate::core::rules::Rule;
 use crate::core::time::{Age, Span};
+use crate::store::Gained;
 use http::header::{AGE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 
@@ -119,28 +120,51 @@ pub(super) fn prepare(headers: &mut HeaderMap, policy: &Policy, is_silent: bool)
     }
 }
 
-/// [`finish`] for a hit with prepared fields.
-pub(super) fn fill_in(
-    headers: &mut HeaderMap,
-    connection: &ConnectionInfo,
-    route: &Route,
-    policy: &Policy,
-    told: &Told<'_>,
-) {
-    let mut places = headers.values_mut();
-    let of = [
-        told.age.map(|age| line::number(age.as_secs())),
-        None, // Via
-        Some(seen_by(connection, told.status).value()),
-        told.consistency.value(policy),
-    ];
-    for value in of {
-        // Where there is no fourth value, its place is another field's.
-        if let (Some(place), Some(value)) = (places.next(), value) {
-            *place = value;
+/// What [`finish`] tells of a hit with prepared fields.
+pub(super) struct Hit<'a> {
+    pub(super) connection: &'a ConnectionInfo,
+    pub(super) policy: &'a Policy,
+    pub(super) told: Told<'a>,
+}
+
+impl Gained for Hit<'_> {
+    fn numbers(&self) -> [Option<u128>; 4] {
+        let Told {
+            status,
+            age,
+            consistency,
+            ..
+        } = self.told;
+        let is_plain = !self.connection.debug && status.handling == Handling::Hit;
+        [
+            age.map(|age| u128::from(age.as_secs())),
+            Some(0), // Via
+            status
+                .ttl
+                .filter(|_| is_plain)
+                .map(|ttl| u128::from(ttl.cast_unsigned())),
+            match consistency {
+                Consistency::Silent | Consistency::Exclusive => Some(0),
+                Consistency::Bounded(staleness) => match &self.policy.contract {
+                    Contract::Eventual(_, bounded) => {
+                        Some(u128::from(staleness.as_millis()) << 64 | u128::from(bounded.max_staleness.as_millis()))
+                    }
+                    Contract::Off | Contract::Weak(_) | Contract::Strong(..) => None,
+                },
+                Consistency::Breached(_) | Consistency::Validated | Consistency::Write => None,
+            },
+        ]
+    }
+
+    fn value(&self, at: usize) -> Option<HeaderValue> {
+        match at {
+            0 => self.told.age.map(|age| line::number(age.as_secs())),
+            2 => Some(seen_by(self.connection, self.told.status).value()),
+            // Where there is none, its place is another field's.
+            3 => self.told.consistency.value(self.policy),
+            _ => None, // Via
         }
     }
-    outbound::set(headers, &route.set_response_headers);
 }
 
 /// Says what became of the request, on any answer.

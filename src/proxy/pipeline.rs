@@ -10,7 +10,8 @@ use super::plan::{Course, Plan, Refused, Toward, admit, plan};
 use super::request::{self, Admitted, Job};
 use super::session::{self, Presented, Seen, Visit};
 use super::{
-    Answering, Asked, ConnectionInfo, Core, Current, InFlight, Waiting, hit, meter, miss, pass, purging, query, write,
+    Answering, Asked, ConnectionInfo, Core, Current, InFlight, Waiting, hit, meter, miss, outbound, pass, purging,
+    query, write,
 };
 use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
@@ -233,7 +234,7 @@ fn act(
 
 /// The answer of a route that asks no node.
 fn own(connection: &ConnectionInfo, route: &Route, mut response: Response<Body>) -> Step {
-    super::outbound::set(response.headers_mut(), &route.set_response_headers);
+    outbound::set(response.headers_mut(), &route.set_response_headers);
     headers::stamp(response.headers_mut(), connection, refused_status(None));
     Step::Ready(Some(route.id), Outcome::Pass, response)
 }
@@ -280,13 +281,18 @@ fn stored(
         return response;
     }
     let is_silent = consistency == Consistency::Silent;
-    if let Some(ready) = entry.ready_headers(|fields| headers::prepare(fields, policy, is_silent)) {
+    let gained = headers::Hit {
+        connection,
+        policy,
+        told,
+    };
+    if let Some(ready) = entry.ready_headers(|fields| headers::prepare(fields, policy, is_silent), &gained) {
         let mut response = hit::whole(&parts.method, entry, ready);
-        headers::fill_in(response.headers_mut(), connection, route, policy, &told);
+        outbound::set(response.headers_mut(), &route.set_response_headers);
         return response;
     }
     let mut response = hit::whole(&parts.method, entry, entry.headers());
-    headers::finish(&mut response, connection, route, policy, &told);
+    headers::finish(&mut response, connection, route, policy, &gained.told);
     response
 }
 

@@ -224,6 +224,7 @@ where
     let mut phase = Phase::Serving;
     let mut asked_to_close = false;
     let end = poll_fn(|cx| {
+        let turn = watch.turn();
         if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(result.map_or_else(End::Failed, |()| End::Closed));
         }
@@ -250,7 +251,11 @@ where
             }
             Phase::Over => return Poll::Ready(End::Over),
         }
-        match limits.check(marks, timer.as_ref().is_elapsed(), || shared.clock.mono()) {
+        let now = || match watch.turn() == turn {
+            true => shared.clock.mono(),
+            false => shared.clock.recent(), // a request that begins reads the clock: in this poll, on this thread
+        };
+        match limits.check(marks, timer.as_ref().is_elapsed(), now) {
             Verdict::Wait => {}
             Verdict::Arm(time) => {
                 timer.set(tokio::time::sleep(time));

@@ -91,6 +91,11 @@ impl Watch {
         Marks(self.marks.load(Ordering::Relaxed))
     }
 
+    /// The number of the request at hand, or the last one. A connection that has another after a poll has begun one in it.
+    pub(super) fn turn(&self) -> u64 {
+        self.interim.number()
+    }
+
     fn change(&self, change: impl FnOnce(u32) -> u32) {
         self.marks
             .store(change(self.marks.load(Ordering::Relaxed)), Ordering::Relaxed);

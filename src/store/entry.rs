@@ -7,7 +7,7 @@ use crate::core::consistency::listed;
 use crate::core::http::stored::{Meta, Stored, Vary, has_no_body};
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
-use crate::store::packed::Packed;
+use crate::store::packed::{Gained, Packed};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
@@ -230,10 +230,11 @@ impl Entry {
     }
 
     /// A copy of its fields for a hit: before them places for `Age`, `Via`, `Cache-Status` and `Tidegate-Consistency`, the last of which `prepare` may take
-    /// out; it is to make the same of an entry every time. None where some of these were stored, or that is not known yet.
+    /// out; it is to make the same of an entry every time. The places are filled in by `gained`. None where some of these were stored, or that is not
+    /// known yet.
     #[must_use]
-    pub fn ready_headers(&self, prepare: impl FnOnce(&mut HeaderMap)) -> Option<HeaderMap> {
-        self.packed.ready(prepare)
+    pub fn ready_headers(&self, prepare: impl FnOnce(&mut HeaderMap), gained: &impl Gained) -> Option<HeaderMap> {
+        self.packed.ready(prepare, gained)
     }
 
     /// Its body, complete and contiguous.

@@ -173,10 +173,18 @@ impl Index {
 
     pub(super) fn lookup(&self, now: MonoTime, resource: u128, digest: u128, key: &[u8]) -> Found {
         match self.records.get(&resource) {
-            Some(record) => Found {
-                variants: record.under(digest).filter(|e| *e.key() == *key).cloned().collect(),
-                disturbed: record.is_disturbed(now),
-            },
+            Some(record) => {
+                let mut variants = SmallVec::new();
+                record.under(digest, |entry| {
+                    if *entry.key() == *key {
+                        variants.push(entry.clone());
+                    }
+                });
+                Found {
+                    variants,
+                    disturbed: record.is_disturbed(now),
+                }
+            }
             None => Found {
                 variants: SmallVec::new(),
                 disturbed: false,

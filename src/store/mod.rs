@@ -20,6 +20,7 @@ mod write;
 pub use budget::FillMemory;
 pub use entry::{Entry, EntryRef, Identity};
 pub use index::{Found, Token};
+pub use packed::Gained;
 pub use through::{Before, Target};
 pub use write::{OpenWrite, WriteEnd, WriteGuard};
 

@@ -9,7 +9,12 @@
 //!
 //! Invariant: what is unpacked equals what was packed, field by field and in order; in a ready map, behind the places.
 
+mod held;
+
+pub use held::Gained;
+
 use bytes::Bytes;
+use held::{Held, put_in};
 use http::header::{AGE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::cell::RefCell;
@@ -80,7 +85,7 @@ struct Known(Vec<(u64, Option<Arc<Shape>>)>);
 #[derive(Default)]
 struct Hot {
     seen: usize,
-    held: Option<(Arc<[u8]>, Option<HeaderMap>)>,
+    held: Option<Held>,
 }
 
 impl Packed {
@@ -125,10 +130,14 @@ impl Packed {
         self.bytes.len() + 2 * size_of::<usize>()
     }
 
-    /// A ready map of the fields, of which `prepare` makes what an answer begins with. What is asked for again and again on one thread is a
-    /// copy of what `prepare` has made there: it is always to make the same of one entry. None where the answer has some of what it would gain
-    /// already, where it is long, or where that is not known yet.
-    pub(in crate::store) fn ready(&self, prepare: impl FnOnce(&mut HeaderMap)) -> Option<HeaderMap> {
+    /// A ready map of the fields, of which `prepare` makes what an answer begins with, with its places filled in by `gained`. What is asked for
+    /// again and again on one thread is a copy of what `prepare` has made there: it is always to make the same of one entry. None where the
+    /// answer has some of what it would gain already, where it is long, or where that is not known yet.
+    pub(in crate::store) fn ready(
+        &self,
+        prepare: impl FnOnce(&mut HeaderMap),
+        gained: &impl Gained,
+    ) -> Option<HeaderMap> {
         if self.bytes.len() > MAX_HOT_BYTES {
             return None;
         }
@@ -138,9 +147,9 @@ impl Packed {
                 slots.resize_with(HOT_SLOTS, Hot::default);
             }
             let slot = slots.get_mut(spread(here) % HOT_SLOTS)?;
-            match &slot.held {
+            match &mut slot.held {
                 // Held, its place is nobody else's.
-                Some((bytes, ready)) if bytes.as_ptr().addr() == here => return ready.clone(),
+                Some(held) if held.bytes.as_ptr().addr() == here => return held.filled(gained),
                 Some(_) | None => {}
             }
             if slot.seen == here {
@@ -148,13 +157,19 @@ impl Packed {
                 if let Some(ready) = &mut ready {
                     prepare(ready);
                 }
-                slot.held = Some((Arc::clone(&self.bytes), ready.clone()));
-                return ready;
+                return slot
+                    .held
+                    .insert(Held::new(Arc::clone(&self.bytes), ready))
+                    .filled(gained);
             }
             slot.seen = here;
             let mut ready = self.shape.as_ref()?.ready.clone()?;
             self.fill(ready.values_mut().skip(GAINED.len()));
             prepare(&mut ready);
+            let mut places = ready.values_mut();
+            for at in 0..GAINED.len() {
+                put_in(places.next(), gained.value(at));
+            }
             Some(ready)
         })
     }

@@ -67,6 +67,10 @@ impl std::fmt::Debug for World {
 pub trait Clock: Send + Sync {
     /// CLOCK_BOOTTIME: goes on while the machine is suspended.
     fn mono(&self) -> MonoTime;
+    /// What [`Clock::mono`] told this thread last. For who knows that it was asked a moment ago: reading a clock costs more than that.
+    fn recent(&self) -> MonoTime {
+        self.mono()
+    }
     /// CLOCK_REALTIME.
     fn wall(&self) -> WallTime;
 }

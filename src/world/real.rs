@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::{self, Write};
@@ -44,10 +45,24 @@ const BEFORE_BOOT: u64 = 1 << 32;
 
 struct RealClock;
 
+thread_local! {
+    /// What the clock told this thread last, in microseconds; zero: it was never asked.
+    static RECENT: Cell<u64> = const { Cell::new(0) };
+}
+
 impl Clock for RealClock {
     fn mono(&self) -> MonoTime {
         let t = clock_gettime(ClockId::Boottime);
-        MonoTime::from_micros((t.tv_sec.unsigned_abs() + BEFORE_BOOT) * 1_000_000 + t.tv_nsec.unsigned_abs() / 1000)
+        let now = (t.tv_sec.unsigned_abs() + BEFORE_BOOT) * 1_000_000 + t.tv_nsec.unsigned_abs() / 1000;
+        RECENT.set(now);
+        MonoTime::from_micros(now)
+    }
+
+    fn recent(&self) -> MonoTime {
+        match RECENT.get() {
+            0 => self.mono(),
+            told => MonoTime::from_micros(told),
+        }
     }
 
     fn wall(&self) -> WallTime {
@@ -279,13 +294,24 @@ impl Output for RealOutput {
 
 #[cfg(test)]
 mod tests {
-    use super::{BindOptions, Net, RealNet};
+    use super::{BindOptions, Clock as _, Net, RealClock, RealNet};
     use std::io;
 
     const SHARED: BindOptions = BindOptions {
         reuse_port: true,
         v6_only: false,
     };
+
+    #[test]
+    fn what_the_clock_told_last_is_told_again_without_asking() {
+        let first = RealClock.mono();
+        while RealClock.mono() == first {}
+        let told = RealClock.mono();
+        assert!(told > first);
+        assert_eq!((RealClock.recent(), RealClock.recent()), (told, told));
+        let elsewhere = std::thread::spawn(|| RealClock.recent()).join().unwrap();
+        assert!(elsewhere >= told, "a thread that never asked asks");
+    }
 
     #[tokio::test]
     async fn a_port_that_somebody_shares_cannot_be_claimed() {

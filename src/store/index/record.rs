@@ -51,12 +51,15 @@ impl Record {
     }
 
     /// The entries under one key digest.
-    pub(super) fn under(&self, digest: u128) -> impl Iterator<Item = &EntryRef> {
-        let (one, gate) = match self {
-            Self::One(entry) => (Some(entry).filter(|entry| entry.key_digest() == digest), None),
-            Self::Gate(gate) => (None, Some(gate.entries().under(digest))),
-        };
-        one.into_iter().chain(gate.into_iter().flatten())
+    #[inline]
+    pub(super) fn under(&self, digest: u128, seen: impl FnMut(&EntryRef)) {
+        match self {
+            Self::One(entry) => Some(entry)
+                .filter(|entry| entry.key_digest() == digest)
+                .into_iter()
+                .for_each(seen),
+            Self::Gate(gate) => gate.entries().under(digest).for_each(seen),
+        }
     }
 
     /// All of them.

@@ -62,7 +62,7 @@ fn what_is_unpacked_is_what_was_packed_with_a_shape_or_without_one_and_hot_or_no
             for time in 1..=4 {
                 assert_eq!(told(&packed.fields()), told(&map), "{name}: sight {sight}, time {time}");
                 assert_eq!(packed.fields(), map, "{name}: sight {sight}, time {time}");
-                match packed.ready(|_| {}) {
+                match packed.ready(|_| {}, &Nothing) {
                     Some(ready) => assert_eq!(told(&ready), behind(&map), "{name}: sight {sight}, time {time}, ready"),
                     None => assert!(time == 1, "{name}: known by now"),
                 }
@@ -107,7 +107,11 @@ fn two_that_share_a_slot_of_the_hot_ones_are_not_mixed_up() {
     for times in [2, 1, 3] {
         for (map, packed) in &many {
             for _ in 0..times {
-                assert!(packed.ready(|_| {}).is_none_or(|ready| told(&ready) == behind(map)));
+                assert!(
+                    packed
+                        .ready(|_| {}, &Nothing)
+                        .is_none_or(|ready| told(&ready) == behind(map))
+                );
             }
         }
     }
@@ -119,7 +123,7 @@ fn no_thread_keeps_a_long_head_beside_what_is_accounted_for() {
         let mut map = fields(&[("etag", "\"a\"")]);
         map.insert("x-long", HeaderValue::try_from("x".repeat(long)).unwrap());
         let packed = Packed::new(b"", &map);
-        (0..4).for_each(|_| drop(packed.ready(|_| {})));
+        (0..4).for_each(|_| drop(packed.ready(|_| {}, &Nothing)));
         assert_eq!(packed.fields(), map);
         Arc::strong_count(&packed.bytes) > 1
     };
@@ -133,11 +137,14 @@ fn what_was_prepared_is_kept_for_a_hot_one_and_what_has_a_gained_field_is_never_
     let packed = Packed::new(b"", &fields(&[("x-prepared", "1")]));
     let mut times = 0;
     for _ in 0..5 {
-        if let Some(ready) = packed.ready(|map| {
-            times += 1;
-            map.remove(&GAINED[3]);
-            map.insert(&GAINED[1], HeaderValue::from_static("via"));
-        }) {
+        if let Some(ready) = packed.ready(
+            |map| {
+                times += 1;
+                map.remove(&GAINED[3]);
+                map.insert(&GAINED[1], HeaderValue::from_static("via"));
+            },
+            &Nothing,
+        ) {
             let names: Vec<&str> = ready.keys().map(HeaderName::as_str).collect();
             assert_eq!(names, ["age", "via", "cache-status", "x-prepared"]);
             assert_eq!(ready[&GAINED[1]], "via");
@@ -148,7 +155,64 @@ fn what_was_prepared_is_kept_for_a_hot_one_and_what_has_a_gained_field_is_never_
         let map = fields(&[("etag", "\"a\""), (name.as_str(), "of another")]);
         for _ in 0..3 {
             let packed = Packed::new(b"", &map);
-            assert!((0..4).all(|_| packed.ready(|_| {}).is_none()), "{name}");
+            assert!((0..4).all(|_| packed.ready(|_| {}, &Nothing).is_none()), "{name}");
         }
+    }
+}
+
+/// What a hit tells: the numbers, and what was made of them.
+struct Numbers([Option<u128>; 4], std::cell::Cell<usize>);
+
+/// A hit that tells nothing.
+struct Nothing;
+
+impl Gained for Nothing {
+    fn numbers(&self) -> [Option<u128>; 4] {
+        [None; 4]
+    }
+
+    fn value(&self, _: usize) -> Option<HeaderValue> {
+        None
+    }
+}
+
+impl Gained for Numbers {
+    fn numbers(&self) -> [Option<u128>; 4] {
+        self.0
+    }
+
+    fn value(&self, at: usize) -> Option<HeaderValue> {
+        self.1.set(self.1.get() + 1);
+        let told = self.0[at].map(|number| number.to_string());
+        told.map(|text| HeaderValue::from_str(&text).unwrap())
+    }
+}
+
+#[test]
+fn a_place_holds_what_was_made_for_its_own_number_and_that_is_made_anew_only_when_it_changes() {
+    let packed = Packed::new(b"", &fields(&[("x-gained", "1")]));
+    let hits: [([Option<u128>; 4], usize); 9] = [
+        ([Some(1), Some(2), Some(3), Some(4)], 4),
+        ([Some(1), Some(2), Some(3), Some(4)], 4),
+        ([Some(1), Some(2), Some(3), Some(4)], 0),
+        ([Some(1), Some(2), Some(3), Some(5)], 1),
+        ([Some(1), Some(2), Some(3), Some(6)], 1),
+        ([Some(1), Some(2), Some(3), Some(6)], 1),
+        ([Some(1), Some(2), Some(3), Some(4)], 1),
+        ([Some(1), Some(2), Some(3), Some(6)], 0),
+        ([Some(7), Some(2), None, Some(6)], 2),
+    ];
+    // The first look only notes where it is.
+    assert!(packed.ready(|_| {}, &Nothing).is_none());
+    for (at, (numbers, made)) in hits.into_iter().enumerate() {
+        let gained = Numbers(numbers, std::cell::Cell::new(0));
+        let ready = packed.ready(|_| {}, &gained).expect("known by now");
+        for (name, number) in GAINED.iter().zip(numbers) {
+            if let Some(number) = number {
+                assert_eq!(ready[name], number.to_string(), "{name} of hit {at}");
+            }
+        }
+        assert_eq!(ready["x-gained"], "1");
+        assert_eq!(gained.1.get(), made, "made for hit {at}");
     }
 }
