@@ -2,11 +2,12 @@
 
 use super::body::{Body, Trace};
 use super::error::Fault;
-use super::headers::{self, Consistency, Told};
+use super::headers::{self, Consistency, Hit, Told};
 use super::request::Job;
 use super::session::{self, Seen};
-use super::{Core, hit};
+use super::{Core, hit, outbound};
 use crate::core::http::cache_status::{CacheStatus, Handling};
+use crate::core::http::fields::Fields;
 use crate::core::http::range::Cut;
 use crate::core::http::stored::{Meta, Stored};
 use crate::core::policy::Contract;
@@ -107,7 +108,10 @@ pub(super) fn from_arriving(
         detail: why,
         ..way.forwarded(status, arriving.stored && !way.collapsed)
     };
-    told(core, job, now, meta, response, status)
+    let told = told(job, now, meta, status);
+    headers::finish(&mut response, &job.connection, &job.route, &job.policy, &told);
+    session::onto_job(core, job, &mut response, |_| Some(Seen::fetched(meta)));
+    response
 }
 
 /// The answer to one reader from an entry that a 304 has just confirmed.
@@ -119,10 +123,38 @@ pub(super) fn from_confirmed(
     node: usize,
     way: Way,
 ) -> Response<Body> {
-    let mut response = hit::answer(job.read_as(), &job.parts.headers, entry, job.policy.is_strong());
+    let meta = entry.meta();
+    let told = told(job, now, meta, way.forwarded(Some(StatusCode::NOT_MODIFIED), false));
+    let (connection, policy) = (&*job.connection, &job.policy);
+    let ready = if asks_for_all(job, entry) {
+        // What every answer of a strong route says beside its fields is the same, whoever proved it.
+        let gained = Hit {
+            connection,
+            policy,
+            told,
+        };
+        entry.ready_headers(|fields| headers::prepare(fields, policy, false), &gained)
+    } else {
+        None
+    };
+    let mut response = if let Some(ready) = ready {
+        let mut response = hit::whole(job.read_as(), entry, ready);
+        outbound::set(response.headers_mut(), &job.route.set_response_headers);
+        response
+    } else {
+        let mut response = hit::answer(job.read_as(), &job.parts.headers, entry, policy.is_strong());
+        headers::finish(&mut response, connection, &job.route, policy, &told);
+        response
+    };
     response.body_mut().trace = Trace::forwarded(way.reason, None, node);
-    let status = way.forwarded(Some(StatusCode::NOT_MODIFIED), false);
-    told(core, job, now, entry.meta(), response, status)
+    session::onto_job(core, job, &mut response, |_| Some(Seen::fetched(meta)));
+    response
+}
+
+/// On a strong route, as hits do: no condition, no range, and nothing that is a part.
+fn asks_for_all(job: &Job, entry: &EntryRef) -> bool {
+    let asked = || Fields::of(&job.parts.headers);
+    job.policy.is_strong() && entry.meta().part.is_none() && !asked().any(Fields::CONDITION | Fields::RANGE)
 }
 
 /// Why a reader gets what the store has.
@@ -169,14 +201,8 @@ pub(super) fn from_stored(core: &Core, job: &Job, now: MonoTime, entry: &EntryRe
     response
 }
 
-fn told(
-    core: &Core,
-    job: &Job,
-    now: MonoTime,
-    meta: &Meta,
-    mut response: Response<Body>,
-    status: CacheStatus<'_>,
-) -> Response<Body> {
+/// What is said of an answer that a node has just given or confirmed.
+fn told<'a>(job: &'a Job, now: MonoTime, meta: &Meta, status: CacheStatus<'a>) -> Told<'a> {
     let consistency = match &job.policy.contract {
         _ if job.is_raised() => Consistency::Validated,
         Contract::Off | Contract::Weak(_) => Consistency::Silent,
@@ -184,7 +210,7 @@ fn told(
         Contract::Eventual(..) => Consistency::Bounded(meta.staleness(job.start)),
         Contract::Strong(..) => Consistency::Validated,
     };
-    let told = Told {
+    Told {
         status: CacheStatus {
             key: Some(&job.key),
             ..status
@@ -192,10 +218,7 @@ fn told(
         age: Some(meta.current_age(now)),
         consistency,
         version: http::Version::HTTP_11,
-    };
-    headers::finish(&mut response, &job.connection, &job.route, &job.policy, &told);
-    session::onto_job(core, job, &mut response, |_| Some(Seen::fetched(meta)));
-    response
+    }
 }
 
 /// The outcome label of a fetched answer.

@@ -244,7 +244,7 @@ async fn fetch(
     let (tell, told) = oneshot::channel();
     // A call has the reader's deadline, unless it is given more; a timer of the reader's own is for what may take longer.
     let ends_in_time = !matches!(role, lead::Role::Leader(_, Some(_)))
-        && job.left(core.now()) >= lead::MIN_REFRESH.into()
+        && job.left(core.now()) >= std::time::Duration::from(lead::MIN_REFRESH)
         && core.shared.mirror_of(job.resource.upstream).is_none();
     let work = lead::run(Arc::clone(core), Arc::clone(job), role, token, tell, seen);
     let led = if !Rule::R21.holds() {

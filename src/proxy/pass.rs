@@ -47,7 +47,7 @@ pub(super) async fn fetch(
         && let Some(body) = again.take()
     {
         drop(asked);
-        asked = mirror::ask(core, job, call(core, job, body, true)).await;
+        asked = Box::pin(mirror::ask(core, job, call(core, job, body, true))).await;
     }
     if is_breach(job, &asked) && !job.policy.serves_beyond_bound() {
         return headers::refuse(&job.connection, Fault::of_refusal(Refusal::StaleRefused));
