@@ -166,6 +166,11 @@ pub struct Http2 {
     pub max_streams: u32,
 }
 
+impl Http2 {
+    /// How long the other side may take to answer a PING: longer than a garbage collection, below the 15 s a response may take by default.
+    pub const ANSWER: std::time::Duration = std::time::Duration::from_secs(10);
+}
+
 /// An address block in CIDR notation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Network {

@@ -14,7 +14,7 @@ pub(super) fn shaped(asked: &Parts, mut response: Response<Body>) -> Response<Bo
     let Some(fault) = response.extensions_mut().remove::<Fault>() else {
         return response;
     };
-    if !grpc::is_call(&asked.headers) {
+    if !grpc::is_call(&asked.method, &asked.headers) {
         return response;
     }
     let code = match fault.problem {

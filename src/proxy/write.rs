@@ -117,7 +117,7 @@ async fn carry(
     };
     let guard = through::begin(&core, &job, affected);
     let mut parts = outbound::parts(&job, &*core.shared.world.entropy);
-    let is_call = grpc::is_call(&job.parts.headers);
+    let is_call = grpc::is_call(&job.parts.method, &job.parts.headers);
     let token = if is_call { None } else { posted::register(&core, &job) };
     parts.headers.remove(EXPECT); // our server has asked for the body already
     let repeatable = is_repeatable(&job);
@@ -251,7 +251,7 @@ fn is_repeatable(job: &Job) -> bool {
 /// [`MAX_HELD`] streams, and is neither.
 async fn hold(core: &Core, job: &Job, body: OutBody) -> Result<(OutBody, Option<Bytes>), NoReply> {
     let is_wanted = is_repeatable(job) || through::keeps_body(job);
-    if !is_wanted || grpc::is_call(&job.parts.headers) {
+    if !is_wanted || grpc::is_call(&job.parts.method, &job.parts.headers) {
         return Ok((body, None));
     }
     match tokio::time::timeout(job.left(core.now()), buffered::whole(body, MAX_HELD)).await {

@@ -311,7 +311,7 @@ impl Pool {
             }
             let sent_at = shared.world.clock.mono();
             let deadline = progress.deadline.duration_since(sent_at);
-            let Some(link) = lease.asks(sent_at) else {
+            let Some(link) = lease.asks(sent_at, progress.write && progress.one.settles()) else {
                 return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
             };
             let told = link

@@ -51,9 +51,12 @@ impl Lease {
         self.link.as_mut()
     }
 
-    /// The link, over which the node's answer is waited for from now on.
-    pub(super) fn asks(&mut self, now: MonoTime) -> Option<&mut Channel> {
+    /// The link, over which the node's answer is waited for from now on. `settles`: of a write that strong readers wait for (R19).
+    pub(super) fn asks(&mut self, now: MonoTime, settles: bool) -> Option<&mut Channel> {
         self.asked = Some(now);
+        if settles && let Some(Channel::Stream(stream)) = &mut self.link {
+            stream.settles();
+        }
         self.link.as_mut()
     }
 

@@ -48,6 +48,13 @@ pub enum Who {
     },
 }
 
+impl One {
+    /// Whether a write whose outcome nobody knows keeps readers waiting for what may still come of it (R19, R34).
+    pub(super) fn settles(&self) -> bool {
+        self.config.settle_after.is_some() || self.config.replication == Replication::Mirrored
+    }
+}
+
 impl Upstreams {
     /// Who would answer a request for a resource that only the primary may, as things are: for whoever explains it.
     #[must_use]

@@ -272,7 +272,21 @@ async fn what_we_say_to_a_call_is_said_in_its_words() {
         assert_eq!(answer.headers()["grpc-status"], status, "{name}");
         assert_eq!(answer.headers()["grpc-message"], words, "{name}");
         assert!(answer.body().is_end_stream(), "{name}: Trailers-Only");
-        let other = proxy.get(METHOD).await;
-        assert!(other.status >= 400, "{name}: who does not call gets a status");
+        let refused = [("result", "refused"), ("code", "200")];
+        proxy.until_metric("tidegate_requests_total", &refused, 1.0).await;
+        let calls = ("content-type", "application/grpc");
+        for (method, fields) in [
+            ("GET", &[][..]),
+            ("GET", &[calls]),
+            ("PUT", &[calls]),
+            ("POST", &[("content-type", "application/grpc-web+proto")]),
+        ] {
+            let other = proxy.request(method, METHOD, fields, "").await;
+            assert!(
+                other.status >= 400,
+                "{name}: {method} {fields:?} is no call and gets a status"
+            );
+            assert_eq!(other.header("grpc-status"), None, "{name}: {method} {fields:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::reload::Reloading;
 use super::support::client::{Client, HOST};
 use super::support::h2::H2;
-use super::support::node2::{GOAWAY, HEADERS, Node2, Order, RST_STREAM, RawNode, fields};
+use super::support::node2::{GOAWAY, HEADERS, Node2, Order, PING, RST_STREAM, RawNode, fields};
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, config_file, run_to_end};
 use super::support::tls::{Authority, acceptor};
@@ -234,6 +234,85 @@ async fn r20_a_write_that_the_node_may_have_looked_at_does_not() {
         let again = tokio::time::timeout(std::time::Duration::from_millis(1), listener.accept()).await;
         assert!(again.is_err(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn r19_a_node_that_does_not_show_what_it_has_of_a_write_that_is_given_up_loses_the_connection() {
+    for (name, route, asks) in [
+        ("strong", "consistency = \"strong\"\ntimeout = \"200ms\"", true),
+        ("off", "consistency = \"off\"\ntimeout = \"200ms\"", false),
+    ] {
+        let (listener, proxy) = by_hand("", route).await;
+        let mut client = proxy.client().await;
+        client.ask("PUT", "/a", &[], b"body").await;
+        let mut node = RawNode::accept(&listener).await;
+        let stream = node.until(HEADERS).await.stream;
+        // It is there: nobody has a doubt of that.
+        node.send(103, 0, 0, b"a frame that nobody knows").await;
+        assert_eq!(client.answer().await.status, 504, "{name}");
+        let reset = node.until(RST_STREAM).await;
+        assert_eq!(
+            (reset.stream, reset.payload),
+            (stream, 8_u32.to_be_bytes().to_vec()),
+            "{name}"
+        );
+        let mut client = proxy.client().await;
+        client.ask("GET", "/b", &[], b"").await;
+        let asked = loop {
+            let frame = node.frame().await;
+            if frame.kind == PING && frame.flags == 0 {
+                node.send(PING, 1, 0, &frame.payload).await;
+                break true;
+            }
+            if frame.kind == HEADERS {
+                node.ok(frame.stream).await;
+                break false;
+            }
+        };
+        assert_eq!(asked, asks, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_s_max_in_flight_is_kept() {
+    let mut node = Node2::start(100).await;
+    let text = config(&node.url(), "max_pending = 1", OFF).replace("name = \"n\"", "name = \"n\", max_in_flight = 1");
+    let proxy = Proxy::start(&text, &[]).await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/first", &[], b"").await;
+    let first = node.next().await;
+    // One may wait, the other is refused.
+    let mut more = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let mut client = proxy.client().await;
+        client.ask("GET", "/more", &[], b"").await;
+        more.spawn(async move { client.answer().await });
+    }
+    let refused = within("a refusal", more.join_next()).await.unwrap().unwrap();
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "overloaded"));
+    assert!(!node.is_asked());
+    first.respond(200, &[], "");
+    node.next().await.respond(200, &[], "waited");
+    let waited = within("who waited", more.join_next()).await.unwrap().unwrap();
+    assert_eq!(waited.text(), "waited");
+    assert_eq!(node.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_request_whose_time_is_over_is_reset_and_the_connection_goes_on() {
+    let mut node = Node2::start(100).await;
+    let proxy = over(&node, "", "consistency = \"off\"\ntimeout = \"300ms\"").await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/a", &[], b"").await;
+    let mut late = node.next().await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.problem().as_str()), (504, "timeout"));
+    let reset = within("a reset", std::future::poll_fn(|cx| late.reply.poll_reset(cx))).await;
+    assert_eq!(reset.unwrap(), h2::Reason::CANCEL);
+    client.ask("GET", "/b", &[], b"").await;
+    node.next().await.respond(200, &[], "b");
+    assert_eq!(client.answer().await.text(), "b");
+    assert_eq!(node.accepted(), 1);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::config::runtime::{Action, GateBy, Invalidates, Match, RedirectTo, Rep
 use crate::core::policy::{Contract, Policy};
 use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Routes and what they point at.
 pub(super) struct Compiled {
@@ -101,14 +102,16 @@ pub(super) fn compile(
     compiled
 }
 
-/// R19: a resource's `settle_after` is the largest of the strong routes on its upstream.
+/// R19: a resource's `settle_after` is the largest of the strong routes on its upstream, from when a connection that goes on for others
+/// has shown that nothing more of the write can come.
 fn settle(drafts: &[Draft], upstreams: &mut [Upstream]) {
     for draft in drafts {
         let Some(Aim::Proxy { upstream, policy, .. }) = &draft.aim else {
             continue;
         };
         if let (Contract::Strong(_, proof), Some(upstream)) = (&policy.contract, upstreams.get_mut(*upstream)) {
-            upstream.settle_after = upstream.settle_after.max(Some(proof.settle_after.into()));
+            let after = Duration::from(proof.settle_after).saturating_add(upstream.lapse());
+            upstream.settle_after = upstream.settle_after.max(Some(after));
         }
     }
 }

@@ -16,9 +16,11 @@ pub(in crate::config) use discover::listed;
 use super::{plain_name, span};
 use crate::config::diagnostic::Sink;
 use crate::config::effective::Table;
-use crate::config::runtime::{GateBy, HostHeader, Http2, Mode, Node, Upstream};
+use crate::config::runtime::{Discover, GateBy, HostHeader, Http2, Mode, Node, Upstream};
 use crate::config::tls::{self, ClientTls};
+use crate::core::discovery::Kind;
 use http::HeaderValue;
+use rustls::pki_types::ServerName;
 use std::sync::Arc;
 
 /// Defaults that hang on how the nodes share their data.
@@ -67,7 +69,7 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
             );
         }
     }
-    let tls = secured(table, &nodes, discover.is_some(), sink);
+    let tls = secured(table, &nodes, discover.as_ref(), sink);
     let replication = replication::replication(table, mode, sink);
     let failover = failover::failover(table, replication, mode, sink);
     let known = discover.is_none().then_some(nodes.len());
@@ -114,8 +116,10 @@ pub(super) fn compile(id: usize, name: &str, table: &Table, sink: &mut Sink) -> 
     }
 }
 
-/// Whether the nodes are spoken to over TLS: their urls say so, and where they are discovered, the table does.
-fn secured(table: &Table, nodes: &[Node], discovered: bool, sink: &mut Sink) -> Option<Arc<ClientTls>> {
+/// Whether the nodes are spoken to over TLS: their urls say so, and where they are discovered, the table does. Found by the addresses of a
+/// name, they must prove that name: no certificate is for an address that changes.
+fn secured(table: &Table, nodes: &[Node], discover: Option<&Discover>, sink: &mut Sink) -> Option<Arc<ClientTls>> {
+    let discovered = discover.is_some();
     let is_https = |node: &Node| node.url.starts_with("https://");
     let given = table.table("tls").is_some();
     let some = nodes.iter().any(is_https);
@@ -132,7 +136,14 @@ fn secured(table: &Table, nodes: &[Node], discovered: bool, sink: &mut Sink) -> 
         );
     }
     let tls = given.then(|| tls::client(table, sink));
-    (some || given && discovered).then(|| Arc::new(tls.unwrap_or_else(|| tls::client(&Table::empty(), sink))))
+    let mut tls = (some || given && discovered).then(|| tls.unwrap_or_else(|| tls::client(&Table::empty(), sink)))?;
+    if let Some(Discover::Dns { name, kind, .. }) = discover
+        && tls.server_name.is_none()
+        && *kind != Kind::Srv
+    {
+        tls.server_name = ServerName::try_from(name.trim_end_matches('.').to_owned()).ok();
+    }
+    Some(Arc::new(tls))
 }
 
 /// RFC 9113 s6.9.1: no window is larger than 2^31 - 1; below 64 KiB - 1, what every peer may use before it has read our settings, none is

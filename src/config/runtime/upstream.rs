@@ -59,11 +59,21 @@ pub struct Upstream {
     pub retry: Retry,
     /// When a slow read is sent a second time; none: never.
     pub hedge: Option<Hedge>,
-    /// R19: the largest `settle_after` of the strong routes on this upstream; none without a strong route: it never unsettles.
+    /// R19: the largest `settle_after` of the strong routes on this upstream, and [`Self::lapse`] more; none without a strong route: it never unsettles.
     pub settle_after: Option<Duration>,
 }
 
 impl Upstream {
+    /// R19: from a write that was given up, how long it may take until its connection is closed or the node has shown that it has all of
+    /// it that it will ever get. A connection that carries nothing else is closed at once.
+    #[must_use]
+    pub const fn lapse(&self) -> Duration {
+        match self.http2 {
+            Some(_) => Http2::ANSWER,
+            None => Duration::ZERO,
+        }
+    }
+
     /// Places for nodes: everybody names a node by its place.
     #[must_use]
     pub const fn slots(&self) -> usize {

@@ -2,7 +2,7 @@
 //! here.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// `grpc-status`.
 pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -58,7 +58,10 @@ impl Code {
 
 /// Whether a request is a call. gRPC-Web is not: its answers are bodies like any other.
 #[must_use]
-pub fn is_call(headers: &HeaderMap) -> bool {
+pub fn is_call(method: &Method, headers: &HeaderMap) -> bool {
+    if *method != Method::POST {
+        return false;
+    }
     let Some(kind) = headers.get(CONTENT_TYPE) else {
         return false;
     };
@@ -101,9 +104,12 @@ mod tests {
         ];
         for (kind, expected) in cases {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-            assert_eq!(is_call(&headers), expected, "{kind}");
+            assert_eq!(is_call(&Method::POST, &headers), expected, "{kind}");
+            for method in [Method::GET, Method::HEAD, Method::PUT] {
+                assert!(!is_call(&method, &headers), "{method} {kind}");
+            }
         }
-        assert!(!is_call(&HeaderMap::new()));
+        assert!(!is_call(&Method::POST, &HeaderMap::new()));
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl Mirror {
     fn settled_at(&self) -> MonoTime {
         let running = self.running.load();
         let settle = running.upstreams.get(self.config.id).and_then(|u| u.settle_after);
-        self.now().after(Span::from(settle.unwrap_or(SETTLE)))
+        self.now()
+            .after(Span::from(settle.unwrap_or_else(|| SETTLE + self.config.lapse())))
     }
 
     fn hold(&self) -> Duration {

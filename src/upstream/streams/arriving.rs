@@ -3,6 +3,7 @@
 
 use super::super::error::BodyError;
 use super::connection::State;
+use super::upload::Progress;
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
@@ -14,6 +15,8 @@ use std::task::{Context, Poll, ready};
 pub(in crate::upstream) struct Arriving {
     from: RecvStream,
     state: Arc<State>,
+    /// Of its request.
+    upload: Arc<Progress>,
     /// What is left of what the head promised.
     left: Option<u64>,
     /// Data has ended: trailers are left, if any.
@@ -22,15 +25,19 @@ pub(in crate::upstream) struct Arriving {
 }
 
 impl Arriving {
-    pub(super) fn new(from: RecvStream, state: Arc<State>, head: &HeaderMap) -> Self {
+    pub(super) fn new(from: RecvStream, state: Arc<State>, upload: Arc<Progress>, head: &HeaderMap) -> Self {
         let length = head
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         let over = from.is_end_stream();
+        if over {
+            upload.answered();
+        }
         Self {
             left: if over { Some(0) } else { length },
             from,
             state,
+            upload,
             trailing: false,
             over,
         }
@@ -62,6 +69,9 @@ impl Arriving {
                     if let Some(left) = &mut self.left {
                         *left = left.saturating_sub(data.len() as u64);
                     }
+                    if self.from.is_end_stream() {
+                        self.whole();
+                    }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Some(Err(error)) => return self.ended(&error),
@@ -70,15 +80,21 @@ impl Arriving {
         }
         match ready!(self.from.poll_trailers(cx)) {
             Ok(Some(trailers)) => {
-                self.over = true;
+                self.whole();
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
             Ok(None) => {
-                self.over = true;
+                self.whole();
                 Poll::Ready(None)
             }
             Err(error) => self.ended(&error),
         }
+    }
+
+    /// All of it has come.
+    fn whole(&mut self) {
+        self.over = true;
+        self.upload.answered();
     }
 
     /// The stream was reset, or its connection is over.

@@ -6,6 +6,7 @@
 //!
 //! Every limit against what a node may send is set here by name: the h2 crate ends the connection at each.
 
+use super::super::link::waiting_clock;
 use super::frames::{Frames, Said};
 use super::pulse::{Beat, Pulse};
 use crate::config::runtime::Http2;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 /// The longest list of fields an answer may have (RFC 9113 s6.5.2); the number of CONTINUATION frames follows from it.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
@@ -46,6 +48,11 @@ pub(in crate::upstream) struct State {
     over: AtomicBool,
     /// A request has waited in vain while nothing at all came.
     doubtful: AtomicBool,
+    /// Since when a write has been given up that the node has not been asked about.
+    abandoned: Mutex<Option<Instant>>,
+    /// One of them may be queued.
+    has_queued: AtomicBool,
+    has_abandoned: AtomicBool,
     /// Bytes the socket accepted.
     pub(super) written: AtomicU64,
     /// Bytes the socket brought.
@@ -133,6 +140,21 @@ impl State {
         self.wake();
     }
 
+    /// R19: a write was given up. Within [`Http2::ANSWER`] the node has shown that it has received all that it ever will of it, or the
+    /// connection is closed. `is_queued`: something of it may still have to be written.
+    pub(super) fn abandon(&self, is_queued: bool) {
+        if is_queued {
+            self.has_queued.store(true, Ordering::Release);
+            // The node has lowered its limit: the head may be kept back for who knows how long.
+            if self.in_use() > self.limit.load(Ordering::Acquire) {
+                self.kill();
+            }
+        }
+        self.abandoned.lock().get_or_insert_with(waiting_clock);
+        self.has_abandoned.store(true, Ordering::Release);
+        self.wake();
+    }
+
     /// Wakes when everything has been written, or cannot be any more.
     pub(super) fn wait_for_flush(&self, waker: &Waker) {
         self.flushed.lock().push(waker.clone());
@@ -171,6 +193,9 @@ pub(super) async fn open(stream: Stream, limits: Http2) -> io::Result<Arc<State>
         killed: AtomicBool::new(false),
         over: AtomicBool::new(false),
         doubtful: AtomicBool::new(false),
+        abandoned: Mutex::default(),
+        has_queued: AtomicBool::new(false),
+        has_abandoned: AtomicBool::new(false),
         written: AtomicU64::new(0),
         read: AtomicU64::new(0),
         is_clean: AtomicBool::new(false),
@@ -242,12 +267,22 @@ impl Driven {
         if self.state.is_killed() {
             return Poll::Ready(());
         }
+        if self.state.has_abandoned.swap(false, Ordering::AcqRel)
+            && let Some(at) = self.state.abandoned.lock().take()
+        {
+            self.pulse.owe(at, self.state.has_queued.swap(false, Ordering::AcqRel));
+        }
+        // First of all: after a pause of this process not one byte more may leave.
+        if self.pulse.is_overdue() {
+            return Poll::Ready(());
+        }
         // Why it ended is told to each of its streams.
         if Pin::new(&mut self.connection).poll(cx).is_ready() {
             return Poll::Ready(());
         }
         let state = &self.state;
-        if state.is_clean.load(Ordering::Acquire) {
+        let written = state.is_clean.load(Ordering::Acquire);
+        if written {
             state.has_flushed();
         }
         let limit = self.connection.max_concurrent_send_streams().min(self.most);
@@ -264,6 +299,7 @@ impl Driven {
             idle,
             closing,
             doubtful,
+            written,
         };
         self.pulse.poll(cx, &mut self.connection, beat).map(|()| {
             state.close();

@@ -17,6 +17,8 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+/// A GOAWAY's payload has no less.
+const GOAWAY_LEAST: usize = 8;
 /// Of DATA and HEADERS.
 const END_STREAM: u8 = 1;
 /// Without the reserved bit.
@@ -164,7 +166,8 @@ impl Frames {
             }
             ends.push_back(stream);
         }
-        self.last = (kind == GOAWAY).then_some((0, 0));
+        // What is none by RFC 9113 s6.8 is evidence of nothing (R20).
+        self.last = (kind == GOAWAY && stream == 0 && self.rest >= GOAWAY_LEAST).then_some((0, 0));
         self.next();
     }
 
@@ -217,6 +220,33 @@ mod tests {
         said(&[settings, goaway(u32::MAX >> 1), goaway(5), data], |said| {
             assert!(said.never_saw(7) && !said.never_saw(5) && !said.never_saw(3));
         });
+    }
+
+    #[test]
+    fn what_only_looks_like_goaway_is_evidence_of_nothing() {
+        let settings = frame(SETTINGS, 0, 0, &[]);
+        let data = frame(DATA, 8, 1, &[&[3], &[GOAWAY; 9][..], &[0; 3]].concat()); // padded
+        let fields = [frame(HEADERS, 0, 1, &[GOAWAY; 20]), frame(9, 4, 1, &[GOAWAY; 30])].concat();
+        for (name, bytes) in [
+            ("on a stream", frame(GOAWAY, 0, 1, &[0; 8])),
+            ("cut short", frame(GOAWAY, 0, 0, &[0; 7])),
+            ("empty", frame(GOAWAY, 0, 0, &[])),
+            ("inside padded DATA", data),
+            ("inside HEADERS and CONTINUATION", fields),
+            ("inside a frame nobody knows", frame(0xbb, 0xff, 0, &[GOAWAY; 50])),
+        ] {
+            said(&[settings.clone(), bytes], |said| {
+                assert!(!said.leaves() && !said.never_saw(STREAM), "{name}");
+            });
+        }
+        // And what comes behind is read.
+        let unknown = frame(0xbb, 0xff, 0, &[GOAWAY; 50]);
+        said(
+            &[settings, unknown, frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0, b'x'])],
+            |said| {
+                assert!(said.leaves() && said.never_saw(3) && !said.never_saw(1));
+            },
+        );
     }
 
     #[test]

@@ -3,8 +3,12 @@
 //! A node is asked by a PING when streams wait and nothing has come for a while, once in a silence; a silence that lasts is broken by its
 //! answers alone, and then it is asked again as seldom as gRPC servers allow: those close a connection that pings more often than every
 //! five minutes while nothing else moves (GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS).
+//!
+//! Where a write was given up that strong readers wait for, only the answer to a PING that was sent after that counts, in time, whatever
+//! else comes (R19): frames are read in their order, so what the node may still get of that write it has by then.
 
 use super::super::link::waiting_clock;
+use crate::config::runtime::Http2;
 use bytes::Bytes;
 use h2::client::Connection;
 use h2::{Ping, PingPong};
@@ -18,7 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// How long nothing may come while a stream waits.
 pub(super) const QUIET: Duration = Duration::from_secs(10);
 /// How long a node may take to answer a PING: longer than a garbage collection, below the 15 s a response may take by default.
-pub(super) const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Http2::ANSWER;
 /// From one PING to the next while nothing else comes.
 const AGAIN: Duration = Duration::from_secs(300);
 /// How long a connection without a stream is kept: as Go's client does.
@@ -37,6 +41,8 @@ pub(super) struct Beat {
     pub(super) closing: bool,
     /// A request has waited in vain.
     pub(super) doubtful: bool,
+    /// Nothing waits to be written.
+    pub(super) written: bool,
 }
 
 /// A connection's timers.
@@ -49,6 +55,12 @@ pub(super) struct Pulse {
     asked: Option<Instant>,
     /// When the last PING was sent in this silence.
     last: Option<Instant>,
+    /// Until when the PING that is under way must be answered, for the sake of a write that was given up before it.
+    owed: Option<Instant>,
+    /// The same of a PING that is to be sent when that is answered: for what was given up after it.
+    owed_next: Option<Instant>,
+    /// That PING must not leave before all that is queued: it would overtake what it is to show the receipt of.
+    owed_behind: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -61,8 +73,23 @@ impl Pulse {
             since: now,
             asked: None,
             last: None,
+            owed: None,
+            owed_next: None,
+            owed_behind: false,
             timer: Box::pin(sleep_until(now + QUIET)),
         }
+    }
+
+    /// A write was given up then. `queued`: of which something may be queued.
+    pub(super) fn owe(&mut self, at: Instant, queued: bool) {
+        self.owed_next.get_or_insert(at + ANSWER);
+        self.owed_behind |= queued;
+    }
+
+    /// Whether an answer that is owed has not come in time.
+    pub(super) fn is_overdue(&self) -> bool {
+        let by = self.owed.or(self.owed_next); // the first is the earlier
+        by.is_some_and(|by| waiting_clock() >= by)
     }
 
     /// Ready when the connection is to end: now if its streams cannot go on, or because it has been idle for long.
@@ -90,9 +117,15 @@ impl Pulse {
             && self.asked.is_some()
             && let Poll::Ready(Ok(_)) = pings.poll_pong(cx)
         {
-            self.asked = None;
+            (self.asked, self.owed) = (None, None);
         }
-        if beat.doubtful && self.asked.is_none() {
+        self.owed_behind &= !beat.written;
+        if self.asked.is_none() && self.owed_next.is_some() && !self.owed_behind {
+            self.ask(now);
+            if self.asked.is_some() {
+                self.owed = self.owed_next.take();
+            }
+        } else if self.asked.is_none() && beat.doubtful {
             self.ask(now);
         }
         loop {
@@ -112,7 +145,7 @@ impl Pulse {
                     }
                 }
             }
-            if self.asked.is_some() || beat.idle {
+            if self.asked.is_some() || beat.idle || self.is_overdue() {
                 return Poll::Ready(());
             }
             self.ask(now);
@@ -121,6 +154,11 @@ impl Pulse {
 
     /// When something is to be done next.
     fn due(&self, beat: &Beat) -> Instant {
+        let due = self.due_anyway(beat);
+        self.owed.or(self.owed_next).map_or(due, |by| by.min(due))
+    }
+
+    fn due_anyway(&self, beat: &Beat) -> Instant {
         match (self.asked, self.last) {
             (Some(asked), _) => asked.max(self.since) + ANSWER,
             (None, _) if beat.idle && beat.closing => self.since + ANSWER,

@@ -1,6 +1,10 @@
 //! One stream of a connection, for one request and its answer. Dropped before both are over, the stream is reset (RFC 9113 s5.4.2, CANCEL)
 //! and the connection goes on.
 //!
+//! With a connection of HTTP/1.1 what had not left yet of an abandoned request is gone. Here the reset takes back its body. What has left,
+//! or will yet, is received when the node answers a PING that was sent behind it; where strong readers wait for an abandoned write to
+//! settle, a node that owes that answer for long loses the connection (R19, `Http2::ANSWER`).
+//!
 //! Invariant: when it says that nothing of a request was sent, no application has seen it (R20): nothing was written since, the node
 //! refused the stream, or it leaves and has said that it never looked at it (RFC 9113 s8.7).
 
@@ -13,6 +17,7 @@ use super::connection::State;
 use super::upload::{Progress, Upload};
 use crate::core::http::hop;
 use crate::core::retry::Sent;
+use crate::core::rules::Rule;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
@@ -40,6 +45,10 @@ pub(in crate::upstream) struct Stream {
     sending: Option<AbortHandle>,
     /// The connection ends with it.
     is_alone: bool,
+    /// How often the connection had written all it had when it got the request; none: the node has answered it.
+    begun: Option<u64>,
+    /// It carries a write whose effects strong readers wait for (R19).
+    settles: bool,
 }
 
 /// Who is told interim heads, beside the request.
@@ -63,7 +72,14 @@ impl Stream {
             upload: Arc::default(),
             sending: None,
             is_alone: false,
+            begun: None,
+            settles: false,
         }
+    }
+
+    /// It carries a write: given up, its resource settles from when it is known what of it the node has received (R19).
+    pub(in crate::upstream) fn settles(&mut self) {
+        self.settles = true;
     }
 
     /// Of a connection that is used for nothing else.
@@ -136,15 +152,19 @@ impl Stream {
         let id = response.stream_id().as_u32();
         let (parts, body) = request.into_parts();
         let mut upload = None;
+        let progress = Progress::new(send);
+        let begun = self.state.flushes.load(Ordering::Acquire);
+        self.begun = Some(begun);
         if empty {
-            self.upload = Arc::new(Progress::ended(self.state.flushes.load(Ordering::Acquire)));
+            self.upload = Arc::new(progress.ended(begun));
         } else {
-            let sending = Upload::new(body, send, Arc::clone(&self.state.flushes));
-            self.upload = Arc::clone(&sending.progress);
-            upload = Some(sending);
+            self.upload = Arc::new(progress);
+            let flushes = Arc::clone(&self.state.flushes);
+            upload = Some(Upload::new(body, Arc::clone(&self.upload), flushes));
         }
         match wait(response, &mut upload, interim.as_ref(), &mut limits).await {
             Ok(response) => {
+                self.begun = None;
                 if let Some(mut rest) = upload
                     && self.upload.is_going()
                 {
@@ -155,7 +175,7 @@ impl Stream {
                 let state = Arc::clone(&self.state);
                 let (mut parts, body) = response.into_parts();
                 parts.version = Version::HTTP_2;
-                let body = Arriving::new(body, state, &parts.headers);
+                let body = Arriving::new(body, state, Arc::clone(&self.upload), &parts.headers);
                 Ok(Response::from_parts(parts, body))
             }
             Err(ended) => {
@@ -191,8 +211,15 @@ impl Drop for Stream {
         if let Some(sending) = &self.sending {
             sending.abort();
         }
+        let uploaded = self.uploaded();
+        let flushes = self.state.flushes.load(Ordering::Acquire);
+        // The head of a stream that is not open yet, or the rest of what the node has answered already: those leave before the reset.
+        let is_queued = self.begun.map_or(!uploaded, |begun| flushes <= begun);
+        let is_cut = self.upload.let_go(uploaded);
         if self.is_alone {
             self.state.kill();
+        } else if is_cut && self.settles && Rule::R19.holds() {
+            self.state.abandon(is_queued); // R19
         }
         self.state.give_back();
     }

@@ -23,8 +23,8 @@ const CUT: u8 = 2;
 /// It broke off: whoever sent it to us is at fault.
 const BROKE: u8 = 3;
 
-/// How far a body is.
-#[derive(Debug, Default)]
+/// How far a body is, and its stream.
+#[derive(Default)]
 pub(super) struct Progress {
     state: AtomicU8,
     /// Changes whenever something moves.
@@ -33,15 +33,49 @@ pub(super) struct Progress {
     mark: AtomicU64,
     taken: AtomicBool,
     waiter: Mutex<Option<Waker>>,
+    /// All of the answer has come.
+    answered: AtomicBool,
+    /// What sends it; none before the request has a stream, and when that has been let go.
+    send: Mutex<Option<SendStream<Bytes>>>,
 }
 
 impl Progress {
-    /// Of a request without a body, which the connection has whole at once.
-    pub(super) fn ended(mark: u64) -> Self {
-        let progress = Self::default();
-        progress.mark.store(mark, Ordering::Release);
-        progress.state.store(ENDED, Ordering::Release);
-        progress
+    /// Of a request on this stream.
+    pub(super) fn new(send: SendStream<Bytes>) -> Self {
+        Self {
+            send: Mutex::new(Some(send)),
+            ..Self::default()
+        }
+    }
+
+    /// It has no body: the connection has it whole at once.
+    pub(super) fn ended(self, mark: u64) -> Self {
+        self.mark.store(mark, Ordering::Release);
+        self.state.store(ENDED, Ordering::Release);
+        self
+    }
+
+    /// All of the answer has come.
+    pub(super) fn answered(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+
+    /// Lets go of the stream; whether request and answer are not both over, so that it is reset (RFC 9113 s8.1).
+    pub(super) fn let_go(&self, uploaded: bool) -> bool {
+        let send = self.send.lock().take();
+        send.is_some() && !(uploaded && self.answered.load(Ordering::Acquire))
+    }
+
+    /// Does something with the stream; none when it has been let go.
+    fn with<T>(&self, act: impl FnOnce(&mut SendStream<Bytes>) -> T) -> Option<T> {
+        self.send.lock().as_mut().map(act)
+    }
+
+    fn last(&self, act: impl FnOnce(&mut SendStream<Bytes>) -> Result<(), h2::Error>) -> u8 {
+        match self.with(act) {
+            Some(Ok(())) => ENDED,
+            Some(Err(_)) | None => CUT,
+        }
     }
 
     /// Whether all of it is on its way, and at which count; none: not yet, or never.
@@ -79,7 +113,6 @@ impl Progress {
 /// The body, being sent.
 pub(super) struct Upload {
     body: OutBody,
-    send: SendStream<Bytes>,
     /// What has been read of it and not been sent.
     piece: Bytes,
     pub(super) progress: Arc<Progress>,
@@ -88,12 +121,11 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(body: OutBody, send: SendStream<Bytes>, flushes: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(body: OutBody, progress: Arc<Progress>, flushes: Arc<AtomicU64>) -> Self {
         Self {
             body,
-            send,
             piece: Bytes::new(),
-            progress: Arc::default(),
+            progress,
             flushes,
         }
     }
@@ -121,7 +153,7 @@ impl Upload {
             ENDED => self.ended(),
             BROKE => {
                 // RFC 9113 s8.1: a request that is not whole says so.
-                self.send.send_reset(Reason::CANCEL);
+                self.progress.with(|send| send.send_reset(Reason::CANCEL));
                 self.progress.end(BROKE);
             }
             state => self.progress.end(state),
@@ -132,29 +164,22 @@ impl Upload {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<u8> {
         loop {
             if !self.piece.is_empty() {
-                self.send.reserve_capacity(self.piece.len());
-                if self.send.capacity() == 0 {
-                    match ready!(self.send.poll_capacity(cx)) {
-                        Some(Ok(_)) => continue,
-                        Some(Err(_)) | None => return Poll::Ready(CUT),
-                    }
-                }
-                let part = self.piece.split_to(self.send.capacity().min(self.piece.len()));
-                let last = self.piece.is_empty() && self.body.is_end_stream();
-                self.progress.moved.fetch_add(1, Ordering::AcqRel);
-                match self.send.send_data(part, last) {
-                    Ok(()) if last => return Poll::Ready(ENDED),
-                    Ok(()) => continue,
-                    Err(_) => return Poll::Ready(CUT),
+                match ready!(self.poll_piece(cx)) {
+                    GOING => continue,
+                    state => return Poll::Ready(state),
                 }
             }
-            if self.send.poll_reset(cx).is_ready() {
+            if self
+                .progress
+                .with(|send| send.poll_reset(cx).is_ready())
+                .unwrap_or(true)
+            {
                 return Poll::Ready(CUT);
             }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => return Poll::Ready(BROKE),
-                None => return Poll::Ready(self.finish()),
+                None => return Poll::Ready(self.progress.last(|send| send.send_data(Bytes::new(), true))),
             };
             self.progress.taken.store(true, Ordering::Release);
             self.progress.moved.fetch_add(1, Ordering::AcqRel);
@@ -165,20 +190,33 @@ impl Upload {
                         continue;
                     };
                     hop::strip(&mut trailers); // RFC 9113 s8.2.2
-                    return Poll::Ready(match self.send.send_trailers(trailers) {
-                        Ok(()) => ENDED,
-                        Err(_) => CUT,
-                    });
+                    return Poll::Ready(self.progress.last(|send| send.send_trailers(trailers)));
                 }
             }
         }
     }
 
-    fn finish(&mut self) -> u8 {
-        match self.send.send_data(Bytes::new(), true) {
-            Ok(()) => ENDED,
-            Err(_) => CUT,
+    /// Sends as much of the piece as the windows take.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<u8> {
+        let mut slot = self.progress.send.lock();
+        let Some(send) = slot.as_mut() else {
+            return Poll::Ready(CUT);
+        };
+        send.reserve_capacity(self.piece.len());
+        if send.capacity() == 0 {
+            return match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => Poll::Ready(GOING),
+                Some(Err(_)) | None => Poll::Ready(CUT),
+            };
         }
+        let part = self.piece.split_to(send.capacity().min(self.piece.len()));
+        let last = self.piece.is_empty() && self.body.is_end_stream();
+        self.progress.moved.fetch_add(1, Ordering::AcqRel);
+        Poll::Ready(match send.send_data(part, last) {
+            Ok(()) if last => ENDED,
+            Ok(()) => GOING,
+            Err(_) => CUT,
+        })
     }
 }
 
