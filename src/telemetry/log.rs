@@ -75,11 +75,23 @@ fn install_change(change: impl Fn(EnvFilter) + Send + Sync + 'static) {
     let _first = CHANGE.set(Box::new(change));
 }
 
+/// Warns of each ping's answer that nobody asked for: a peer could fill the log with them.
+const NOISY: &str = "h2::proto::ping_pong=error";
+
 fn filter(text: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder().parse(text).map_err(|e| LogError {
+    let wrong = |e: &dyn std::fmt::Display| LogError {
         filter: text.to_owned(),
         why: e.to_string(),
-    })
+    };
+    let filter = EnvFilter::builder().parse(text).map_err(|e| wrong(&e))?;
+    if text.contains("h2") {
+        return Ok(filter); // who names it wants it
+    }
+    Ok(filter.add_directive(
+        NOISY
+            .parse()
+            .map_err(|e: tracing_subscriber::filter::ParseError| wrong(&e))?,
+    ))
 }
 
 #[cfg(test)]
@@ -92,5 +104,18 @@ mod tests {
         assert!(filter("warn,tidegate::upstream=debug").is_ok());
         let wrong = filter("tidegate=loud").err().map(|e| e.to_string()).unwrap_or_default();
         assert!(wrong.contains("tidegate=loud"), "{wrong}");
+    }
+
+    #[test]
+    fn a_peer_cannot_fill_the_log_with_pings_unless_that_is_asked_for() {
+        for (text, expected) in [("info", false), ("debug", false), ("info,h2=info", true)] {
+            let filter = filter(text).unwrap_or_default();
+            let subscriber = tracing_subscriber::fmt().with_env_filter(filter).finish();
+            tracing::subscriber::with_default(subscriber, || {
+                let warns = tracing::enabled!(target: "h2::proto::ping_pong", tracing::Level::WARN);
+                let others = tracing::enabled!(target: "tidegate::server", tracing::Level::WARN);
+                assert_eq!((warns, others), (expected, true), "{text}");
+            });
+        }
     }
 }
