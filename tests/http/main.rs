@@ -62,6 +62,7 @@ mod tags;
 mod through;
 mod tls;
 mod upstream_http2;
+mod upstream_http2_nodes;
 mod upstream_tls;
 mod verify;
 mod weak;

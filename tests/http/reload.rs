@@ -1,12 +1,12 @@
 //! Reload (R31): all or nothing, and under traffic. The file is read again by `POST /reload`.
 
 use super::support::client::Client;
+use super::support::eventually;
 use super::support::origin::Origin;
 use super::support::proxy::{Binary, Proxy, config_file, run_to_end};
-use super::support::{eventually, within};
+use super::support::traffic::{Answering, Traffic, reads_and_writes};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A proxy over a file that the test rewrites.
 pub(super) struct Reloading {
@@ -189,20 +189,7 @@ async fn r31_a_route_made_exclusive_proves_nothing_before_writes_from_before_are
 
 #[tokio::test]
 async fn a_reload_under_traffic_loses_no_request() {
-    let (mut one, mut two) = (Origin::start().await, Origin::start().await);
-    let urls = [one.url(), two.url()];
-    let answering = [
-        tokio::spawn(async move {
-            loop {
-                one.next_or_never().await.respond(200, &[], "x").await;
-            }
-        }),
-        tokio::spawn(async move {
-            loop {
-                two.next_or_never().await.respond(200, &[], "x").await;
-            }
-        }),
-    ];
+    let (one, two) = (Answering::start().await, Answering::start().await);
     let text = |turn: usize| {
         let keys = ["consistency = \"off\"", WEAK, EXCLUSIVE, EXTERNAL][turn % 4];
         let asked = [
@@ -214,45 +201,16 @@ async fn a_reload_under_traffic_loses_no_request() {
             "[upstreams.o]\nnodes = [{{ url = \"{}\" }}, {{ url = \"{}\" }}]\n{asked}\n\
              health_check = {{ path = \"/healthz\", interval = \"50ms\", timeout = \"5s\" }}\n\
              [[routes]]\nname = \"r\"\nupstream = \"o\"\n{keys}\n",
-            urls[0], urls[1]
+            one.url, two.url
         )
     };
     let at = Reloading::start(&text(0)).await;
-    let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let clients = (0..4).map(|number| {
-        let (address, over, asked) = (at.proxy.address, Arc::clone(&over), Arc::clone(&asked));
-        tokio::spawn(async move {
-            let mut client = Client::connect(address).await;
-            let mut turn = 0;
-            while !over.load(Ordering::SeqCst) {
-                turn += 1;
-                let path = format!("/{}", (turn + number) % 5);
-                let answer = match turn % 7 {
-                    0 => client.put(&path, "body").await,
-                    _ => client.get(&path).await,
-                };
-                assert_eq!(answer.status, 200, "{}", answer.text());
-                assert_eq!(answer.text(), "x");
-                asked.fetch_add(1, Ordering::SeqCst);
-            }
-        })
-    });
-    let clients: Vec<_> = clients.collect();
+    let traffic = Traffic::start(at.proxy.address, 4, reads_and_writes);
     for turn in 1..24 {
-        let before = asked.load(Ordering::SeqCst);
         assert!(!at.reload(&text(turn)).await.is_empty());
-        eventually("requests under every configuration", || {
-            let now = asked.load(Ordering::SeqCst);
-            let dead = clients.iter().any(tokio::task::JoinHandle::is_finished);
-            async move { dead || now >= before + 20 }
-        })
-        .await;
+        traffic.goes_on(20).await;
     }
-    over.store(true, Ordering::SeqCst);
-    for client in clients {
-        within("a client", client).await.expect("no request was lost");
-    }
-    answering.iter().for_each(tokio::task::JoinHandle::abort);
+    traffic.end().await;
 }
 
 #[tokio::test]

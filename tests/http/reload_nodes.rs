@@ -1,95 +1,12 @@
 //! Nodes and upstreams that come and go by reload (R31), under traffic and without it.
 
 use super::reload::Reloading;
-use super::support::client::Client;
+use super::support::eventually;
 use super::support::origin::Origin;
-use super::support::{eventually, within};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tokio::task::JoinHandle;
+use super::support::traffic::{Answering, Traffic, reads_and_writes};
 
 const CHECK: &str =
     "health_check = { path = \"/healthz\", interval = \"50ms\", timeout = \"5s\", unhealthy_threshold = 1 }";
-
-/// A node that answers everything at once, and counts.
-struct Answering {
-    url: String,
-    asked: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
-}
-
-impl Answering {
-    async fn start() -> Self {
-        let mut origin = Origin::start().await;
-        let (url, asked) = (origin.url(), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&asked);
-        let task = tokio::spawn(async move {
-            loop {
-                let exchange = origin.next_or_never().await;
-                counted.fetch_add(1, Ordering::SeqCst);
-                exchange.respond(200, &[("ETag", "\"1\"")], "x").await;
-            }
-        });
-        Self { url, asked, task }
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-/// Clients that never stop asking, and fail the test when an answer is not 200.
-struct Traffic {
-    over: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<()>>,
-}
-
-impl Traffic {
-    fn start(at: &Reloading) -> Self {
-        let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let clients = (0..4).map(|number| {
-            let (address, over, answered) = (at.proxy.address, Arc::clone(&over), Arc::clone(&answered));
-            tokio::spawn(async move {
-                let mut client = Client::connect(address).await;
-                let mut turn = 0;
-                while !over.load(Ordering::SeqCst) {
-                    turn += 1;
-                    let path = format!("/{}", (turn + number) % 5);
-                    let answer = match turn % 7 {
-                        0 => client.put(&path, "body").await,
-                        _ => client.get(&path).await,
-                    };
-                    assert_eq!(answer.status, 200, "{}", answer.text());
-                    answered.fetch_add(1, Ordering::SeqCst);
-                }
-            })
-        });
-        Self {
-            clients: clients.collect(),
-            over,
-            answered,
-        }
-    }
-
-    /// Waits for so many more answers.
-    async fn goes_on(&self, more: usize) {
-        let before = self.answered.load(Ordering::SeqCst);
-        eventually("answers", || {
-            let now = self.answered.load(Ordering::SeqCst);
-            let dead = self.clients.iter().any(JoinHandle::is_finished);
-            async move { dead || now >= before + more }
-        })
-        .await;
-    }
-
-    async fn end(self) {
-        self.over.store(true, Ordering::SeqCst);
-        for client in self.clients {
-            within("a client", client).await.expect("no request was lost");
-        }
-    }
-}
 
 fn listed(urls: &[&str]) -> String {
     let nodes: Vec<_> = urls.iter().map(|url| format!("{{ url = \"{url}\" }}")).collect();
@@ -109,16 +26,6 @@ async fn r31_nodes_come_and_go_under_traffic_and_no_request_is_lost() {
     for _ in 0..4 {
         nodes.push(Answering::start().await);
     }
-    let text = |turn: usize, set: &[usize]| {
-        let urls: Vec<&str> = set.iter().map(|node| nodes[*node].url.as_str()).collect();
-        let mode = ["mode = \"active-active\"", "mode = \"active-passive\""][turn / 2 % 2];
-        let contract = ["consistency = \"off\"", "consistency = \"strong\""][turn / 3 % 2];
-        over(
-            &urls,
-            &format!("{mode}\nfailover = {{ slow_start = \"0s\" }}"),
-            contract,
-        )
-    };
     let sets: [&[usize]; 9] = [
         &[0, 1],
         &[0, 1, 2],
@@ -130,27 +37,33 @@ async fn r31_nodes_come_and_go_under_traffic_and_no_request_is_lost() {
         &[0],
         &[1, 2, 3, 0],
     ];
-    let at = Reloading::start(&text(0, sets[0])).await;
-    let traffic = Traffic::start(&at);
-    for (turn, set) in sets.iter().enumerate().skip(1).chain(sets.iter().enumerate()) {
-        assert!(!at.reload(&text(turn, set)).await.is_empty());
-        let before: Vec<usize> = nodes.iter().map(Answering::asked).collect();
-        traffic.goes_on(40).await;
-        let asked: Vec<usize> = nodes
-            .iter()
-            .zip(before)
-            .map(|(node, before)| node.asked() - before)
-            .collect();
-        for (node, asked) in asked.into_iter().enumerate() {
-            // What was planned before the reload may still arrive: one per client at the most.
-            assert!(
-                set.contains(&node) || asked <= 4,
-                "turn {turn}: node {node} is out and was asked {asked} times"
-            );
+    // What is spoken to the nodes stays, or changes with them.
+    for versions in [["1.1", "1.1"], ["2", "2"], ["1.1", "2"]] {
+        let text = |turn: usize, set: &[usize]| {
+            let urls: Vec<&str> = set.iter().map(|node| nodes[*node].url.as_str()).collect();
+            let mode = ["active-active", "active-passive"][turn / 2 % 2];
+            let contract = ["consistency = \"off\"", "consistency = \"strong\""][turn / 3 % 2];
+            let version = versions[turn % 2];
+            let keys = format!("mode = \"{mode}\"\nhttp = \"{version}\"\nfailover = {{ slow_start = \"0s\" }}");
+            over(&urls, &keys, contract)
+        };
+        let at = Reloading::start(&text(0, sets[0])).await;
+        let traffic = Traffic::start(at.proxy.address, 4, reads_and_writes);
+        for (turn, set) in sets.iter().enumerate().skip(1).chain(sets.iter().enumerate()) {
+            assert!(!at.reload(&text(turn, set)).await.is_empty());
+            let before: Vec<usize> = nodes.iter().map(Answering::asked).collect();
+            traffic.goes_on(40).await;
+            let asked = nodes.iter().zip(before).map(|(node, before)| node.asked() - before);
+            for (node, asked) in asked.enumerate() {
+                // What was planned before the reload may still arrive: one per client at the most.
+                assert!(
+                    set.contains(&node) || asked <= 4,
+                    "{versions:?}, turn {turn}: node {node} is out and was asked {asked} times"
+                );
+            }
         }
+        traffic.end().await;
     }
-    traffic.end().await;
-    nodes.iter().for_each(|node| node.task.abort());
 }
 
 #[tokio::test]
@@ -256,7 +169,7 @@ async fn r31_upstreams_come_and_go_with_their_routes_and_no_request_is_lost() {
             .replace("\"o\"", &format!("\"{name}\""))
     };
     let at = Reloading::start(&text("old", &old.url)).await;
-    let traffic = Traffic::start(&at);
+    let traffic = Traffic::start(at.proxy.address, 4, reads_and_writes);
     for turn in 0..6 {
         let (name, node) = [("new", &new), ("old", &old)][turn % 2];
         let changed = at.reload(&text(name, &node.url)).await;
@@ -269,7 +182,6 @@ async fn r31_upstreams_come_and_go_with_their_routes_and_no_request_is_lost() {
         assert_eq!(upstreams[0]["nodes"][0]["state"], "active");
     }
     traffic.end().await;
-    [old, new].iter().for_each(|node| node.task.abort());
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use super::reload::Reloading;
 use super::support::client::{Client, HOST};
+use super::support::frames::{Frames, GOAWAY, HEADERS, PING, RST_STREAM};
 use super::support::h2::H2;
-use super::support::node2::{GOAWAY, HEADERS, Node2, Order, PING, RST_STREAM, RawNode, fields};
+use super::support::node2::{Node2, Order, config, fields};
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, config_file, run_to_end};
 use super::support::tls::{Authority, acceptor};
@@ -11,25 +12,12 @@ use super::support::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// One upstream `o` with one node `n`, one core.
-fn config(url: &str, upstream: &str, route: &str) -> String {
-    format!(
-        "[server]\nthreads = 1\n[listeners.main]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-         [upstreams.o]\nnodes = [{{ url = \"{url}\", name = \"n\" }}]\nhttp = \"2\"\nconnect_timeout = \"10s\"\n{upstream}\n\
-         [[routes]]\nname = \"r\"\nupstream = \"o\"\n{route}\n"
-    )
-}
-
-async fn over(node: &Node2, upstream: &str, route: &str) -> Proxy {
-    Proxy::start(&config(&node.url(), upstream, route), &[]).await
-}
-
 const OFF: &str = "consistency = \"off\"";
 
 #[tokio::test]
 async fn requests_go_by_streams_of_one_connection() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "", OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let (mut a, mut b) = (proxy.client().await, proxy.client().await);
     a.ask(
         "GET",
@@ -72,7 +60,7 @@ async fn requests_go_by_streams_of_one_connection() {
 #[tokio::test]
 async fn what_is_stored_came_by_a_stream_and_is_a_hit() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "", "consistency = \"weak\"\nttl = \"1h\"").await;
+    let proxy = node.proxied("", "consistency = \"weak\"\nttl = \"1h\"").await;
     let mut client = proxy.client().await;
     client.ask("GET", "/a", &[], b"").await;
     node.next()
@@ -102,7 +90,7 @@ async fn what_is_stored_came_by_a_stream_and_is_a_hit() {
 #[tokio::test]
 async fn a_node_s_limit_of_streams_is_kept_and_a_full_connection_gets_company() {
     let mut node = Node2::start(2).await;
-    let proxy = over(&node, "max_connections = 2\nmax_pending = 1", OFF).await;
+    let proxy = node.proxied("max_connections = 2\nmax_pending = 1", OFF).await;
     let mut clients = Vec::new();
     let mut held = Vec::new();
     for number in 0..4 {
@@ -138,7 +126,7 @@ async fn a_node_s_limit_of_streams_is_kept_and_a_full_connection_gets_company() 
 #[tokio::test]
 async fn many_at_once_wait_for_one_connection_instead_of_opening_their_own() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "", OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let mut clients = Vec::new();
     for number in 0..20 {
         let mut client = proxy.client().await;
@@ -157,7 +145,7 @@ async fn many_at_once_wait_for_one_connection_instead_of_opening_their_own() {
 #[tokio::test]
 async fn a_node_that_leaves_ends_what_it_has_and_gets_nothing_new() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "", OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let mut client = proxy.client().await;
     client.ask("GET", "/before", &[], b"").await;
     let before = node.next().await;
@@ -181,11 +169,11 @@ async fn a_node_that_leaves_ends_what_it_has_and_gets_nothing_new() {
     assert_eq!(client.answer().await.text(), "before");
 }
 
-/// A listener for [`RawNode`]s, and a proxy before it with these keys.
+/// A listener for nodes that are played by hand, and a proxy before it with these keys.
 async fn by_hand(upstream: &str, route: &str) -> (TcpListener, Proxy) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let proxy = Proxy::start(&config(&url, upstream, route), &[]).await;
+    let proxy = Proxy::start(&config(&[&url], upstream, route), &[]).await;
     (listener, proxy)
 }
 
@@ -195,11 +183,11 @@ async fn r20_a_write_that_the_node_never_looked_at_goes_out_again() {
         let (listener, proxy) = by_hand("", "consistency = \"strong\"").await;
         let mut client = proxy.client().await;
         client.ask("PUT", "/a", &[], b"").await;
-        let mut node = RawNode::accept(&listener).await;
+        let mut node = Frames::accept(&listener).await;
         let asked = node.until(HEADERS).await;
         let mut again = if how == GOAWAY {
             node.goaway(0).await;
-            RawNode::accept(&listener).await
+            Frames::accept(&listener).await
         } else {
             node.send(RST_STREAM, 0, asked.stream, &7_u32.to_be_bytes()).await;
             node
@@ -220,7 +208,7 @@ async fn r20_a_write_that_the_node_may_have_looked_at_does_not() {
         let (listener, proxy) = by_hand("", "consistency = \"strong\"").await;
         let mut client = proxy.client().await;
         client.ask("PUT", "/a", &[], b"").await;
-        let mut node = RawNode::accept(&listener).await;
+        let mut node = Frames::accept(&listener).await;
         let asked = node.until(HEADERS).await;
         match how {
             GOAWAY => node.goaway(asked.stream).await,
@@ -245,7 +233,7 @@ async fn r19_a_node_that_does_not_show_what_it_has_of_a_write_that_is_given_up_l
         let (listener, proxy) = by_hand("", route).await;
         let mut client = proxy.client().await;
         client.ask("PUT", "/a", &[], b"body").await;
-        let mut node = RawNode::accept(&listener).await;
+        let mut node = Frames::accept(&listener).await;
         let stream = node.until(HEADERS).await.stream;
         // It is there: nobody has a doubt of that.
         node.send(103, 0, 0, b"a frame that nobody knows").await;
@@ -259,7 +247,7 @@ async fn r19_a_node_that_does_not_show_what_it_has_of_a_write_that_is_given_up_l
         let mut client = proxy.client().await;
         client.ask("GET", "/b", &[], b"").await;
         let asked = loop {
-            let frame = node.frame().await;
+            let frame = node.next().await.unwrap();
             if frame.kind == PING && frame.flags == 0 {
                 node.send(PING, 1, 0, &frame.payload).await;
                 break true;
@@ -276,7 +264,8 @@ async fn r19_a_node_that_does_not_show_what_it_has_of_a_write_that_is_given_up_l
 #[tokio::test]
 async fn a_node_s_max_in_flight_is_kept() {
     let mut node = Node2::start(100).await;
-    let text = config(&node.url(), "max_pending = 1", OFF).replace("name = \"n\"", "name = \"n\", max_in_flight = 1");
+    let text =
+        config(&[&node.url()], "max_pending = 1", OFF).replace("name = \"a\"", "name = \"a\", max_in_flight = 1");
     let proxy = Proxy::start(&text, &[]).await;
     let mut client = proxy.client().await;
     client.ask("GET", "/first", &[], b"").await;
@@ -301,7 +290,7 @@ async fn a_node_s_max_in_flight_is_kept() {
 #[tokio::test]
 async fn a_request_whose_time_is_over_is_reset_and_the_connection_goes_on() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "", "consistency = \"off\"\ntimeout = \"300ms\"").await;
+    let proxy = node.proxied("", "consistency = \"off\"\ntimeout = \"300ms\"").await;
     let mut client = proxy.client().await;
     client.ask("GET", "/a", &[], b"").await;
     let mut late = node.next().await;
@@ -320,7 +309,7 @@ async fn a_client_that_leaves_resets_its_stream_and_no_other() {
     let (listener, proxy) = by_hand("", OFF).await;
     let (mut leaves, mut stays) = (proxy.client().await, proxy.client().await);
     leaves.ask("GET", "/leaves", &[], b"").await;
-    let mut node = RawNode::accept(&listener).await;
+    let mut node = Frames::accept(&listener).await;
     let first = node.until(HEADERS).await.stream;
     stays.ask("GET", "/stays", &[], b"").await;
     let second = node.until(HEADERS).await.stream;
@@ -339,7 +328,7 @@ async fn a_client_that_leaves_resets_its_stream_and_no_other() {
 async fn a_node_that_does_not_speak_it_gets_nothing_and_is_called_by_name() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let proxy = Proxy::start(&config(&url, "", OFF), &[]).await;
+    let proxy = Proxy::start(&config(&[&url], "", OFF), &[]).await;
     let mut client = proxy.client().await;
     client.ask("POST", "/secret", &[], b"secret").await;
     let (mut io, _) = within("a connection", listener.accept()).await.unwrap();
@@ -365,7 +354,7 @@ async fn over_tls_it_is_asked_for_by_alpn() {
     let issued = authority.issue("n", &["127.0.0.1"]);
     let mut node = Node2::behind(100, Some(acceptor(&issued, &["h2"]))).await;
     let tls = format!("tls = {{ ca = \"{}\" }}", authority.ca());
-    let proxy = Proxy::start(&config(&format!("https://{}", node.address), &tls, OFF), &[]).await;
+    let proxy = Proxy::start(&config(&[&node.url()], &tls, OFF), &[]).await;
     let mut client = proxy.client().await;
     client.ask("GET", "/a", &[], b"").await;
     let exchange = node.next().await;
@@ -374,7 +363,7 @@ async fn over_tls_it_is_asked_for_by_alpn() {
     assert_eq!(client.answer().await.text(), "a");
     for offered in [&["http/1.1"][..], &[]] {
         let node = Node2::behind(100, Some(acceptor(&issued, offered))).await;
-        let proxy = Proxy::start(&config(&format!("https://{}", node.address), &tls, OFF), &[]).await;
+        let proxy = Proxy::start(&config(&[&node.url()], &tls, OFF), &[]).await;
         let answer = proxy.get("/a").await;
         assert_eq!(
             (answer.status, answer.problem().as_str()),
@@ -390,7 +379,7 @@ async fn over_tls_it_is_asked_for_by_alpn() {
 #[tokio::test]
 async fn an_answer_that_ends_before_its_request_does_is_whole() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "", OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let mut client = proxy.client().await;
     client
         .send(format!(
@@ -408,7 +397,7 @@ async fn an_answer_that_ends_before_its_request_does_is_whole() {
 #[tokio::test]
 async fn uploads_and_answers_wait_for_windows_and_come_whole() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "http2 = { window = \"64KiB\" }", OFF).await;
+    let proxy = node.proxied("http2 = { window = \"64KiB\" }", OFF).await;
     let body = "0123456789abcdef".repeat(40_000);
     let mut client = proxy.client().await;
     let sent = body.clone();
@@ -426,7 +415,9 @@ async fn uploads_and_answers_wait_for_windows_and_come_whole() {
 #[tokio::test]
 async fn a_slow_reader_holds_up_nobody_else() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "http2 = { window = \"64KiB\", max_streams = 100 }", OFF).await;
+    let proxy = node
+        .proxied("http2 = { window = \"64KiB\", max_streams = 100 }", OFF)
+        .await;
     let mut slow = Vec::new();
     let mut sends = Vec::new();
     for _ in 0..8 {
@@ -448,7 +439,7 @@ async fn a_slow_reader_holds_up_nobody_else() {
 #[tokio::test]
 async fn interim_heads_and_trailers_come_through() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, "", OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let mut client = proxy.client().await;
     client.ask("GET", "/a", &[("TE", "trailers")], b"").await;
     let mut exchange = node.next().await;
@@ -483,21 +474,21 @@ async fn interim_heads_and_trailers_come_through() {
 #[tokio::test]
 async fn probes_speak_it_too() {
     let mut node = Node2::start(100).await;
-    let check = "health_check = { path = \"/healthz\", interval = \"20ms\" }";
+    let check = "health_check = { path = \"/ready\", interval = \"20ms\" }";
     let starting = tokio::spawn({
-        let text = config(&node.url(), check, OFF);
+        let text = config(&[&node.url()], check, OFF);
         async move { Proxy::start(&text, &[]).await }
     });
     let probe = node.next().await;
-    assert_eq!(probe.target(), "/healthz");
+    assert_eq!(probe.target(), "/ready");
     assert_eq!(probe.header("user-agent"), Some("tidegate-probe"));
     probe.respond(200, &[], "");
     let proxy = starting.await.unwrap();
-    proxy.until_state("o", "n", "active").await;
+    proxy.until_state("o", "a", "active").await;
     loop {
         let probe = node.next().await;
         probe.respond(500, &[], "");
-        if proxy.node_state("o", "n").await == "unhealthy" {
+        if proxy.node_state("o", "a").await == "unhealthy" {
             break;
         }
     }
@@ -506,7 +497,7 @@ async fn probes_speak_it_too() {
 #[tokio::test]
 async fn a_node_of_http_1_1_alone_is_reached_by_it() {
     let mut origin = Origin::start().await;
-    let text = config(&origin.url(), "", OFF).replace("http = \"2\"", "http = \"1.1\"");
+    let text = config(&[&origin.url()], "", OFF).replace("http = \"2\"", "http = \"1.1\"");
     let proxy = Proxy::start(&text, &[]).await;
     let mut client = proxy.client().await;
     client.ask("GET", "/a", &[], b"").await;
@@ -517,12 +508,12 @@ async fn a_node_of_http_1_1_alone_is_reached_by_it() {
 #[tokio::test]
 async fn r31_a_reload_ends_what_is_under_way_on_its_connection_and_begins_anew_on_another() {
     let mut node = Node2::start(100).await;
-    let reloading = Reloading::start(&config(&node.url(), "", OFF)).await;
+    let reloading = Reloading::start(&config(&[&node.url()], "", OFF)).await;
     let mut client = reloading.proxy.client().await;
     client.ask("GET", "/before", &[], b"").await;
     let before = node.next().await;
     reloading
-        .reload(&config(&node.url(), "http2 = { max_streams = 9 }", OFF))
+        .reload(&config(&[&node.url()], "http2 = { max_streams = 9 }", OFF))
         .await;
     let mut other = reloading.proxy.client().await;
     other.ask("GET", "/after", &[], b"").await;
@@ -533,14 +524,14 @@ async fn r31_a_reload_ends_what_is_under_way_on_its_connection_and_begins_anew_o
     before.respond(200, &[], "before");
     assert_eq!(client.answer().await.text(), "before");
     // To the other version and back.
-    let text = config(&node.url(), "", OFF).replace("http = \"2\"", "http = \"1.1\"");
+    let text = config(&[&node.url()], "", OFF).replace("http = \"2\"", "http = \"1.1\"");
     reloading.reload(&text).await;
     assert_eq!(
         reloading.proxy.get("/").await.status,
         502,
         "the node speaks HTTP/2 alone"
     );
-    reloading.reload(&config(&node.url(), "", OFF)).await;
+    reloading.reload(&config(&[&node.url()], "", OFF)).await;
     other.ask("GET", "/again", &[], b"").await;
     node.next().await.respond(200, &[], "again");
     assert_eq!(other.answer().await.text(), "again");
@@ -561,7 +552,7 @@ async fn check_says_what_is_of_no_use() {
         ),
         ("another version", "http = \"3\"", "expected \"1.1\" or \"2\""),
     ] {
-        let text = config("http://127.0.0.1:1", upstream, OFF).replacen("http = \"2\"\nconnect", "connect", 1);
+        let text = config(&["http://127.0.0.1:1"], upstream, OFF).replacen("http = \"2\"\nconnect", "connect", 1);
         let (_folder, file) = config_file(&text, &[]);
         let told = run_to_end(&["check", "-c", &file]).await;
         assert!(told.stderr.contains(expected), "{name}: {}", told.stderr);

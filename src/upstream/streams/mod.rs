@@ -160,13 +160,13 @@ impl Streams {
         Ok(Lent::Stream(Box::new(if is_retired { stream.alone() } else { stream })))
     }
 
-    /// Lends no more of the connections there are; with `in_flight` their streams end too.
+    /// Lends no more of the connections there are, which end with their last streams; with `in_flight` those end too.
     pub(super) fn close(&self, in_flight: bool) {
         let connections = self.connections.lock().clone();
         for connection in connections {
             if in_flight {
                 connection.kill();
-            } else if connection.in_use() == 0 {
+            } else {
                 connection.close();
             }
         }
@@ -175,10 +175,7 @@ impl Streams {
     /// The node leaves, or other settings have taken their place: what there is ends with its last stream.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
-        let connections = self.connections.lock().clone();
-        for connection in connections {
-            connection.close();
-        }
+        self.close(false);
     }
 
     pub(super) fn is_retired(&self) -> bool {

@@ -1,9 +1,9 @@
-//! A client that speaks HTTP/2 frame by frame, and may speak it wrongly.
+//! A client or a node that speaks HTTP/2 frame by frame, and may speak it wrongly.
 
 use super::within;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const DATA: u8 = 0;
@@ -52,7 +52,7 @@ pub fn fields(list: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-/// What a server has sent.
+/// What the peer has sent.
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -92,6 +92,17 @@ impl Frames {
         Self { io }
     }
 
+    /// As a node: the next connection, its preface read and settings sent.
+    pub async fn accept(listener: &TcpListener) -> Self {
+        let (mut io, _) = within("a connection", listener.accept()).await.unwrap();
+        io.set_nodelay(true).unwrap();
+        let mut preface = [0; PREFACE.len()];
+        within("a preface", io.read_exact(&mut preface)).await.unwrap();
+        let mut node = Self { io };
+        node.send(SETTINGS, 0, 0, &[]).await;
+        node
+    }
+
     pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.io.write_all(&frame(kind, flags, stream, payload)).await.unwrap();
     }
@@ -111,6 +122,27 @@ impl Frames {
             })
         })
         .await
+    }
+
+    /// The next frame of this kind.
+    pub async fn until(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.next().await.expect("the connection is open");
+            if frame.kind == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// `:status 200` and nothing else, the end of the stream (RFC 7541 appendix A).
+    pub async fn ok(&mut self, stream: u32) {
+        self.send(HEADERS, END_STREAM | END_HEADERS, stream, &[0x88]).await;
+    }
+
+    /// Leaves; nothing behind stream `last` has been looked at.
+    pub async fn goaway(&mut self, last: u32) {
+        let payload = [last.to_be_bytes(), [0; 4]].concat();
+        self.send(GOAWAY, 0, 0, &payload).await;
     }
 
     /// What becomes of a stream.

@@ -12,6 +12,7 @@ pub mod origin;
 pub mod proxy;
 pub mod register;
 pub mod tls;
+pub mod traffic;
 pub mod wire;
 
 use std::future::Future;

@@ -1,18 +1,34 @@
-//! Nodes that speak HTTP/2: [`Node2`] hands every request to the test, head, body and answer as streams; [`RawNode`] is played frame by
-//! frame.
+//! Nodes that speak HTTP/2: every request is handed to the test, head, body and answer as streams. One that is played frame by frame is a
+//! [`super::frames::Frames`].
 
+use super::origin::{HEALTH, bound};
+use super::proxy::Proxy;
 use super::within;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
+
+/// An upstream `o` of these nodes, named `a`, `b` and so on, to which HTTP/2 is spoken by one core, and a route for everything.
+pub fn config(urls: &[&str], upstream: &str, route: &str) -> String {
+    let nodes = urls.iter().zip('a'..);
+    let nodes: Vec<_> = nodes
+        .map(|(url, name)| format!("{{ url = \"{url}\", name = \"{name}\" }}"))
+        .collect();
+    format!(
+        "[server]\nthreads = 1\n[upstreams.o]\nnodes = [{}]\nhttp = \"2\"\nconnect_timeout = \"10s\"\n{upstream}\n\
+         [[routes]]\nname = \"r\"\nupstream = \"o\"\n{route}\n",
+        nodes.join(", ")
+    )
+}
 
 /// What a connection is told to do.
 #[derive(Copy, Clone, Debug)]
@@ -23,16 +39,31 @@ pub enum Order {
     Close,
 }
 
-/// A node.
+/// A node. It answers health checks by itself.
 pub struct Node2 {
     pub address: SocketAddr,
     exchanges: UnboundedReceiver<Exchange2>,
-    accepted: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     accepting: JoinHandle<()>,
+    /// Its port while it is deaf.
+    kept: Option<TcpSocket>,
+}
+
+struct Shared {
+    address: SocketAddr,
+    streams: u32,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    tell: UnboundedSender<Exchange2>,
+    accepted: AtomicUsize,
+    ended: AtomicUsize,
+    healthy: AtomicBool,
+    cut: Notify,
 }
 
 /// A request, and how to answer it.
 pub struct Exchange2 {
+    /// Who was asked.
+    pub node: SocketAddr,
     /// Which connection it came on.
     pub connection: usize,
     pub orders: UnboundedSender<Order>,
@@ -51,39 +82,61 @@ impl Node2 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, exchanges) = unbounded_channel();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&accepted);
-        let accepting = tokio::spawn(async move {
-            while let Ok((io, _)) = listener.accept().await {
-                let connection = count.fetch_add(1, Ordering::SeqCst);
-                let (tell, tls) = (tell.clone(), tls.clone());
-                tokio::spawn(async move {
-                    match tls {
-                        None => serve(io, streams, connection, tell).await,
-                        Some(tls) => {
-                            if let Ok(io) = tls.accept(io).await {
-                                serve(io, streams, connection, tell).await;
-                            }
-                        }
-                    }
-                });
-            }
+        let shared = Arc::new(Shared {
+            address,
+            streams,
+            tls,
+            tell,
+            accepted: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
+            healthy: AtomicBool::new(true),
+            cut: Notify::new(),
         });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
             address,
             exchanges,
-            accepted,
+            shared,
             accepting,
+            kept: None,
         }
     }
 
+    /// A proxy with one core before it, with these keys.
+    pub async fn proxied(&self, upstream: &str, route: &str) -> Proxy {
+        Proxy::start(&config(&[&self.url()], upstream, route), &[]).await
+    }
+
+    /// Closes every open connection; the listener stays.
+    pub fn cut_connections(&self) {
+        self.shared.cut.notify_waiters();
+    }
+
+    /// Nobody listens any more; what is open stays.
+    pub async fn deaf(&mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+        self.kept = Some(bound(self.address));
+    }
+
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Connections so far.
     pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Of these, those that are over.
+    pub fn ended(&self) -> usize {
+        self.shared.ended.load(Ordering::SeqCst)
+    }
+
+    /// What health checks are told from now on.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.shared.healthy.store(healthy, Ordering::SeqCst);
     }
 
     pub async fn next(&mut self) -> Exchange2 {
@@ -102,23 +155,50 @@ impl Drop for Node2 {
     }
 }
 
-async fn serve(
-    io: impl AsyncRead + AsyncWrite + Unpin,
-    streams: u32,
-    connection: usize,
-    tell: UnboundedSender<Exchange2>,
-) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((io, _)) = listener.accept().await {
+        let connection = shared.accepted.fetch_add(1, Ordering::SeqCst);
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let served = async {
+                match &shared.tls {
+                    None => serve(io, connection, &shared).await,
+                    Some(tls) => {
+                        if let Ok(io) = tls.accept(io).await {
+                            serve(io, connection, &shared).await;
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                () = shared.cut.notified() => {}
+                () = served => {}
+            }
+            shared.ended.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+}
+
+async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, connection: usize, shared: &Shared) {
     let mut builder = h2::server::Builder::new();
-    let Ok(mut served) = builder.max_concurrent_streams(streams).handshake(io).await else {
+    let Ok(mut served) = builder.max_concurrent_streams(shared.streams).handshake(io).await else {
         return;
     };
     let (orders, mut ordered) = unbounded_channel();
     loop {
         tokio::select! {
             asked = served.accept() => match asked {
+                Some(Ok((request, mut reply))) if request.uri().path() == HEALTH => {
+                    let mut answer = Response::new(());
+                    if !shared.healthy.load(Ordering::SeqCst) {
+                        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    }
+                    let _ = reply.send_response(answer, true);
+                }
                 Some(Ok((request, reply))) => {
                     let orders = orders.clone();
-                    let _ = tell.send(Exchange2 { connection, orders, request, reply });
+                    let node = shared.address;
+                    let _ = shared.tell.send(Exchange2 { node, connection, orders, request, reply });
                 }
                 Some(Err(_)) | None => return,
             },
@@ -185,85 +265,4 @@ pub fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         )
     };
     fields.iter().map(field).collect()
-}
-
-const PREFACE: usize = 24;
-pub const HEADERS: u8 = 1;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-
-/// One connection, by hand.
-pub struct RawNode {
-    pub io: TcpStream,
-}
-
-/// A frame.
-#[derive(Debug)]
-pub struct Frame2 {
-    pub kind: u8,
-    pub flags: u8,
-    pub stream: u32,
-    pub payload: Vec<u8>,
-}
-
-impl RawNode {
-    /// The next connection, its preface read and settings sent.
-    pub async fn accept(listener: &TcpListener) -> Self {
-        let (mut io, _) = within("a connection", listener.accept()).await.unwrap();
-        let mut preface = [0; PREFACE];
-        within("a preface", io.read_exact(&mut preface)).await.unwrap();
-        let mut node = Self { io };
-        node.send(SETTINGS, 0, 0, &[]).await;
-        node
-    }
-
-    pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut bytes = length[1..].to_vec();
-        bytes.extend([kind, flags]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        self.io.write_all(&bytes).await.unwrap();
-    }
-
-    /// The next frame.
-    pub async fn frame(&mut self) -> Frame2 {
-        within("a frame", async {
-            let mut head = [0; 9];
-            self.io.read_exact(&mut head).await.unwrap();
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let mut payload = vec![0; length as usize];
-            self.io.read_exact(&mut payload).await.unwrap();
-            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            Frame2 {
-                kind: head[3],
-                flags: head[4],
-                stream,
-                payload,
-            }
-        })
-        .await
-    }
-
-    /// The next frame of this kind.
-    pub async fn until(&mut self, kind: u8) -> Frame2 {
-        loop {
-            let frame = self.frame().await;
-            if frame.kind == kind {
-                return frame;
-            }
-        }
-    }
-
-    /// `:status 200` and nothing else, the end of the stream (RFC 7541 appendix A).
-    pub async fn ok(&mut self, stream: u32) {
-        self.send(HEADERS, 5, stream, &[0x88]).await;
-    }
-
-    pub async fn goaway(&mut self, last: u32) {
-        let payload = [last.to_be_bytes(), [0; 4]].concat();
-        self.send(GOAWAY, 0, 0, &payload).await;
-    }
 }
