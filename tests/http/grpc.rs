@@ -1,49 +1,48 @@
 //! gRPC through, end to end: its messages are never waited for, its trailers reach the client, and what we say to a call ourselves is
 //! said in its words.
 
-use super::support::node2::{Node2, fields};
+use super::support::node2::{Exchange2, Node2, config, fields};
 use super::support::proxy::Proxy;
+use super::support::tls::{Authority, acceptor, connect, pair};
 use super::support::{client::HOST, within};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 const OFF: &str = "consistency = \"off\"";
 const METHOD: &str = "/shop.Orders/Watch";
 
-async fn over(node: &Node2, route: &str) -> Proxy {
-    let url = node.url();
-    let text = format!(
-        "[upstreams.o]\nnodes = [{{ url = \"{url}\", name = \"n\" }}]\nhttp = \"2\"\nconnect_timeout = \"10s\"\n\
-         [[routes]]\nname = \"r\"\nupstream = \"o\"\n{route}\n"
-    );
-    Proxy::start(&text, &[]).await
-}
-
 /// A channel of gRPC.
-struct Channel(SendRequest<Bytes>);
+struct Channel {
+    send: SendRequest<Bytes>,
+    scheme: &'static str,
+}
 
 impl Channel {
     async fn connect(proxy: &Proxy) -> Self {
-        let io = TcpStream::connect(proxy.address).await.unwrap();
+        Self::over(TcpStream::connect(proxy.address).await.unwrap(), "http").await
+    }
+
+    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, scheme: &'static str) -> Self {
         let (send, connection) = within("a handshake", h2::client::handshake(io)).await.unwrap();
         tokio::spawn(connection);
-        Self(send)
+        Self { send, scheme }
     }
 
     /// Begins a call.
     async fn call(&self, fields: &[(&str, &str)]) -> (ResponseFuture, SendStream<Bytes>) {
         let mut request = Request::builder()
             .method("POST")
-            .uri(format!("http://{HOST}{METHOD}"))
+            .uri(format!("{}://{HOST}{METHOD}", self.scheme))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let mut send = self.0.clone().ready().await.unwrap();
+        let mut send = self.send.clone().ready().await.unwrap();
         send.send_request(request.body(()).unwrap(), false).unwrap()
     }
 
@@ -77,7 +76,7 @@ async fn a_call_goes_through_with_its_fields_and_its_status() {
     let mut node = Node2::start(100).await;
     // Whatever a route caches: a call is none of it.
     for route in [OFF, "consistency = \"weak\"\nttl = \"1h\"", "consistency = \"strong\""] {
-        let proxy = over(&node, route).await;
+        let proxy = node.proxied("", route).await;
         let channel = Channel::connect(&proxy).await;
         for _ in 0..2 {
             let (answer, mut send) = channel.call(&[("grpc-timeout", "20S"), ("x-meta-bin", "AAE")]).await;
@@ -113,10 +112,151 @@ async fn a_call_goes_through_with_its_fields_and_its_status() {
     }
 }
 
+/// So many messages from the client, each seen by the node as it comes, and so many back, each seen by the client as it comes.
+async fn converse(channel: &Channel, node: &mut Node2, sent: usize, told: usize) {
+    let (answer, mut send) = channel.call(&[]).await;
+    let mut exchange = node.next().await;
+    for turn in 1..=sent {
+        let asked = message(&format!("ask {turn}"));
+        send.send_data(asked.clone(), turn == sent).unwrap();
+        assert_eq!(exchange.piece().await, Some(asked));
+    }
+    assert_eq!(exchange.piece().await.filter(|piece| !piece.is_empty()), None);
+    let mut back = exchange.begin(200, GRPC, false);
+    let mut body = Channel::head(answer).await.into_body();
+    for turn in 1..=told {
+        let answered = message(&format!("tell {turn}"));
+        back.send_data(answered.clone(), false).unwrap();
+        assert_eq!(piece(&mut body).await, Some(answered));
+    }
+    back.send_trailers(fields(&[("grpc-status", "0")])).unwrap();
+    assert_eq!(piece(&mut body).await, None);
+    assert_eq!(trailers(&mut body).await["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn every_kind_of_call_goes_through_tls_on_both_sides() {
+    let authority = Authority::new();
+    let issued = authority.issue("n", &[HOST, "127.0.0.1"]);
+    let mut node = Node2::behind(100, Some(acceptor(&issued, &["h2"]))).await;
+    let believes = format!("tls = {{ ca = \"{}\" }}", authority.ca());
+    let text = format!(
+        "{}[listeners.main]\naddress = \"127.0.0.1:0\"\ntls = {{ {} }}\n",
+        config(&[&node.url()], &believes, OFF),
+        pair(&issued)
+    );
+    let proxy = Proxy::start(&text, &[]).await;
+    let stream = connect(&authority.client(&["h2"], None), proxy.address, HOST).await;
+    let channel = Channel::over(stream.unwrap(), "https").await;
+    for (_kind, sent, told) in [
+        ("unary", 1, 1),
+        ("server streaming", 1, 3),
+        ("client streaming", 3, 1),
+        ("both ways", 3, 3),
+    ] {
+        converse(&channel, &mut node, sent, told).await;
+    }
+    // And an answer without a message.
+    let (answer, mut send) = channel.call(&[]).await;
+    send.send_data(message("ask"), true).unwrap();
+    let mut exchange = node.next().await;
+    exchange.begin(200, &[GRPC, &[("grpc-status", "7")]].concat(), true);
+    let answer = Channel::head(answer).await;
+    assert_eq!(answer.headers()["grpc-status"], "7");
+    assert!(answer.body().is_end_stream(), "Trailers-Only");
+    assert_eq!(node.accepted(), 1);
+}
+
+async fn reset(exchange: &mut Exchange2) -> h2::Reason {
+    let reset = std::future::poll_fn(|cx| exchange.reply.poll_reset(cx));
+    within("a reset", reset).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_is_told_so_and_given_up_at_the_node() {
+    let mut node = Node2::start(100).await;
+    let proxy = node.proxied("", "consistency = \"off\"\ntimeout = \"300ms\"").await;
+    let channel = Channel::connect(&proxy).await;
+    // The client's own time is its own to keep, and the node's: it only passes.
+    let (answer, mut send) = channel.call(&[("grpc-timeout", "1m")]).await;
+    send.send_data(message("ask"), true).unwrap();
+    let mut exchange = node.next().await;
+    assert_eq!(exchange.header("grpc-timeout"), Some("1m"));
+    let answer = Channel::head(answer).await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["grpc-status"]),
+        (200, &"4".parse().unwrap())
+    );
+    assert!(answer.body().is_end_stream(), "Trailers-Only");
+    assert_eq!(reset(&mut exchange).await, h2::Reason::CANCEL);
+    assert_eq!(node.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_does_not_end_well() {
+    let mut node = Node2::start(100).await;
+    let proxy = node.proxied("", OFF).await;
+    let channel = Channel::connect(&proxy).await;
+    for how in ["the node gives up", "the node leaves"] {
+        let (answer, mut send) = channel.call(&[]).await;
+        send.send_data(message("ask"), true).unwrap();
+        let mut exchange = node.next().await;
+        let mut back = exchange.begin(200, GRPC, false);
+        back.send_data(message("one"), false).unwrap();
+        let mut body = Channel::head(answer).await.into_body();
+        assert_eq!(piece(&mut body).await, Some(message("one")));
+        match how {
+            "the node leaves" => node.cut_connections(),
+            _ => back.send_reset(h2::Reason::INTERNAL_ERROR),
+        }
+        let ended = within("the end", body.data()).await;
+        let reason = ended.expect("no end that looks like one").unwrap_err().reason();
+        assert!(
+            reason.is_some_and(|reason| reason != h2::Reason::NO_ERROR),
+            "{how}: {reason:?}"
+        );
+    }
+    converse(&channel, &mut node, 1, 1).await;
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_said_to_be_worth_another_try() {
+    let mut node = Node2::start(100).await;
+    for route in [OFF, "consistency = \"strong\""] {
+        let proxy = node.proxied("", route).await;
+        let channel = Channel::connect(&proxy).await;
+        let (answer, mut send) = channel.call(&[]).await;
+        send.send_data(message("ask"), true).unwrap();
+        let mut exchange = node.next().await;
+        exchange.rest().await;
+        exchange.reply.send_reset(h2::Reason::INTERNAL_ERROR);
+        let answer = Channel::head(answer).await;
+        assert_eq!(answer.headers()["grpc-status"], "2", "{route}");
+        assert!(answer.body().is_end_stream(), "{route}: Trailers-Only");
+    }
+}
+
+#[tokio::test]
+async fn messages_beyond_max_body_exhaust_it() {
+    let mut node = Node2::start(100).await;
+    let text = format!(
+        "{}[listeners.main]\naddress = \"127.0.0.1:0\"\nmax_body = \"1KiB\"\n",
+        config(&[&node.url()], "", OFF)
+    );
+    let proxy = Proxy::start(&text, &[]).await;
+    let channel = Channel::connect(&proxy).await;
+    let (answer, mut send) = channel.call(&[]).await;
+    let mut exchange = node.next().await;
+    send.send_data(message(&"x".repeat(2000)), false).unwrap();
+    let answer = Channel::head(answer).await;
+    assert_eq!(answer.headers()["grpc-status"], "8");
+    assert_eq!(reset(&mut exchange).await, h2::Reason::CANCEL);
+}
+
 #[tokio::test]
 async fn an_error_without_a_message_is_one_head() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let channel = Channel::connect(&proxy).await;
     let (answer, mut send) = channel.call(&[]).await;
     send.send_data(message("ask"), true).unwrap();
@@ -133,7 +273,7 @@ async fn an_error_without_a_message_is_one_head() {
 #[tokio::test]
 async fn both_sides_speak_in_turn_and_nobody_waits_for_more() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let channel = Channel::connect(&proxy).await;
     let (answer, mut send) = channel.call(&[]).await;
     let mut exchange = node.next().await;
@@ -157,7 +297,7 @@ async fn both_sides_speak_in_turn_and_nobody_waits_for_more() {
 #[tokio::test]
 async fn a_stream_in_either_direction_alone() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let channel = Channel::connect(&proxy).await;
     // The client's.
     let (answer, mut send) = channel.call(&[]).await;
@@ -194,7 +334,7 @@ async fn a_stream_in_either_direction_alone() {
 #[tokio::test]
 async fn an_upload_goes_on_while_nobody_reads_the_answer() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let channel = Channel::connect(&proxy).await;
     let (answer, mut send) = channel.call(&[]).await;
     let mut exchange = node.next().await;
@@ -212,7 +352,7 @@ async fn an_upload_goes_on_while_nobody_reads_the_answer() {
 #[tokio::test]
 async fn a_call_that_is_given_up_is_given_up_at_the_node() {
     let mut node = Node2::start(100).await;
-    let proxy = over(&node, OFF).await;
+    let proxy = node.proxied("", OFF).await;
     let channel = Channel::connect(&proxy).await;
     for head_first in [false, true] {
         let (answer, mut send) = channel.call(&[]).await;
@@ -241,12 +381,7 @@ async fn what_we_say_to_a_call_is_said_in_its_words() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = listener.local_addr().unwrap();
     drop(listener);
-    let route = |more: &str| {
-        format!(
-            "[upstreams.o]\nnodes = [{{ url = \"http://{closed}\", name = \"n\" }}]\nhttp = \"2\"\n\
-             [[routes]]\nname = \"r\"\nupstream = \"o\"\n{more}\n"
-        )
-    };
+    let url = format!("http://{closed}");
     for (name, more, status, words) in [
         ("unreachable", OFF, "14", "the node refused the connection"),
         (
@@ -262,7 +397,7 @@ async fn what_we_say_to_a_call_is_said_in_its_words() {
             "no route takes this request",
         ),
     ] {
-        let proxy = Proxy::start(&route(more), &[]).await;
+        let proxy = Proxy::start(&config(&[&url], "", more), &[]).await;
         let channel = Channel::connect(&proxy).await;
         let (answer, mut send) = channel.call(&[]).await;
         send.send_data(message("ask"), true).unwrap();

@@ -44,7 +44,8 @@ impl Code {
             408 | 504 => Self::DeadlineExceeded,
             413 | 414 | 431 => Self::ResourceExhausted,
             400..=499 => Self::Internal,
-            502 | 503 => Self::Unavailable,
+            503 => Self::Unavailable,
+            // A 502 too: it was sent, and clients repeat by themselves what they are told is unavailable.
             _ => Self::Unknown,
         }
     }
@@ -123,6 +124,7 @@ mod tests {
     fn what_may_have_been_done_is_not_called_unavailable() {
         // Clients repeat that by themselves.
         for (status, code) in [
+            (502, Code::Unknown),
             (503, Code::Unavailable),
             (504, Code::DeadlineExceeded),
             (404, Code::Unimplemented),

@@ -1,9 +1,10 @@
 //! Certificates made for one test, and clients that believe them.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +21,11 @@ pub struct Authority {
 pub struct Issued {
     pub certificate: String,
     pub key: String,
+}
+
+/// `certificate` and `key`, as a configuration says them.
+pub fn pair(issued: &Issued) -> String {
+    format!("certificate = \"{}\", key = \"{}\"", issued.certificate, issued.key)
 }
 
 impl Authority {
@@ -43,12 +49,16 @@ impl Authority {
 
     /// A certificate for these names, in files named after `stem`; whatever they held is replaced.
     pub fn issue(&self, stem: &str, names: &[&str]) -> Issued {
+        self.issue_for(stem, names, 1975..4096)
+    }
+
+    /// The same, valid from the begin of one year to the begin of another.
+    pub fn issue_for(&self, stem: &str, names: &[&str], years: Range<i32>) -> Issued {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let certificate = CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &self.issuer)
-            .unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let paths = [format!("{stem}.pem"), format!("{stem}.key")];
         std::fs::write(self.file(&paths[0]), certificate.pem()).unwrap();
         std::fs::write(self.file(&paths[1]), key.serialize_pem()).unwrap();
