@@ -47,7 +47,7 @@ impl NotReloaded {
 }
 
 /// A listener and what it offers new connections.
-type Offer = (Arc<Door>, Option<Terms>);
+type Offer = (Arc<Door>, Option<Arc<Terms>>);
 
 type Wish = oneshot::Sender<Result<Reloaded, NotReloaded>>;
 
@@ -164,7 +164,7 @@ impl Rooms {
             Some((Arc::clone(door), listener))
         });
         listeners
-            .map(|(door, listener)| match Terms::of(listener) {
+            .map(|(door, listener)| match Terms::of(listener, door.terms()) {
                 Ok(terms) => Ok((door, terms)),
                 Err(error) => Err(NotReloaded::one(error.to_string())),
             })

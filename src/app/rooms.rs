@@ -206,7 +206,7 @@ impl Rooms {
         let listeners = config.listeners.iter();
         let sockets: Sockets = listeners
             .map(|listener| {
-                let terms = Terms::of(listener)?;
+                let terms = Terms::of(listener, None)?;
                 let (door, socket) = Door::open(net, Arc::clone(listener), &cores)?;
                 door.offer(terms);
                 Ok((door, socket))

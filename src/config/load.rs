@@ -9,6 +9,7 @@ use super::runtime::Config;
 use super::shape::shape;
 use super::substitute::Outside;
 use super::syntax::{Trust, parse};
+use super::validity;
 use crate::core::discovery::Member;
 use crate::world::World;
 use std::io;
@@ -58,27 +59,23 @@ pub fn again(path: &Path, world: &World, running: &Config) -> Result<Loaded, Unr
         source,
     })?;
     let base_dir = path.parent().unwrap_or(Path::new(""));
-    let outside = Outside {
-        env: world.env.as_ref(),
-        disk: world.disk.as_ref(),
-        base_dir,
-    };
+    let outside = outside(world, base_dir);
     Ok(load(&text, &path.display().to_string(), &outside, Some(running)))
 }
 
 /// Checks a text. `file_name` is what messages call it, `base_dir` is where relative paths start.
 #[must_use]
 pub fn from_text(text: &str, file_name: &str, base_dir: &Path, world: &World) -> Loaded {
-    load(
-        text,
-        file_name,
-        &Outside {
-            env: world.env.as_ref(),
-            disk: world.disk.as_ref(),
-            base_dir,
-        },
-        None,
-    )
+    load(text, file_name, &outside(world, base_dir), None)
+}
+
+fn outside<'a>(world: &'a World, base_dir: &'a Path) -> Outside<'a> {
+    Outside {
+        env: world.env.as_ref(),
+        disk: world.disk.as_ref(),
+        base_dir,
+        now: world.clock.wall(),
+    }
 }
 
 /// The configuration that needs no file: one listener, one upstream of one node, one route.
@@ -125,6 +122,7 @@ fn load(text: &str, file_name: &str, outside: &Outside<'_>, running: Option<&Con
         sink.forget_from(line);
         return finish(sink, None);
     }
+    validity::warn(&shaped, outside.now, &mut sink);
     let mut config = compile(shaped, &mut sink);
     config.server.state_dir = config.server.state_dir.map(|dir| outside.base_dir.join(dir));
     if let Some(running) = running.filter(|_| !sink.failed()) {

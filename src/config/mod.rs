@@ -17,5 +17,6 @@ mod substitute;
 mod syntax;
 pub mod tls;
 pub mod units;
+mod validity;
 
 pub use load::Loaded;

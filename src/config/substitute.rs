@@ -1,5 +1,6 @@
 //! `${NAME}` and `file:PATH` inside string values. `$${` is a literal `${`. What comes out is not substituted again.
 
+use crate::core::time::WallTime;
 use crate::world::{Disk, Env};
 use std::io;
 use std::path::Path;
@@ -9,6 +10,8 @@ pub(super) struct Outside<'a> {
     pub(super) env: &'a dyn Env,
     pub(super) disk: &'a dyn Disk,
     pub(super) base_dir: &'a Path,
+    /// When it is looked at.
+    pub(super) now: WallTime,
 }
 
 impl Outside<'_> {
@@ -18,6 +21,7 @@ impl Outside<'_> {
             env: &Nothing,
             disk: &Nothing,
             base_dir: Path::new(""),
+            now: WallTime::default(),
         }
     }
 }
@@ -135,6 +139,7 @@ mod tests {
                 env: &Fake,
                 disk: &Fake,
                 base_dir: Path::new("/etc/tidegate"),
+                now: WallTime::default(),
             },
         )
     }

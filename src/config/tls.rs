@@ -62,6 +62,20 @@ impl ClientTls {
     }
 }
 
+impl ServerTls {
+    /// Whether the same is shown and the same is asked for: what was agreed with a client by the one holds by the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        fn shown(tls: &ServerTls) -> impl Iterator<Item = (bool, &[CertificateDer<'static>])> {
+            let default = tls.default.iter().map(|identity| (true, identity));
+            let all = default.chain(tls.others.iter().map(|identity| (false, identity)));
+            all.map(|(is_default, identity)| (is_default, &*identity.key.cert))
+        }
+        let asked = |tls: &Self| tls.client_ca.as_ref().map(|ca| ca.roots.clone());
+        shown(self).eq(shown(other)) && asked(self) == asked(other)
+    }
+}
+
 pub(super) fn server(table: &Table, sink: &mut Sink) -> Option<Arc<ServerTls>> {
     let table = table.table("tls")?;
     let default = identity(table, sink);

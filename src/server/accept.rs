@@ -176,8 +176,14 @@ impl Door {
     }
 
     /// What new connections are offered from now on; those under way keep what they began with.
-    pub fn offer(&self, terms: Option<Terms>) {
-        self.terms.store(terms.map(Arc::new));
+    pub fn offer(&self, terms: Option<Arc<Terms>>) {
+        self.terms.store(terms);
+    }
+
+    /// What new connections are offered.
+    #[must_use]
+    pub fn terms(&self) -> Option<Arc<Terms>> {
+        self.terms.load_full()
     }
 
     /// The listener's configuration.

@@ -1,24 +1,25 @@
 //! TLS towards clients: which certificate answers which name, resumption, and the handshake.
 //!
-//! Settings are made from the configuration and exchanged by a reload; connections under way keep what they began with. Resumption is by
-//! tickets, under one rotating key for the whole process, so that it outlives a reload. Where clients must show certificates nothing is
-//! resumed: a resumed session would skip the look at the certificate.
+//! Settings are made from the configuration and exchanged by a reload that changes them; connections under way keep what they began with.
+//! Resumption is by tickets, under a rotating key that is the settings' own: it outlives every reload that leaves a listener's certificates
+//! alone, and nobody is spared the sight of one that has changed. Where clients must show certificates nothing is resumed: a resumed session
+//! would skip the look at the certificate.
 //!
 //! Invariant: a name that no certificate covers never gets another name's certificate, unless the configuration names a default.
 
 use super::preface::Prefixed;
-use crate::config::runtime::Listener;
+use crate::config::runtime::{Listener, Protocols};
 use crate::config::tls::{Identity, PROVIDER, ServerTls};
 use crate::telemetry::metrics::Handshake;
 use crate::world::Stream;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -30,8 +31,12 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A listener's settings, ready to shake hands with.
-#[derive(Clone)]
-pub struct Terms(TlsAcceptor);
+pub struct Terms {
+    acceptor: TlsAcceptor,
+    /// What they are made of.
+    tls: Arc<ServerTls>,
+    protocols: Protocols,
+}
 
 impl fmt::Debug for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,17 +55,28 @@ pub struct Unusable {
 }
 
 impl Terms {
-    /// The settings of a listener; none when it speaks no TLS.
+    /// The settings of a listener; none when it speaks no TLS. Those of `before` when nothing has changed.
     ///
     /// # Errors
     /// When the library refuses them.
-    pub fn of(listener: &Listener) -> Result<Option<Self>, Unusable> {
+    pub fn of(listener: &Listener, before: Option<Arc<Self>>) -> Result<Option<Arc<Self>>, Unusable> {
         let Some(tls) = &listener.tls else { return Ok(None) };
+        let protocols = listener.protocols;
+        if let Some(before) = before
+            && before.protocols == protocols
+            && before.tls.is_same(tls)
+        {
+            return Ok(Some(before));
+        }
         let settings = settings(listener, tls).map_err(|why| Unusable {
             listener: listener.name.clone(),
             why,
         })?;
-        Ok(Some(Self(TlsAcceptor::from(Arc::new(settings)))))
+        Ok(Some(Arc::new(Self {
+            acceptor: TlsAcceptor::from(Arc::new(settings)),
+            tls: Arc::clone(tls),
+            protocols,
+        })))
     }
 
     /// Shakes hands.
@@ -69,7 +85,7 @@ impl Terms {
     /// When the peer does not speak TLS, or not ours, or leaves; it has been told then (alert).
     pub(super) async fn accept(&self, io: Prefixed<Stream>) -> io::Result<Shaken> {
         let set_up = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(BUFFER_BYTES));
-        let shaken = self.0.accept_with(io, set_up).await?;
+        let shaken = self.acceptor.accept_with(io, set_up).await?;
         Ok(Shaken(Box::new(shaken)))
     }
 }
@@ -157,21 +173,11 @@ fn settings(listener: &Listener, tls: &ServerTls) -> Result<ServerConfig, String
         settings.session_storage = Arc::new(NoServerSessionStorage {});
         settings.send_tls13_tickets = 0;
     } else {
-        settings.ticketer = ticketer()?;
+        settings.ticketer = Ticketer::new().map_err(|e| said(&e))?;
         // One is what a browser uses; each costs the client a message.
         settings.send_tls13_tickets = 1;
     }
     Ok(settings)
-}
-
-/// The process's.
-fn ticketer() -> Result<Arc<dyn ProducesTickets>, String> {
-    static TICKETER: OnceLock<Arc<dyn ProducesTickets>> = OnceLock::new();
-    if let Some(known) = TICKETER.get() {
-        return Ok(Arc::clone(known));
-    }
-    let made = Ticketer::new().map_err(|e| e.to_string())?;
-    Ok(Arc::clone(TICKETER.get_or_init(|| made)))
 }
 
 /// Certificates by the name a client asks for (SNI, RFC 6066 s3).

@@ -1,9 +1,10 @@
 //! TLS towards clients: names, protocols, client certificates, resumption, and certificates that are renewed while it runs.
 
+use super::reload::Reloading;
 use super::support::client::{Client, HOST};
 use super::support::h2::H2;
 use super::support::proxy::{Proxy, config_file, run_to_end};
-use super::support::tls::{Authority, Issued, Talk, connect, shown};
+use super::support::tls::{Authority, Talk, connect, pair, shown};
 use super::support::{eventually, within};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,10 +14,6 @@ const HELLO: &str = "[[routes]]\nrespond = { status = 200, body = \"hello\" }\n"
 
 fn listener(tls: &str) -> String {
     format!("[listeners.main]\naddress = \"127.0.0.1:0\"\ntls = {{ {tls} }}\n{HELLO}")
-}
-
-fn pair(issued: &Issued) -> String {
-    format!("certificate = \"{}\", key = \"{}\"", issued.certificate, issued.key)
 }
 
 #[tokio::test]
@@ -236,6 +233,99 @@ async fn a_reload_renews_certificates_and_drops_no_connection() {
         .await
         .unwrap();
     assert_eq!(shown(&stream), [HOST, "new.example"]);
+}
+
+#[tokio::test]
+async fn sessions_outlive_a_reload_and_never_the_certificate() {
+    let authority = Authority::new();
+    let text = listener(&pair(&authority.issue("a", &[HOST])));
+    let at = Reloading::start(&text).await;
+    let config = authority.client(&["http/1.1"], None);
+    let handshake = async || {
+        let stream = connect(&config, at.proxy.address, HOST).await.unwrap();
+        let mut talk = Talk::over(stream);
+        // The ticket comes with the answer.
+        talk.get("/").await;
+        talk.io.get_ref().1.handshake_kind().unwrap()
+    };
+    assert_eq!(handshake().await, HandshakeKind::Full);
+    assert_eq!(handshake().await, HandshakeKind::Resumed);
+    assert_eq!(at.reload(&text.replace("hello", "changed")).await, ["routes"]);
+    assert_eq!(handshake().await, HandshakeKind::Resumed);
+    // Whoever knew the old one is shown the new one at once.
+    authority.issue("a", &[HOST, "new.example"]);
+    assert_eq!(at.reload(&text).await, ["listeners.main", "routes"]);
+    let stream = connect(&config, at.proxy.address, HOST).await.unwrap();
+    assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    assert_eq!(shown(&stream), [HOST, "new.example"]);
+    Talk::over(stream).get("/").await;
+    assert_eq!(handshake().await, HandshakeKind::Resumed);
+}
+
+#[tokio::test]
+async fn a_certificate_whose_time_is_over_or_has_not_come_is_shown_and_warned_of() {
+    let authority = Authority::new();
+    let good = authority.issue("good", &[HOST]);
+    let old = authority.issue_for("old", &[HOST], 2019..2020);
+    let early = authority.issue_for("early", &[HOST], 4000..4001);
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    let chain = [read(&good.certificate), read(&old.certificate)].concat();
+    std::fs::write(good.certificate.replace("good.pem", "chain.pem"), chain).unwrap();
+    let chained = pair(&good).replace("good.pem", "chain.pem");
+    let node = "\n[upstreams.o]\nnodes = [{ url = \"https://127.0.0.1:1\" }]\n";
+    for (name, text, expected) in [
+        ("it is valid", listener(&pair(&good)), None),
+        (
+            "its time is over",
+            listener(&pair(&old)),
+            Some(
+                "listeners.main.tls.certificate: OLD expired on Wed, 01 Jan 2020 00:00:00 GMT: it is shown all the same, and clients refuse it; put",
+            ),
+        ),
+        (
+            "its time has not come",
+            listener(&format!("certificates = [{{ {} }}]", pair(&early))),
+            Some(
+                "certificates[0].certificate: EARLY is not valid before Sat, 01 Jan 4000 00:00:00 GMT: it is shown all the same, and clients refuse it until then",
+            ),
+        ),
+        (
+            "of one that stands between it and its authority",
+            listener(&chained),
+            Some("listeners.main.tls.certificate: certificate 2 in CHAIN expired on Wed, 01 Jan 2020"),
+        ),
+        (
+            "what nodes are shown",
+            format!("{}{node}tls = {{ {} }}\n", listener(&pair(&good)), pair(&old)),
+            Some(
+                "upstreams.o.tls.certificate: OLD expired on Wed, 01 Jan 2020 00:00:00 GMT: it is shown all the same, and nodes refuse it",
+            ),
+        ),
+    ] {
+        let (_folder, file) = config_file(&text, &[]);
+        let told = run_to_end(&["check", "-c", &file]).await;
+        assert_eq!(told.code, Some(0), "{name}: {}", told.stderr);
+        let stderr = told
+            .stderr
+            .replace(&old.certificate, "OLD")
+            .replace(&early.certificate, "EARLY");
+        let stderr = stderr.replace(&good.certificate.replace("good.pem", "chain.pem"), "CHAIN");
+        match expected {
+            Some(expected) => assert!(stderr.contains(expected), "{name}: {stderr}"),
+            None => assert!(
+                !stderr.contains("expired") && !stderr.contains("not valid"),
+                "{name}: {stderr}"
+            ),
+        }
+    }
+    let proxy = Proxy::start(&listener(&pair(&old)), &[]).await;
+    let refused = connect(&authority.client(&[], None), proxy.address, HOST)
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("expired"),
+        "by the client, which was shown it: {refused}"
+    );
 }
 
 #[tokio::test]
