@@ -5,7 +5,8 @@
 //! nothing of an answer), says `Connection: close` while draining, and closes so that the last answer arrives although the peer may still be
 //! sending. Requests and their bodies' own limits belong to the service.
 
-use super::drain::{Drain, Phase};
+use super::drain::Drain;
+use super::drive::{Connection, End, Limit, drive};
 use super::informational::Informing;
 use super::preface::Prefixed;
 use super::watch::{Stage, Watch, Watched};
@@ -21,12 +22,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use limits::{Limits, Verdict};
 use pin_project_lite::pin_project;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -88,25 +88,6 @@ pub(super) fn protocol(listener: &Listener) -> http1::Builder {
 /// What hyper reads from and writes to.
 type Wire = Informing<Watched<Prefixed<Stream>>>;
 
-/// How a connection ended.
-#[derive(Debug)]
-enum End {
-    /// By either side, in order.
-    Closed,
-    /// hyper gave up: not HTTP, a limit, or the peer broke off.
-    Failed(hyper::Error),
-    /// A head was not complete in time.
-    HeadTimedOut,
-    /// Nothing happened between requests.
-    IdleTimedOut,
-    /// Not at all: nothing has happened for a while between requests.
-    Quiet,
-    /// The peer took nothing of what we wrote.
-    Stalled,
-    /// The process leaves.
-    Over,
-}
-
 /// Serves one connection to its end; what the service leaves in `interim` is written before its final heads. Dropping the future closes it at once.
 pub(super) async fn serve<S, B>(
     io: Prefixed<Stream>,
@@ -129,7 +110,7 @@ pub(super) async fn serve<S, B>(
     let end = loop {
         // In memory of its own, which is given back while the connection is quiet.
         let served = Box::pin(serve_until_quiet(io, builder, answering, listener, shared)).await;
-        if !matches!(served.end, End::Quiet) {
+        if !matches!(served.end, End::TimedOut(Limit::Quiet)) {
             io = served.io;
             break served.end;
         }
@@ -148,14 +129,14 @@ pub(super) async fn serve<S, B>(
     let mut io = io.into_inner().into_inner().into_inner();
     match end {
         End::Closed | End::Failed(_) if !marks.has_ended() => linger(&mut io).await,
-        End::HeadTimedOut if marks.stage() == Stage::Head => {
+        End::TimedOut(Limit::Head) if marks.stage() == Stage::Head => {
             shared
                 .metrics
                 .request(None, Outcome::Refused, StatusCode::REQUEST_TIMEOUT, Duration::ZERO);
             last_words(&mut io, HEAD_TIMED_OUT).await;
         }
-        End::Quiet | End::Stalled | End::Over => {}
-        End::Closed | End::Failed(_) | End::HeadTimedOut | End::IdleTimedOut => {
+        End::TimedOut(Limit::Quiet | Limit::Stall) | End::Flooded | End::Over => {}
+        End::Closed | End::Failed(_) | End::TimedOut(Limit::Head | Limit::Idle) => {
             // TLS says that nothing is missing (close_notify, RFC 8446 s6.1). Best effort: there is room for it, or there is not.
             let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_shutdown(cx))).await;
         }
@@ -191,7 +172,7 @@ where
 {
     let watch = Arc::clone(&answering.watch);
     let mut connection = builder.serve_connection(io, answering);
-    let (end, idle_since) = drive(&mut connection, &watch, listener, shared).await;
+    let (end, idle_since) = drive(&mut connection, &*watch, listener, shared).await;
     let parts = connection.into_parts();
     Served {
         end,
@@ -202,80 +183,20 @@ where
     }
 }
 
-/// Polls the connection until it ends, times out, is told to, or is quiet. Tells since when it has been doing the last.
-async fn drive<S, B>(
-    connection: &mut http1::Connection<TokioIo<Wire>, Answering<S>>,
-    watch: &Watch,
-    listener: &Listener,
-    shared: &Shared,
-) -> (End, MonoTime)
+impl<S, B> Connection for http1::Connection<TokioIo<Wire>, Answering<S>>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let drain = &shared.drain;
-    let mut limits = Limits::new(listener, watch.marks(), shared.clock.mono());
-    let mut timer = pin!(tokio::time::sleep(limits.remaining_at_start()));
-    let mut changed = pin!(drain.changed());
-    // The timer and the drain are polled only to be registered; whether they fired is then seen without their locks, because their
-    // wake-up polls all of this again.
-    let mut registered: Option<Waker> = None;
-    let mut phase = Phase::Serving;
-    let mut asked_to_close = false;
-    let end = poll_fn(|cx| {
-        let turn = watch.turn();
-        if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
-            return Poll::Ready(result.map_or_else(End::Failed, |()| End::Closed));
-        }
-        let same_task = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if !same_task || drain.phase() != phase {
-            while changed.as_mut().poll(cx).is_ready() {
-                changed.set(drain.changed());
-            }
-            phase = drain.phase();
-        }
-        let marks = watch.marks();
-        match phase {
-            Phase::Serving => {}
-            Phase::LameDuck | Phase::Closing | Phase::Cutting => {
-                // Its answer is the last one. When its head is not written yet, the service says so in it.
-                let working = marks.stage() == Stage::Busy;
-                let unused = matches!(marks.stage(), Stage::Fresh | Stage::Idle) && phase == Phase::Cutting;
-                if !asked_to_close && (working || unused) {
-                    asked_to_close = true;
-                    Pin::new(&mut *connection).graceful_shutdown();
-                    // Closing takes another turn.
-                    cx.waker().wake_by_ref();
-                }
-            }
-            Phase::Over => return Poll::Ready(End::Over),
-        }
-        let now = || match watch.turn() == turn {
-            true => shared.clock.mono(),
-            false => shared.clock.recent(), // a request that begins reads the clock: in this poll, on this thread
-        };
-        match limits.check(marks, timer.as_ref().is_elapsed(), now) {
-            Verdict::Wait => {}
-            Verdict::Arm(time) => {
-                timer.set(tokio::time::sleep(time));
-                // It cannot have passed: it was made just now. Were it so, the next turn sees it.
-                if timer.as_mut().poll(cx).is_ready() {
-                    cx.waker().wake_by_ref();
-                }
-            }
-            Verdict::TimedOut(end) => return Poll::Ready(end),
-        }
-        if !same_task {
-            registered = Some(cx.waker().clone());
-            if timer.as_mut().poll(cx).is_ready() {
-                cx.waker().wake_by_ref();
-            }
-        }
-        Poll::Pending
-    })
-    .await;
-    (end, limits.since)
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Future::poll(Pin::new(self), cx)
+    }
+
+    /// Its answer is the last one. When its head is not written yet, the service says so in it.
+    fn close(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
 }
 
 /// hyper answers what it cannot parse by itself (400, 431); we learn of it from the error.
@@ -403,7 +324,6 @@ impl<B: Body> Body for Answer<B> {
     }
 }
 
-mod limits;
 mod quiet;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Drives an HTTP/2 connection to its end: polls it, runs its one limit of time, and passes the drain on to it.
+//! Drives a client connection to its end, whichever version it speaks: polls it, runs its one limit of time, and passes the drain on to it.
 //!
-//! What the connection is doing, and which limit that makes run, its streams tell ([`Work`]). There is one timer for all limits, moved only
+//! What the connection is doing, and which limit that makes run, [`Work`] tells. There is one timer for all limits, moved only
 //! when it fires too early to matter or would fire too late, and the clock is read only when something has happened.
 
 use super::connection::Shared;
@@ -14,6 +14,10 @@ use std::time::Duration;
 
 /// How long a peer that was told to go may take to understand: one round trip, with room.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How long a connection is idle before it is put aside: longer than a busy client pauses, as it costs a wake-up a second, and short
+/// beside how long clients keep connections.
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 
 /// A connection as hyper has it.
 pub(super) trait Connection {
@@ -35,6 +39,11 @@ pub(super) trait Work {
     /// The limit that runs; none: the service has its own.
     fn limit(moment: Self::Moment) -> Option<Limit>;
 
+    /// Whether the connection can be put aside while it is between requests ([`Limit::Quiet`]).
+    fn may_rest(_: Self::Moment) -> bool {
+        false
+    }
+
     /// Whether the limit that ran goes on from when it began, although something has happened.
     fn goes_on(before: Self::Moment, now: Self::Moment) -> bool;
 
@@ -45,7 +54,14 @@ pub(super) trait Work {
     const SAYS_GOODBYE: bool;
 
     /// Whether the peer makes work only to throw it away.
-    fn is_flooded(&self) -> bool;
+    fn is_flooded(&self) -> bool {
+        false
+    }
+
+    /// The number of the request that began last, where to begin one is to read the clock: in the connection's poll, on its thread.
+    fn begun(&self) -> u64 {
+        0
+    }
 }
 
 /// A limit of time.
@@ -55,6 +71,8 @@ pub(super) enum Limit {
     Head,
     /// Between requests: `idle_timeout`.
     Idle,
+    /// Shortly after the last request: the connection can be put aside until there is another one.
+    Quiet,
     /// On a peer that takes nothing of what we send: `body_timeout`.
     Stall,
 }
@@ -74,13 +92,13 @@ pub(super) enum End {
     Over,
 }
 
-/// Polls the connection until it ends, times out, or is told to.
+/// Polls the connection until it ends, times out, or is told to. Tells since when it has been doing what it did last.
 pub(super) async fn drive<W: Work>(
     connection: &mut impl Connection,
     work: &W,
     listener: &Listener,
     shared: &Shared,
-) -> End {
+) -> (End, MonoTime) {
     let drain = &shared.drain;
     let mut limits = Limits::<W>::new(listener, work.moment(), shared.clock.mono());
     let mut timer = pin!(tokio::time::sleep(listener.header_timeout));
@@ -89,7 +107,8 @@ pub(super) async fn drive<W: Work>(
     // wake-up polls all of this again.
     let mut registered: Option<Waker> = None;
     let mut phase = Phase::Serving;
-    poll_fn(|cx| {
+    let end = poll_fn(|cx| {
+        let begun = work.begun();
         if let Poll::Ready(result) = connection.poll(cx) {
             return Poll::Ready(result.map_or_else(End::Failed, |()| End::Closed));
         }
@@ -116,7 +135,11 @@ pub(super) async fn drive<W: Work>(
         if phase != Phase::Serving && !limits.closing && W::is_to_close(moment, phase) {
             close(&mut limits);
         }
-        match limits.check(moment, timer.as_ref().is_elapsed(), || shared.clock.mono()) {
+        let now = || match work.begun() == begun {
+            true => shared.clock.mono(),
+            false => shared.clock.recent(),
+        };
+        match limits.check(moment, timer.as_ref().is_elapsed(), now) {
             Verdict::Wait => {}
             Verdict::Arm(time) => {
                 timer.set(tokio::time::sleep(time));
@@ -136,7 +159,8 @@ pub(super) async fn drive<W: Work>(
         }
         Poll::Pending
     })
-    .await
+    .await;
+    (end, limits.since)
 }
 
 /// Which limit runs, since when, and when the timer fires.
@@ -179,24 +203,33 @@ impl<W: Work> Limits<W> {
             Limit::Head | Limit::Idle if self.closing && W::SAYS_GOODBYE => GOODBYE,
             Limit::Head => self.head,
             Limit::Idle => self.idle,
+            Limit::Quiet => QUIET,
             Limit::Stall => self.stall,
         }
     }
 
+    fn limit(&self, moment: W::Moment) -> Option<Limit> {
+        match W::limit(moment)? {
+            Limit::Idle if self.idle > QUIET && W::may_rest(moment) => Some(Limit::Quiet),
+            limit => Some(limit),
+        }
+    }
+
     fn check(&mut self, moment: W::Moment, fired: bool, now: impl FnOnce() -> MonoTime) -> Verdict {
-        let changed = moment != self.seen || self.closing != self.closed;
+        let told = W::SAYS_GOODBYE && self.closing != self.closed;
+        let changed = moment != self.seen || told;
         if !changed && !fired {
             return Verdict::Wait;
         }
         let now = now();
         if changed {
-            let goes_on = self.closing == self.closed && W::goes_on(self.seen, moment);
+            let goes_on = !told && W::goes_on(self.seen, moment);
             (self.seen, self.closed) = (moment, self.closing);
             if !goes_on {
                 self.since = now;
             }
         }
-        let Some(limit) = W::limit(moment) else {
+        let Some(limit) = self.limit(moment) else {
             return Verdict::Wait;
         };
         let deadline = self.since.after(self.time(limit).into());

@@ -71,7 +71,7 @@ where
         turns: &turns,
         streams: &streams,
     };
-    let end = drive::drive(&mut connection, &*streams, listener, shared).await;
+    let (end, _since) = drive::drive(&mut connection, &*streams, listener, shared).await;
     tally.http2_ended(streams.thrown_away(), matches!(end, End::Flooded));
     match end {
         End::Failed(error) => tracing::debug!(listener = %listener.name, %error, "HTTP/2 connection failed"),

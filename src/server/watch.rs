@@ -1,10 +1,11 @@
 //! What a connection is doing, as seen from its bytes and its requests. hyper has one timer for a request's head that also runs while
 //! a connection is idle and allocates for every request; we need three limits (head, idle, stalled writes) and a clock read at most once per request. So
-//! the stream and the service leave marks here, and the connection's driver reads them whenever it is polled.
+//! the stream and the service leave marks here, and the connection's driver ([`super::drive`]) reads them whenever it is polled.
 //!
 //! All of it happens inside one task; the atomic is there because the pieces must be `Send`, and every access is relaxed.
 
-use super::drain::Drain;
+use super::drain::{Drain, Phase};
+use super::drive::{Limit, Work};
 use crate::proxy::Interim;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -139,6 +140,49 @@ impl Watch {
         if self.marks().is_stalled() {
             self.sent();
         }
+    }
+}
+
+impl Work for Watch {
+    type Moment = Marks;
+
+    const SAYS_GOODBYE: bool = false;
+
+    fn moment(&self) -> Marks {
+        self.marks()
+    }
+
+    fn limit(marks: Marks) -> Option<Limit> {
+        if marks.is_stalled() {
+            return Some(Limit::Stall);
+        }
+        match marks.stage() {
+            Stage::Fresh | Stage::Head => Some(Limit::Head),
+            Stage::Idle => Some(Limit::Idle),
+            // The service has its own limits.
+            Stage::Busy => None,
+        }
+    }
+
+    fn may_rest(marks: Marks) -> bool {
+        !marks.may_be_in_a_body()
+    }
+
+    fn goes_on(before: Marks, now: Marks) -> bool {
+        // A head may take as long as it may from the accept, or from its own first byte.
+        before.stage() == Stage::Fresh && now.stage() == Stage::Head
+    }
+
+    fn is_to_close(marks: Marks, phase: Phase) -> bool {
+        match (phase, marks.stage()) {
+            (Phase::Serving | Phase::Over, _) | (_, Stage::Head) => false,
+            (_, Stage::Busy) => true,
+            (phase, Stage::Fresh | Stage::Idle) => phase == Phase::Cutting,
+        }
+    }
+
+    fn begun(&self) -> u64 {
+        self.turn()
     }
 }
 

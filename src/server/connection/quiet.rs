@@ -5,10 +5,11 @@
 //! can, and a peer that takes nothing is stalled, not idle), nothing of a request's body was to come, and what was read and not used goes
 //! to the next one.
 
-use super::{End, Shared, Wire, unread};
+use super::{Shared, Wire, unread};
 use crate::config::runtime::Listener;
 use crate::core::time::MonoTime;
 use crate::server::drain::Phase;
+use crate::server::drive::{End, Limit};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io;
@@ -27,7 +28,7 @@ pub(super) async fn wait(io: &mut Wire, since: MonoTime, listener: &Listener, sh
         biased;
         () = shared.drain.reached(Phase::Cutting) => return Some(End::Closed),
         read = first_bytes(io) => read,
-        () = tokio::time::sleep(left) => return Some(End::IdleTimedOut),
+        () = tokio::time::sleep(left) => return Some(End::TimedOut(Limit::Idle)),
     };
     match read {
         Ok(bytes) if bytes.is_empty() => Some(End::Closed),

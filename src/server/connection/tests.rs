@@ -5,12 +5,13 @@
     clippy::disallowed_types
 )]
 
-use super::{Shared, limits, protocol, serve};
+use super::{Shared, protocol, serve};
 use crate::config::runtime::{
     Admin, Bind, Cache, Config, Http2, Listener, LogFormat, Protocols, Server as ServerConfig, Sources, Telemetry,
 };
 use crate::core::time::{MonoTime, WallTime};
 use crate::server::drain::{Drain, Phase};
+use crate::server::drive::QUIET;
 use crate::server::preface::Prefixed;
 use crate::telemetry::metrics::{Gauges, Metrics};
 use crate::world::{Clock, Stream};
@@ -268,7 +269,7 @@ async fn a_connection_that_was_put_aside_goes_on_where_it_was() {
         for turn in 0..3 {
             client.send(&format!("{GET}{before}")).await;
             client.read_to("hello").await;
-            tokio::time::sleep(limits::QUIET * 3).await;
+            tokio::time::sleep(QUIET * 3).await;
             client.send(&after).await;
             for _ in 0..after.matches(" HTTP/1.1\r\n").count().max(1) {
                 let text = client.read_to("hello").await;
@@ -315,11 +316,11 @@ impl AsyncWrite for HoldsBack {
 async fn what_a_stream_holds_back_reaches_a_peer_who_pauses() {
     let mut client = Client::connect_through(|io| Box::new(HoldsBack { io, held: Vec::new() }));
     client.send("GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    tokio::time::sleep(limits::QUIET * 3).await;
+    tokio::time::sleep(QUIET * 3).await;
     let mut all = vec![0; LARGE];
     client.io.read_exact(&mut all).await.unwrap();
     client.read_to("x").await;
-    tokio::time::sleep(limits::QUIET * 3).await;
+    tokio::time::sleep(QUIET * 3).await;
     client.send(GET).await;
     client.read_to("hello").await;
 }
@@ -342,9 +343,9 @@ async fn the_rest_of_a_body_is_never_read_as_a_request() {
         ))
         .await;
     client.read_to("kept").await;
-    tokio::time::sleep(limits::QUIET * 3).await;
+    tokio::time::sleep(QUIET * 3).await;
     client.send(GET).await;
-    tokio::time::sleep(limits::QUIET * 3).await;
+    tokio::time::sleep(QUIET * 3).await;
     drop(client.io.shutdown().await);
     let (text, _) = client.read_to_close().await;
     assert!(!text.contains("HTTP/1.1 200 "), "{text}");
