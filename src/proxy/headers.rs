@@ -56,7 +56,7 @@ impl Consistency {
             let mut line = Line::new();
             line.text(word).text(";staleness=").number(staleness.as_millis());
             line.text(";bound=").number(bounded.max_staleness.as_millis());
-            line.value()
+            line.value().map(changing)
         };
         match self {
             Self::Silent => None,
@@ -159,7 +159,7 @@ impl Gained for Hit<'_> {
     fn value(&self, at: usize) -> Option<HeaderValue> {
         match at {
             0 => self.told.age.map(|age| line::number(age.as_secs())),
-            2 => Some(seen_by(self.connection, self.told.status).value()),
+            2 => Some(cache_status(self.connection, self.told.status)),
             // Where there is none, its place is another field's.
             3 => self.told.consistency.value(self.policy),
             _ => None, // Via
@@ -170,7 +170,7 @@ impl Gained for Hit<'_> {
 /// Says what became of the request, on any answer.
 pub(super) fn stamp(headers: &mut HeaderMap, connection: &ConnectionInfo, status: CacheStatus<'_>) {
     // RFC 9211 s2: each cache appends its member; the origin's own caches come first.
-    headers.append(CACHE_STATUS.clone(), seen_by(connection, status).value());
+    headers.append(CACHE_STATUS.clone(), cache_status(connection, status));
 }
 
 /// As much of it as this client may see.
@@ -183,6 +183,19 @@ fn seen_by<'a>(connection: &ConnectionInfo, status: CacheStatus<'a>) -> CacheSta
         detail: None,
         ..status
     }
+}
+
+/// `Cache-Status` as this client may see it.
+fn cache_status(connection: &ConnectionInfo, status: CacheStatus<'_>) -> HeaderValue {
+    let value = seen_by(connection, status).value();
+    if status.ttl.is_some() { changing(value) } else { value }
+}
+
+/// A value that hardly ever comes twice: HTTP/2 is to send it without a place in its tables (RFC 7541 s6.2.3). With one, each would drive out
+/// what does come again, and be looked for among all that came before.
+fn changing(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// An answer made here in place of an origin's.

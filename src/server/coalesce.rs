@@ -82,6 +82,8 @@ pub(super) struct Coalescing<T> {
     written: usize,
     /// The turn in which a flush was put off.
     put_off: Option<u64>,
+    /// The turn in which there was nothing more to read. h2 looks again behind every stream it hands out; who comes meanwhile wakes the task.
+    dry: Option<u64>,
     /// The peer has said something.
     heard: bool,
 }
@@ -94,6 +96,7 @@ impl<T> Coalescing<T> {
             waiting: Vec::new(),
             written: 0,
             put_off: None,
+            dry: None,
             heard: false,
         }
     }
@@ -143,7 +146,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalescing<T> {
             this.heard = buf.filled().len() > before;
             return result;
         }
-        Pin::new(&mut this.inner).poll_read(cx, buf)
+        let turn = this.turns.current();
+        if this.dry == Some(turn) {
+            return Poll::Pending;
+        }
+        let result = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if result.is_pending() {
+            this.dry = Some(turn);
+        }
+        result
     }
 }
 
@@ -212,6 +223,7 @@ mod tests {
     /// Takes so many bytes, then none.
     #[derive(Debug, Default)]
     struct Peer {
+        asked: usize,
         room: usize,
         writes: Vec<Vec<u8>>,
         shut: bool,
@@ -239,7 +251,8 @@ mod tests {
     }
 
     impl AsyncRead for Peer {
-        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.asked += 1;
             Poll::Pending
         }
     }
@@ -310,6 +323,19 @@ mod tests {
         play.turns.begin();
         assert!(read(&mut play));
         assert_eq!(play.sizes(), [10]);
+    }
+
+    #[test]
+    fn a_peer_that_has_said_nothing_more_is_asked_once_a_turn() {
+        let mut play = Play::new(usize::MAX);
+        play.io.heard = true;
+        for asked in 1..4 {
+            play.turns.begin();
+            for _ in 0..3 {
+                assert!(play.with(|io, cx| io.poll_read(cx, &mut ReadBuf::new(&mut [0; 8])).is_pending()));
+                assert_eq!(play.io.inner.asked, asked);
+            }
+        }
     }
 
     #[test]

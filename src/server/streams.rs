@@ -13,7 +13,7 @@ use super::drain::Phase;
 use super::drive::{Limit, Work};
 use bytes::{Buf, Bytes};
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -37,6 +37,15 @@ const PIECE: usize = 64 * 1024;
 /// Streams a peer may throw away before they count as a flood, if they are the larger part: as many as other proxies allow.
 const THROWN_AWAY: u64 = 500;
 
+/// Fields whose values change with every answer and have no place in HPACK's tables: what we say of every hit.
+static CHANGING: [HeaderName; 2] = [
+    HeaderName::from_static("cache-status"),
+    HeaderName::from_static("tidegate-consistency"),
+];
+
+/// In how many answers of a connection they have one all the same, so that there is one for their names.
+const LESSONS: u8 = 2;
+
 /// The numbers of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
@@ -56,6 +65,8 @@ pub(super) struct Streams {
     body: AtomicU8,
     /// How the peer gets on with it, when that is known.
     taking: Mutex<Weak<Taking>>,
+    /// How many answers have taught the peer [`CHANGING`].
+    taught: AtomicU8,
 }
 
 /// It was not asked.
@@ -84,6 +95,19 @@ impl Streams {
     /// How many the peer threw away.
     pub(super) fn thrown_away(&self) -> u64 {
         self.thrown_away.load(Ordering::Relaxed)
+    }
+
+    /// The first answers of a connection.
+    fn teach(&self, headers: &mut HeaderMap) {
+        let taught = self.taught.load(Ordering::Relaxed);
+        if taught < LESSONS {
+            self.taught.store(taught + 1, Ordering::Relaxed);
+            for name in &CHANGING {
+                if let Some(value) = headers.get_mut(name) {
+                    value.set_sensitive(false);
+                }
+            }
+        }
     }
 
     fn body(&self, did: u8) {
@@ -319,6 +343,9 @@ where
 
 /// Cookies may come in several lines, for the sake of compression; everybody else knows one (RFC 9113 s8.2.3).
 fn join_crumbs(headers: &mut HeaderMap) {
+    if headers.len() == headers.keys_len() {
+        return; // no field has two lines
+    }
     let mut lines = headers.get_all(COOKIE).iter();
     if lines.next().is_none() || lines.next().is_none() {
         return;
@@ -349,12 +376,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         // hyper strips what is a matter of the connection (RFC 9113 s8.2.2).
-        let Ok(response) = ready!(this.inner.poll(cx));
+        let Ok(mut response) = ready!(this.inner.poll(cx));
         let open = this.open.take();
-        if let Some(open) = &open
-            && response.body().is_end_stream()
-        {
-            open.whole(); // hyper will not ask for it
+        if let Some(open) = &open {
+            open.streams.teach(response.headers_mut());
+            if response.body().is_end_stream() {
+                open.whole(); // hyper will not ask for it
+            }
         }
         Poll::Ready(Ok(response.map(|inner| Answer {
             inner,

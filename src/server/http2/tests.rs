@@ -12,7 +12,7 @@ use crate::server::drain::{Drain, Phase};
 use crate::server::preface::Prefixed;
 use crate::server::tally::Tally;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use std::convert::Infallible;
@@ -122,7 +122,13 @@ impl Client {
                     "/l" => Bytes::from(vec![b'x'; LARGE]),
                     _ => Bytes::from(vec![b'x'; 1000]),
                 };
-                Ok::<_, Infallible>(Response::new(Full::new(body)))
+                let mut response = Response::new(Full::new(body));
+                if request.uri().path().starts_with("/h") {
+                    let mut value = HeaderValue::from_str(request.uri().path()).unwrap();
+                    value.set_sensitive(true);
+                    response.headers_mut().insert("cache-status", value);
+                }
+                Ok::<_, Infallible>(response)
             }
         });
         let writes = Arc::new(AtomicUsize::new(0));
@@ -285,6 +291,24 @@ async fn an_answer_that_is_ready_does_not_wait_for_one_that_is_not() {
     assert_eq!(client.start.elapsed(), Duration::ZERO, "no timer was needed");
     client.go.add_permits(1);
     assert_eq!(client.find(DATA).await.stream, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_with_every_answer_has_a_place_in_the_peer_s_table_only_for_its_name() {
+    const STATUS_200: u8 = 0x88;
+    // RFC 7541 s6.2.1: a new name, s6.2.3: one from the dynamic table.
+    const INDEXED: u8 = 0x40;
+    const NEVER_INDEXED: u8 = 0x1f;
+    let mut client = Client::connect().await;
+    let mut seen = Vec::new();
+    for (stream, path) in [(1, "/h1"), (3, "/h2"), (5, "/h3"), (7, "/h4")] {
+        client.ask(stream, path).await;
+        let fields = client.find(HEADERS).await.payload;
+        assert_eq!(fields[0], STATUS_200, "{path}");
+        seen.push(fields[1]);
+    }
+    assert_eq!(seen[0], INDEXED);
+    assert_eq!(seen[2..], [NEVER_INDEXED; 2]);
 }
 
 #[tokio::test(start_paused = true)]
