@@ -85,7 +85,7 @@ pub(super) fn plan<'a>(
     now: MonoTime,
     buffer: &mut KeyBuffer,
 ) -> Result<Plan<'a>, Refused> {
-    let authority = request::authority(parts).map_err(|f| (None, f))?;
+    let authority = request::authority(parts, fields).map_err(|f| (None, f))?;
     let seen = request::Seen::of(connection, &parts.headers);
     let host = request::host_name(authority);
     let route = request::route(shared, parts, &host, path, seen.https).map_err(|f| (None, f))?;

@@ -11,6 +11,7 @@ use super::headers;
 use super::request::{self, Seen};
 use super::{Answering, Asked, ConnectionInfo, Core, PurgeTarget};
 use crate::core::http::cache_status::CacheStatus;
+use crate::core::http::fields::Fields;
 use crate::core::reason::Outcome;
 use crate::core::time::MonoTime;
 use crate::store::Purge;
@@ -47,7 +48,7 @@ pub(super) fn answer(core: &Arc<Core>, connection: &ConnectionInfo, parts: &Part
 }
 
 fn purge(core: &Core, connection: &ConnectionInfo, parts: &Parts) -> Result<Response<Body>, Fault> {
-    let authority = request::authority(parts)?;
+    let authority = request::authority(parts, Fields::of(&parts.headers))?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let scheme = if Seen::of(connection, &parts.headers).https {
         "https"

@@ -37,6 +37,8 @@ impl Fields {
     pub const RANGE: Self = Self(1 << 10);
     /// `Transfer-Encoding`.
     pub const TRANSFER_ENCODING: Self = Self(1 << 11);
+    /// `Host`: every request of HTTP/1.1 has it, and hardly any of HTTP/2.
+    pub const HOST: Self = Self(1 << 12);
 
     /// Those of a request.
     #[must_use]
@@ -72,6 +74,7 @@ fn named(name: &str) -> Fields {
         "connection" => Fields::CONNECTION,
         "content-length" => Fields::CONTENT_LENGTH,
         "cookie" => Fields::COOKIE,
+        "host" => Fields::HOST,
         "if-match" | "if-unmodified-since" => Fields::ORIGIN_CONDITION,
         "if-modified-since" | "if-none-match" => Fields::CONDITION,
         "pragma" => Fields::PRAGMA,
@@ -108,7 +111,7 @@ mod tests {
             (HeaderName::from_static("x-http-method"), Fields::OVERRIDE),
             (HeaderName::from_static("x-http-method-override"), Fields::OVERRIDE),
             (HeaderName::from_static("x-method-override"), Fields::OVERRIDE),
-            (header::HOST, Fields::NONE),
+            (header::HOST, Fields::HOST),
             (header::IF_RANGE, Fields::NONE),
             (HeaderName::from_static("cookies"), Fields::NONE),
         ];
@@ -126,7 +129,7 @@ mod tests {
             all.append(name, HeaderValue::from_static("x"));
         }
         let found = Fields::of(&all);
-        assert!((0..12).all(|bit| found.any(Fields(1 << bit))));
+        assert!((0..13).all(|bit| found.any(Fields(1 << bit))));
         assert_eq!(Fields::of(&HeaderMap::new()), Fields::NONE);
     }
 }

@@ -26,6 +26,11 @@ impl Deref for NormalPath<'_> {
 /// The normal form of a path; borrowed when nothing changes. What cannot stand in a path (RFC 3986 s3.3) becomes an escape.
 #[must_use]
 pub fn normalise_path(path: &str) -> Cow<'_, str> {
+    // In one walk, what most are: nothing to escape or unescape, and no dot.
+    let is_plain = |byte: u8| byte != b'.' && PATH_BYTES.get(usize::from(byte)).is_some_and(|stands| *stands);
+    if path.bytes().all(is_plain) {
+        return Cow::Borrowed(path);
+    }
     let path = normalise(path, &PATH_BYTES);
     if !has_dot_segment(&path) {
         return path;

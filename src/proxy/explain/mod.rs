@@ -20,6 +20,7 @@ use super::{Shared, declared, posted, request};
 use crate::config::runtime::{Action, GateBy, Route, Upstream};
 use crate::core::ground::Ground;
 use crate::core::http::cache_status::CacheStatus;
+use crate::core::http::fields::Fields;
 use crate::core::http::invalidate::{self, RequestUrl};
 use crate::core::key::{self, KeyBuffer};
 use crate::core::lookup::{Decision, Read};
@@ -194,7 +195,7 @@ impl Shared {
 
     /// The routes before the one that takes the request.
     fn passed_over(&self, connection: &super::ConnectionInfo, parts: &Parts, path: &str) -> Vec<PassedOverTold> {
-        let Ok(authority) = request::authority(parts) else {
+        let Ok(authority) = authority(parts) else {
             return Vec::new();
         };
         let host = request::host_name(authority);
@@ -211,11 +212,15 @@ impl Shared {
     }
 }
 
+fn authority(parts: &Parts) -> Result<&str, Fault> {
+    request::authority(parts, Fields::of(&parts.headers))
+}
+
 fn asked(question: &Question, parts: &Parts, connection: &super::ConnectionInfo) -> AskedTold {
     AskedTold {
         method: parts.method.as_str().to_owned(),
         url: question.url.clone(),
-        host: request::authority(parts).unwrap_or_default().to_owned(),
+        host: authority(parts).unwrap_or_default().to_owned(),
         fields: stored::names(&parts.headers),
         listener: connection.peer.listener.name.clone(),
         from: connection.address.clone(),
