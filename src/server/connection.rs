@@ -324,6 +324,7 @@ impl<B: Body> Body for Answer<B> {
     }
 }
 
+mod ebb;
 mod quiet;
 
 #[cfg(test)]

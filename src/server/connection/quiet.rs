@@ -5,7 +5,7 @@
 //! can, and a peer that takes nothing is stalled, not idle), nothing of a request's body was to come, and what was read and not used goes
 //! to the next one.
 
-use super::{Shared, Wire, unread};
+use super::{Shared, Wire, ebb, unread};
 use crate::config::runtime::Listener;
 use crate::core::time::MonoTime;
 use crate::server::drain::Phase;
@@ -21,6 +21,7 @@ const FIRST_READ: usize = 2048;
 
 /// Waits for the peer's next bytes and leaves them in the stream to be read again. Returns how the connection ended, if it did.
 pub(super) async fn wait(io: &mut Wire, since: MonoTime, listener: &Listener, shared: &Shared) -> Option<End> {
+    ebb::became_quiet();
     let left = since
         .after(listener.idle_timeout.into())
         .duration_since(shared.clock.mono());
