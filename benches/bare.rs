@@ -1,4 +1,4 @@
-//! The floor everything is measured against: hyper alone, on one thread, doing nothing but HTTP.
+//! The floor everything is measured against: hyper alone, on one thread (or as many as asked for), doing nothing but HTTP.
 //!
 //! `bare serve` answers every request with the same ready response; it is the peer of a cache hit, and the origin of every other peer.
 //! `bare proxy` hands every request to one node and its answer back, without looking at either; it is the peer of a pass.
@@ -33,20 +33,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_rustls::TlsAcceptor;
 
 /// As in the product: what is compared is the proxy, not its allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: bare serve [--port P] [--size BYTES] [--headers N] [--certificate FILE --key FILE]
+const USAGE: &str = "usage: bare serve [--port P] [--size BYTES] [--headers N] [--threads N] [--certificate FILE --key FILE]
        bare proxy [--port P] --upstream ADDRESS:PORT
        bare load --to ADDRESS:PORT --path PATH --rate N [--seconds S] [--connections C]
 
 serve and proxy listen on 127.0.0.1 (port 0, the default: any) and print `ready ADDRESS:PORT`; `serve` adds `h2c ADDRESS:PORT`, where it speaks HTTP/2,
 and with a certificate `tls ADDRESS:PORT`.
 serve: every GET is answered with BYTES bytes and N header fields (at least 7, the Date included);
-       a matching If-None-Match gets 304; GET /count tells how many requests were answered before it.
+       a matching If-None-Match gets 304; GET /count tells how many requests were answered before it on its thread.
+       HTTP/1.1 without TLS is dealt in turn over N threads, each with a runtime of its own.
 proxy: every request goes to the upstream over one connection per client connection.
 load:  N requests a second, whatever becomes of them; times in microseconds from when each was due.";
 
@@ -76,6 +78,7 @@ enum Command {
         port: u16,
         size: usize,
         headers: usize,
+        threads: usize,
         /// PEM files: certificate and key.
         tls: Option<(String, String)>,
     },
@@ -93,7 +96,7 @@ impl Command {
         let Some((verb, options)) = arguments.split_first() else {
             return Err("serve, proxy or load?".to_owned());
         };
-        let (mut port, mut size, mut headers, mut upstream) = (0, 1024, 8, None);
+        let (mut port, mut size, mut headers, mut threads, mut upstream) = (0, 1024, 8, 1, None);
         let (mut certificate, mut key) = (None, None);
         let (mut to, mut path, mut rate, mut seconds, mut connections) = (None, None, None, 3.0, 32);
         if verb == "--bench" {
@@ -107,6 +110,7 @@ impl Command {
                 "--port" => port = number(name, value)?,
                 "--size" => size = number(name, value)?,
                 "--headers" => headers = number(name, value)?,
+                "--threads" => threads = number(name, value)?,
                 "--certificate" => certificate = Some(value.clone()),
                 "--key" => key = Some(value.clone()),
                 "--upstream" => upstream = Some(number(name, value)?),
@@ -123,6 +127,7 @@ impl Command {
                 port,
                 size,
                 headers,
+                threads,
                 tls: certificate.zip(key),
             }),
             "proxy" => Ok(Self::Proxy {
@@ -154,8 +159,14 @@ fn run(command: Command) -> Result<(), BoxError> {
                 port,
                 size,
                 headers,
+                threads,
                 tls,
-            } => serve(port, Arc::new(Ready::new(size, headers)?), tls).await,
+            } => {
+                let others: Result<Vec<_>, _> = (1..threads)
+                    .map(|_| another_thread(Ready::new(size, headers)?))
+                    .collect();
+                serve(port, Arc::new(Ready::new(size, headers)?), others?, tls).await
+            }
             Command::Proxy { port, upstream } => {
                 let listener = listen(port).await?;
                 println!("ready {}", listener.local_addr()?);
@@ -233,7 +244,30 @@ impl Ready {
     }
 }
 
-async fn serve(port: u16, ready: Arc<Ready>, tls: Option<(String, String)>) -> Result<(), BoxError> {
+/// Serves what it is dealt on a thread with a runtime of its own.
+fn another_thread(ready: Ready) -> Result<UnboundedSender<std::net::TcpStream>, BoxError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (dealt, mut connections) = tokio::sync::mpsc::unbounded_channel();
+    let ready = Arc::new(ready);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            while let Some(stream) = connections.recv().await {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => drop(tokio::spawn(serve_http1(stream, Arc::clone(&ready)))),
+                    Err(error) => eprintln!("bare: {error}"),
+                }
+            }
+        });
+    });
+    Ok(dealt)
+}
+
+async fn serve(
+    port: u16,
+    ready: Arc<Ready>,
+    others: Vec<UnboundedSender<std::net::TcpStream>>,
+    tls: Option<(String, String)>,
+) -> Result<(), BoxError> {
     let (plain, h2c) = (listen(port).await?, listen(0).await?);
     let mut line = format!("ready {} h2c {}", plain.local_addr()?, h2c.local_addr()?);
     tokio::spawn(serve_http2(h2c, Arc::clone(&ready)));
@@ -243,11 +277,15 @@ async fn serve(port: u16, ready: Arc<Ready>, tls: Option<(String, String)>) -> R
         tokio::spawn(serve_tls(listener, Arc::clone(&ready), acceptor(&certificate, &key)?));
     }
     println!("{line}");
-    loop {
+    for turn in 0_usize.. {
         let (stream, _) = plain.accept().await?;
         stream.set_nodelay(true)?;
-        tokio::spawn(serve_http1(stream, Arc::clone(&ready)));
+        match others.get(turn % (others.len() + 1)) {
+            Some(other) => other.send(stream.into_std()?)?,
+            None => drop(tokio::spawn(serve_http1(stream, Arc::clone(&ready)))),
+        }
     }
+    Ok(())
 }
 
 async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, ready: Arc<Ready>) {

@@ -58,15 +58,19 @@ class Stage:
         self.running: List[Started] = []
 
     def __enter__(self) -> "Stage":
-        ports = {"http": r"ready \S+:(\d+)"}
-        command = [self.bench.bare, "serve", "--size", SIZE, "--headers", 8]
-        self.origin = start_and_read_ports(LOAD_CORE, command, ports, self.bench.directory / "origin.log")
-        self.running.append(self.origin)
+        self.origin = self.bare(core=LOAD_CORE)
         return self
 
     def __exit__(self, *_):
         for started in self.running:
             started.stop()
+
+    def bare(self, threads: int = 1, core=PEER_CORE) -> Started:
+        command = [self.bench.bare, "serve", "--size", SIZE, "--headers", 8, "--threads", threads]
+        log = self.bench.directory / f"bare-{len(self.running)}.log"
+        started = start_and_read_ports(core, command, {"http": r"ready \S+:(\d+)"}, log)
+        self.running.append(started)
+        return started
 
     def proxy(self, threads: int = 1, max_memory: str = "4GiB", core=PEER_CORE) -> Started:
         self.bench.certificate()
