@@ -17,7 +17,7 @@ use crate::proxy::Interim;
 use crate::telemetry::metrics::Metrics;
 use crate::world::{Clock, Stream};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -277,6 +277,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.inner.poll(cx));
+        // RFC 9112 s2.3: it is ours, whatever the node speaks; hyper lowers it for a client that speaks less.
+        *response.version_mut() = Version::HTTP_11;
         let watch = this.watch.take();
         if let Some(watch) = &watch {
             watch.answered();

@@ -25,6 +25,27 @@ async fn an_upload_streams_while_the_client_still_sends() {
 }
 
 #[tokio::test]
+async fn rfc_9112_s2_3_the_version_of_an_answer_is_ours_and_not_the_node_s() {
+    for (method, keys) in [
+        ("GET", "consistency = \"off\""),
+        ("GET", "consistency = \"weak\"\nttl = \"1m\""),
+        ("PUT", "consistency = \"strong\""),
+    ] {
+        let mut origin = Origin::start().await;
+        let proxy = before(&origin, keys).await;
+        let mut client = proxy.client().await;
+        for path in ["/a", "/b"] {
+            client.ask(method, path, &[], b"").await;
+            let mut exchange = origin.next().await;
+            exchange.send("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na").await;
+            let answer = client.answer().await;
+            assert_eq!(answer.start, "HTTP/1.1 200 OK", "{method} {keys}");
+            assert_eq!(answer.text(), "a", "the connection goes on");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_streams_while_the_origin_still_sends() {
     for keys in ["", "consistency = \"weak\"\nttl = \"1m\"", "consistency = \"strong\""] {
         let mut origin = Origin::start().await;
