@@ -88,6 +88,27 @@ async fn during_drain_delay_ready_says_503_and_requests_are_still_served() {
 }
 
 #[tokio::test]
+async fn an_answer_under_way_when_the_drain_begins_is_its_connection_s_last() {
+    let mut origin = Origin::start().await;
+    let config = "[server]\nthreads = 1\ndrain_delay = \"10m\"\n".to_owned() + &one_route("");
+    let proxy = Proxy::start(&config, &[("origin", &origin.url())]).await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/", &[], b"").await;
+    let mut exchange = origin.next().await;
+    exchange.head(200, &[("Transfer-Encoding", "chunked")]).await;
+    exchange.chunk("one").await;
+    let (_, head) = client.head().await;
+    assert_eq!(head.headers.get("connection"), None, "too late to say it");
+    proxy.drain();
+    exchange.chunk("two").await;
+    exchange.last_chunk().await;
+    assert_eq!(client.body_up_to(6).await, b"onetwo");
+    assert!(client.try_body_part().await.unwrap().is_none());
+    // Long before the listeners are shut.
+    client.closed().await;
+}
+
+#[tokio::test]
 async fn exit_codes_name_whose_fault_it_is() {
     let (_dir, good) = config_file(&one_route(""), &[("origin", "http://127.0.0.1:1")]);
     let (_dir2, bad) = config_file("[server]\nthraeds = 2\n", &[]);

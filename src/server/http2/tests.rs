@@ -191,16 +191,21 @@ impl Client {
 
     /// The next frame; none when the connection is closed.
     async fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.io.read_exact(&mut head).await.ok()?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        self.io.read_exact(&mut payload).await.ok()?;
-        Some(Frame {
-            kind: head[3],
-            flags: head[4],
-            stream: u32::from_be_bytes(head[5..].try_into().unwrap()),
-            payload,
-        })
+        let frame = async {
+            let mut head = [0; 9];
+            self.io.read_exact(&mut head).await.ok()?;
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            self.io.read_exact(&mut payload).await.ok()?;
+            Some(Frame {
+                kind: head[3],
+                flags: head[4],
+                stream: u32::from_be_bytes(head[5..].try_into().unwrap()),
+                payload,
+            })
+        };
+        // Longer than any limit: time that is paused stands still where nothing waits for it.
+        let come = tokio::time::timeout(IDLE * 10, frame).await;
+        come.expect("a frame, or the end")
     }
 
     /// The next frame of this kind.
@@ -334,16 +339,36 @@ async fn a_peer_that_takes_nothing_at_all_is_left_after_the_stall_timeout() {
     assert_eq!(when, STALL);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_end_of_an_answer_that_nobody_takes_is_not_kept_for_ever() {
+/// A client that has taken all of a large answer but its last 5 000 bytes: hyper has handed all over, in pieces of 64 KiB, and no task waits
+/// for them.
+async fn at_the_last_piece() -> Client {
+    const MOST: usize = LARGE - 5_000;
     let mut client = Client::connect().await;
-    // 40 000 bytes of it are left: hyper has handed all over, and no task waits for them. (INITIAL_WINDOW_SIZE 360 000)
-    client.send(SETTINGS, 0, 0, &[0, 4, 0, 5, 0x7e, 0x40]).await;
+    // INITIAL_WINDOW_SIZE
+    let most = u32::try_from(MOST).unwrap().to_be_bytes();
+    client.send(SETTINGS, 0, 0, &[&[0, 4][..], &most].concat()).await;
     client.send(WINDOW_UPDATE, 0, 0, &500_000_u32.to_be_bytes()).await;
     client.ask(1, "/l").await;
-    client.read(1, 360_000).await;
-    let (_, when) = client.rest().await;
+    assert!(!client.read(1, MOST).await);
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_answer_that_nobody_takes_is_not_kept_for_ever() {
+    let (_, when) = at_the_last_piece().await.rest().await;
     assert_eq!(when, STALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_answer_may_be_taken_as_slowly_as_the_rest_of_it() {
+    let mut client = at_the_last_piece().await;
+    let mut whole = false;
+    while !whole {
+        tokio::time::sleep(STALL - Duration::from_secs(1)).await;
+        client.credit(1, 1_000).await;
+        whole = client.read(1, 1_000).await;
+    }
+    assert!(client.start.elapsed() > IDLE);
 }
 
 #[tokio::test(start_paused = true)]
