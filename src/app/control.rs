@@ -88,6 +88,7 @@ impl Control for Controls {
             open: door.open_connections() as u64,
             refused: door.refused_connections(),
             handshakes: door.tally().handshakes(),
+            certificate_expires: door.terms().and_then(|terms| terms.expires()),
             streams_thrown_away: door.tally().thrown_away(),
             floods: door.tally().floods(),
         });

@@ -4,6 +4,8 @@
 
 use super::diagnostic::Sink;
 use super::effective::{Node, Table, Value};
+use super::validity;
+use crate::core::time::WallTime;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -63,6 +65,13 @@ impl ClientTls {
 }
 
 impl ServerTls {
+    /// When the first of all certificates, those between them and their authorities too, expires.
+    #[must_use]
+    pub fn expires(&self) -> Option<WallTime> {
+        let all = self.default.iter().chain(&self.others);
+        all.filter_map(|identity| validity::end(&identity.key.cert)).min()
+    }
+
     /// Whether the same is shown and the same is asked for: what was agreed with a client by the one holds by the other.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -62,6 +62,17 @@ fn chain(pem: &Pem, place: &Place, now: WallTime, sink: &mut Sink) {
     }
 }
 
+/// When the first certificate of a chain expires.
+pub(super) fn end(chain: &[CertificateDer<'_>]) -> Option<WallTime> {
+    let ends = chain.iter().filter_map(
+        |certificate| match judge(certificate, WallTime::from_millis(i64::MAX)) {
+            Some(Error::CertExpired { not_after, .. }) => Some(instant(not_after)),
+            Some(_) | None => None,
+        },
+    );
+    ends.min()
+}
+
 /// What speaks against a certificate. Its dates are looked at first, before its issuer, whom nobody names here.
 fn judge(certificate: &CertificateDer<'_>, now: WallTime) -> Option<Error> {
     let now = Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(0));
@@ -71,7 +82,10 @@ fn judge(certificate: &CertificateDer<'_>, now: WallTime) -> Option<Error> {
     judged.err()
 }
 
+fn instant(at: UnixTime) -> WallTime {
+    WallTime::from_millis(i64::try_from(at.as_secs().saturating_mul(1000)).unwrap_or(i64::MAX))
+}
+
 fn date(at: UnixTime) -> String {
-    let at = WallTime::from_millis(i64::try_from(at.as_secs().saturating_mul(1000)).unwrap_or(i64::MAX));
-    dates::format(at).to_str().unwrap_or_default().to_owned()
+    dates::format(instant(at)).to_str().unwrap_or_default().to_owned()
 }

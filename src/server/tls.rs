@@ -10,6 +10,7 @@
 use super::preface::Prefixed;
 use crate::config::runtime::{Listener, Protocols};
 use crate::config::tls::{Identity, PROVIDER, ServerTls};
+use crate::core::time::WallTime;
 use crate::telemetry::metrics::Handshake;
 use crate::world::Stream;
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -36,6 +37,7 @@ pub struct Terms {
     /// What they are made of.
     tls: Arc<ServerTls>,
     protocols: Protocols,
+    expires: Option<WallTime>,
 }
 
 impl fmt::Debug for Terms {
@@ -76,7 +78,14 @@ impl Terms {
             acceptor: TlsAcceptor::from(Arc::new(settings)),
             tls: Arc::clone(tls),
             protocols,
+            expires: tls.expires(),
         })))
+    }
+
+    /// When the first of the certificates expires.
+    #[must_use]
+    pub fn expires(&self) -> Option<WallTime> {
+        self.expires
     }
 
     /// Shakes hands.

@@ -318,7 +318,10 @@ async fn a_certificate_whose_time_is_over_or_has_not_come_is_shown_and_warned_of
             ),
         }
     }
-    let proxy = Proxy::start(&listener(&pair(&old)), &[]).await;
+    let both = format!("{}, certificates = [{{ {} }}]", pair(&early), pair(&old));
+    let proxy = Proxy::start(&listener(&both), &[]).await;
+    let expires = proxy.metric("tidegate_tls_certificate_expires_seconds", &[("listener", "main")]);
+    assert_eq!(expires.await, 1_577_836_800.0, "the first of 2020");
     let refused = connect(&authority.client(&[], None), proxy.address, HOST)
         .await
         .unwrap_err();

@@ -12,7 +12,7 @@ mod tests;
 
 use crate::config::runtime::{Action, Config, Route, Upstream};
 use crate::core::reason::{NodeState, NotStored, Outcome, RetryReason, WriteOutcome};
-use crate::core::time::{Age, Span};
+use crate::core::time::{Age, Span, WallTime};
 use http::StatusCode;
 use parking_lot::Mutex;
 use std::array;
@@ -127,6 +127,8 @@ pub struct ListenerGauge {
     pub refused: u64,
     /// TLS handshakes since the start.
     pub handshakes: Vec<(Handshake, u64)>,
+    /// When the first of its certificates expires; none: it has no TLS.
+    pub certificate_expires: Option<WallTime>,
     /// HTTP/2 streams that clients threw away, of connections that are over.
     pub streams_thrown_away: u64,
     /// HTTP/2 connections closed for it.

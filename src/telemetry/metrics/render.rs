@@ -302,6 +302,17 @@ fn process(gauges: &Gauges, text: &mut Text) {
             text.sample(handshakes, &labels, count);
         }
     }
+    let expires = "tidegate_tls_certificate_expires_seconds";
+    text.family(
+        expires,
+        "gauge",
+        "When the first of a listener's certificates expires, in seconds since 1970.",
+    );
+    for listener in &gauges.listeners {
+        if let Some(at) = listener.certificate_expires {
+            text.sample(expires, &[("listener", &listener.name)], &(at.as_millis() / 1000));
+        }
+    }
     for (name, help, value) in [
         (
             "tidegate_http2_streams_thrown_away_total",

@@ -6,7 +6,7 @@ use crate::config::runtime::{
 };
 use crate::core::policy::{Contract, Policy};
 use crate::core::reason::{NodeState, NotStored, Outcome, RetryReason, WriteOutcome};
-use crate::core::time::Age;
+use crate::core::time::{Age, WallTime};
 use http::StatusCode;
 use std::sync::Arc;
 use std::thread;
@@ -227,6 +227,7 @@ fn everything_else_shows_up_under_its_name() {
                 },
                 8,
             )],
+            certificate_expires: Some(WallTime::from_millis(1_800_000_000_999)),
             streams_thrown_away: 3,
             floods: 1,
         }],
@@ -271,6 +272,10 @@ fn everything_else_shows_up_under_its_name() {
         ),
         ("tidegate_http2_streams_thrown_away_total{listener=\"main\"}", "3"),
         ("tidegate_http2_floods_total{listener=\"main\"}", "1"),
+        (
+            "tidegate_tls_certificate_expires_seconds{listener=\"main\"}",
+            "1800000000",
+        ),
         ("tidegate_config_reload_success", "1"),
     ] {
         assert_eq!(value(&text, sample), expected, "{sample}");
