@@ -290,7 +290,9 @@ impl Fault {
                 "a write before ended unknown, and the nodes could not be shown to hold the same",
                 "destination_unavailable",
             ),
-            CallErrorKind::ConnectFailed => unreachable("the node refused the connection", "connection_refused"),
+            CallErrorKind::ConnectFailed => {
+                unreachable("no connection to the node could be made", "connection_refused")
+            }
             CallErrorKind::ConnectTimedOut => unreachable("the connect took too long", "connection_timeout"),
             CallErrorKind::QueueFull => Self::overloaded(),
             CallErrorKind::HeadTimedOut | CallErrorKind::DeadlineExceeded => Self::timed_out(),

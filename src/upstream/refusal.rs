@@ -71,9 +71,14 @@ fn words(error: &io::Error) -> String {
             AlertDescription::CertificateRequired
             | AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
-            | AlertDescription::CertificateExpired
-            | AlertDescription::AccessDenied,
+            | AlertDescription::CertificateExpired,
         )) => format!("TLS: the node does not accept our certificate (tls.certificate): {error}"),
+        // Said of a name nobody has a certificate for, and of clients who may not come in.
+        Some(Error::AlertReceived(AlertDescription::UnrecognisedName | AlertDescription::AccessDenied)) => {
+            format!(
+                "TLS: the node has no certificate for the name it was asked for (tls.server_name), or refuses us: {error}"
+            )
+        }
         Some(why) => format!("TLS: {why}"),
         None => error.to_string(),
     }

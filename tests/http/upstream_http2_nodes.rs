@@ -39,12 +39,6 @@ async fn until_asked(client: &mut Client, node: &mut Node2) -> Exchange2 {
     }
 }
 
-/// Waits until the proxy has reset the stream, and tells with what.
-async fn reset(exchange: &mut Exchange2) -> Reason {
-    let reset = std::future::poll_fn(|cx| exchange.reply.poll_reset(cx));
-    within("a reset", reset).await.unwrap()
-}
-
 #[tokio::test]
 async fn r22_the_copy_that_loses_is_reset_and_its_connection_goes_on() {
     let (mut a, mut b) = (Node2::start(100).await, Node2::start(100).await);
@@ -60,7 +54,7 @@ async fn r22_the_copy_that_loses_is_reset_and_its_connection_goes_on() {
         let (winner, mut loser) = if copy_wins { (copy, first) } else { (first, copy) };
         winner.respond(200, &[], "won");
         assert_eq!(client.answer().await.text(), "won");
-        assert_eq!(reset(&mut loser).await, Reason::CANCEL, "copy_wins {copy_wins}");
+        assert_eq!(loser.reset().await, Reason::CANCEL, "copy_wins {copy_wins}");
     }
     assert_eq!((a.accepted(), b.accepted()), (1, 1));
     let labels = [("upstream", "o"), ("reason", "hedge")];
@@ -79,7 +73,7 @@ async fn r22_both_copies_of_a_slow_strong_read_go_to_the_primary_over_its_one_co
     assert_eq!((slow.connection, copy.connection), (0, 0));
     copy.respond(200, &[("etag", "\"1\"")], "the primary's");
     assert_eq!(client.answer().await.text(), "the primary's");
-    assert_eq!(reset(&mut slow).await, Reason::CANCEL);
+    assert_eq!(slow.reset().await, Reason::CANCEL);
     assert!(!replica.is_asked());
 }
 

@@ -3,7 +3,7 @@
 use super::reload::Reloading;
 use super::support::origin::{HEALTH, Origin};
 use super::support::proxy::{Proxy, config_file, run_to_end};
-use super::support::tls::{Authority, Terminator};
+use super::support::tls::{Authority, Terminator, pair};
 
 fn config(url: &str, tls: &str) -> String {
     format!(
@@ -103,6 +103,28 @@ async fn a_node_that_asks_who_we_are_is_shown_our_certificate() {
         nobody.get("/").await.status,
         502,
         "in TLS 1.3 the refusal comes with the first read"
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_has_no_certificate_for_the_name_is_told_from_one_that_does_not_like_ours() {
+    let authority = Authority::new();
+    let by_name = format!(
+        "[listeners.main]\naddress = \"127.0.0.1:0\"\ntls.certificates = [{{ {} }}]\n[[routes]]\nrespond = {{ body = \"here\" }}\n",
+        pair(&authority.issue("n", &["orders.example"]))
+    );
+    let node = Proxy::start(&by_name, &[]).await;
+    let url = format!("https://{}", node.address);
+    let asks = |more: &str| config(&url, &believes(&authority, more));
+    let named = Proxy::start(&asks(", server_name = \"orders.example\""), &[]).await;
+    assert_eq!(named.get("/").await.text(), "here");
+    let proxy = Proxy::start(&asks(", server_name = \"other.example\""), &[]).await;
+    assert_eq!(proxy.get("/").await.problem(), "unreachable");
+    let status = proxy.status().await;
+    let why = status["upstreams"][0]["nodes"][0]["connect_error"].as_str().unwrap();
+    assert!(
+        why.contains("no certificate for the name") && why.contains("tls.server_name"),
+        "{why}"
     );
 }
 

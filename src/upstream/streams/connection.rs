@@ -236,7 +236,7 @@ pub(super) async fn open(stream: Stream, limits: Http2) -> io::Result<Arc<State>
         match ended {
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "the node closed the connection before it said anything of HTTP/2",
+                "the node closed the connection before it said anything of HTTP/2 (if it speaks HTTP/1.1: http = \"1.1\")",
             ))),
             Poll::Pending if driven.state.said.is_settled() => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,

@@ -238,6 +238,12 @@ impl Exchange2 {
         (all, trailers)
     }
 
+    /// Waits until the proxy has reset the stream, and tells with what.
+    pub async fn reset(&mut self) -> h2::Reason {
+        let reset = std::future::poll_fn(|cx| self.reply.poll_reset(cx));
+        within("a reset", reset).await.unwrap()
+    }
+
     /// Answers at once, with a body.
     pub fn respond(mut self, status: u16, headers: &[(&str, &str)], body: &str) {
         let mut send = self.begin(status, headers, body.is_empty());
