@@ -34,7 +34,7 @@ pub(super) fn of(job: &Job, core: &Core) -> Aim {
 fn hashed(job: &Job, on: &HashOn) -> Option<HashKey> {
     let headers = &job.parts.headers;
     match on {
-        HashOn::Path => Some(HashKey::of(job.path.as_bytes())),
+        HashOn::Path => Some(HashKey::of(job.path().as_bytes())),
         HashOn::ClientIp => {
             let named = headers.get_all(&X_FORWARDED_FOR).iter().next_back();
             let named = named

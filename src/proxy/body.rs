@@ -342,13 +342,13 @@ pub(super) enum UploadFault {
     Broken,
 }
 
-/// Tells, after the fact, why an upload failed.
+/// Tells, after the fact, why an upload failed; nothing where there is none.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UploadWatch(Arc<AtomicU8>);
+pub(super) struct UploadWatch(Option<Arc<AtomicU8>>);
 
 impl UploadWatch {
     pub(super) fn fault(&self) -> Option<UploadFault> {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.as_ref()?.load(Ordering::Acquire) {
             1 => Some(UploadFault::TooLarge),
             2 => Some(UploadFault::Stalled),
             3 => Some(UploadFault::Broken),
@@ -362,7 +362,9 @@ impl UploadWatch {
             UploadFault::Stalled => 2,
             UploadFault::Broken => 3,
         };
-        self.0.store(code, Ordering::Release);
+        if let Some(told) = &self.0 {
+            told.store(code, Ordering::Release);
+        }
     }
 }
 
@@ -384,7 +386,7 @@ pin_project! {
 
 impl<B> Upload<B> {
     pub(super) fn new(inner: B, max: u64, stall: Duration) -> (Self, UploadWatch) {
-        let watch = UploadWatch::default();
+        let watch = UploadWatch(Some(Arc::default()));
         (
             Self {
                 inner,

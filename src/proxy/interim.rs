@@ -67,6 +67,12 @@ impl Interim {
         self.turn.load(Ordering::Relaxed) & AWAITED != 0
     }
 
+    /// What is another whenever a request's head has come in, or its answer is about to go out.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
     /// The number of the current turn, never 0.
     #[must_use]
     pub fn number(&self) -> u64 {

@@ -21,12 +21,14 @@ use crate::core::http::validate::{self, Conditions};
 use crate::core::lookup::{self, Decision, Read, Rigor};
 use crate::core::policy::Policy;
 use crate::core::reason::{NotStored, Refusal};
+use crate::core::time::MonoTime;
 use crate::store::entry::{Head, Identity, SharedHead};
 use crate::store::fill::{self, FillReader};
 use crate::store::flight::{Follower, Leader};
 use crate::store::{EntryRef, Found, Token, new_entry};
-use crate::upstream::{Answered, Call, Kind};
+use crate::upstream::{Again, Answered, Call, Kind, Remakes};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +76,22 @@ struct Fetch {
     want: Want,
     /// None once the reader has been told.
     tell: Option<oneshot::Sender<Led>>,
+    /// The time, while nothing has waited since it was read.
+    now: Option<MonoTime>,
+}
+
+/// What was asked for: what a head is made anew of.
+struct Asked {
+    job: Arc<Job>,
+    conditions: Conditions,
+}
+
+impl Remakes for Asked {
+    fn head(&self, _insists: bool) -> Parts {
+        let mut parts = outbound::parts_again(&self.job);
+        self.conditions.clone().apply(&mut parts.headers); // R5c
+        parts
+    }
 }
 
 /// Fetches for `job`. What it brings is stored only if `token` is alive at the end (R1).
@@ -92,6 +110,9 @@ pub(super) async fn run(
         let _ = tokio::time::timeout(FORMING, before.outcome()).await;
         seen = None; // that one has brought something newer
     }
+    // Who fetches for itself, and waited for nobody, has read the clock just now.
+    let at_once = matches!(role, Role::Leader(..) | Role::Alone) && seen.is_some();
+    let now = at_once.then(|| core.recently());
     let want = match &role {
         Role::Piece(range) => Want::Piece(range.clone()),
         Role::Leader(..) | Role::Alone | Role::Refresh(_) => Want::Whole,
@@ -102,9 +123,17 @@ pub(super) async fn run(
         role,
         want,
         tell: Some(tell),
+        now,
     };
     // The token is registered; look in the store again: what was published in between need not be fetched.
-    let Looked { found, decision } = seen.unwrap_or_else(|| look_and_decide(&fetch.core, &fetch.job, fetch.core.now()));
+    let Looked { found, decision } = match seen {
+        Some(seen) => seen,
+        None => {
+            let now = fetch.core.now();
+            fetch.now = Some(now);
+            look_and_decide(&fetch.core, &fetch.job, now)
+        }
+    };
     let refresh = matches!(fetch.role, Role::Refresh(_));
     let (condition_on, stored) = match decision {
         Decision::ServeAndRefresh { index, .. } if refresh => of_newest(&found, index),
@@ -149,7 +178,8 @@ impl Fetch {
             });
             conditions.no_cache |= insisted;
             let conditional = conditions.is_conditional();
-            let answered = match self.call(conditions, rigor).await {
+            let now = self.now.take().unwrap_or_else(|| self.core.now());
+            let answered = match self.call(now, conditions, rigor).await {
                 Ok(answered) => answered,
                 Err(fault) => return self.land(Landed::Failed(fault), None),
             };
@@ -220,11 +250,18 @@ impl Fetch {
         self.job.is_beyond_bound(answered) && !self.job.policy.serves_beyond_bound()
     }
 
-    async fn call(&self, conditions: Conditions, rigor: Rigor) -> Result<Answered, Fault> {
+    async fn call(&self, now: MonoTime, conditions: Conditions, rigor: Rigor) -> Result<Answered, Fault> {
         let (core, job) = (&self.core, &self.job);
         let mut parts = outbound::parts(job, &*core.shared.world.entropy);
         // R43: what is asked again because it was too old, or nobody could say how old, is asked of the primary.
         let primary = conditions.no_cache || job.is_for_primary(&core.shared.config);
+        let again = matches!((&self.want, &*job.content), (Want::Whole, [])).then(|| Again {
+            insists: conditions.no_cache,
+            by: Arc::new(Asked {
+                job: Arc::clone(job),
+                conditions: conditions.clone(),
+            }),
+        });
         conditions.apply(&mut parts.headers); // R5c
         self.want.apply(&mut parts.headers);
         let close = self.role.leader().map(Leader::closer);
@@ -235,9 +272,10 @@ impl Fetch {
             body: job.content.clone().into(),
             kind: Kind::Read { primary },
             aim: aim::of(job, core),
-            again: None,
-            deadline: job.deadline.max(core.now().after(MIN_REFRESH)),
-            before_send: close.map(|close| Box::new(move || close(clock.mono())) as Box<dyn FnOnce() + Send>),
+            again,
+            deadline: job.deadline.max(now.after(MIN_REFRESH)),
+            now: Some(now),
+            before_send: close.map(|close| Box::new(move || close(clock.recent())) as Box<dyn FnOnce() + Send>),
             on_interim: job.on_interim(),
         };
         mirror::ask(core, job, call)

@@ -200,7 +200,7 @@ async fn re_read(core: &Core, job: &Job, entry: &EntryRef) -> Option<ReRead> {
     }
     if newer.is_some() && job.policy.is_strong() {
         tracing::error!(
-            route = %job.route.name, path = %job.path,
+            route = %job.route.name, path = %job.path(),
             "a hit proven by the gate is not what the primary has, and no write came through here: somebody else writes, or a write \
              was applied after settle_after"
         );

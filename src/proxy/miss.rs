@@ -46,7 +46,11 @@ pub(super) async fn read(core: Arc<Core>, job: Arc<Job>, looked: Option<Looked>)
         Ok(answer) => answer,
         Err(TooLate) => failed(&core, &job, Fault::timed_out()),
     };
-    core.account(job.asked(), Some(job.route.id), outcome, response)
+    let now = match outcome {
+        Outcome::Revalidated => core.recently(), // its answer has just come
+        _ => core.now(),
+    };
+    core.account_at(now, job.asked(), Some(job.route.id), outcome, response)
 }
 
 /// The reader's deadline has come.
@@ -108,7 +112,10 @@ async fn share(
     let mut alone = job.policy.caching().is_none_or(|c| !c.collapse);
     for round in 1.. {
         alone |= round > ROUNDS;
-        let now = core.now();
+        let now = match looked {
+            Some(_) => core.recently(), // when that was looked up
+            None => core.now(),
+        };
         let Looked { found, decision } = looked.take().unwrap_or_else(|| look_and_decide(core, job, now));
         let reason = match decision {
             Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
@@ -244,7 +251,7 @@ async fn fetch(
     let (tell, told) = oneshot::channel();
     // A call has the reader's deadline, unless it is given more; a timer of the reader's own is for what may take longer.
     let ends_in_time = !matches!(role, lead::Role::Leader(_, Some(_)))
-        && job.left(core.now()) >= std::time::Duration::from(lead::MIN_REFRESH)
+        && job.left(core.recently()) >= std::time::Duration::from(lead::MIN_REFRESH)
         && core.shared.mirror_of(job.resource.upstream).is_none();
     let work = lead::run(Arc::clone(core), Arc::clone(job), role, token, tell, seen);
     let led = if !Rule::R21.holds() {
@@ -267,7 +274,8 @@ async fn shape(
     match led {
         Led::Landed(landed, reader) => Ok(landed_on(core, job, landed, reader, way)),
         Led::Confirmed(entry, node, cookies) => {
-            let mut response = flights::from_confirmed(core, job, core.now(), &entry, node, way);
+            let now = core.recently(); // when the answer was in
+            let mut response = flights::from_confirmed(core, job, now, &entry, node, way);
             for cookie in cookies {
                 response.headers_mut().append(SET_COOKIE, cookie);
             }

@@ -172,6 +172,11 @@ impl Core {
         self.shared.world.clock.mono()
     }
 
+    /// The time as this thread has read it last: for what follows at once upon what read it.
+    fn recently(&self) -> MonoTime {
+        self.shared.world.clock.recent()
+    }
+
     /// Runs `work` whatever becomes of the client, and waits for what it tells; none when it ended without a word (R21).
     async fn detach<T>(
         &self,
@@ -194,13 +199,25 @@ impl Core {
         outcome: Outcome,
         response: Response<Body>,
     ) -> Response<Body> {
+        self.account_at(self.now(), asked, route, outcome, response)
+    }
+
+    /// The same for who knows what time it is.
+    fn account_at(
+        self: &Arc<Self>,
+        now: MonoTime,
+        asked: Asked<'_>,
+        route: Option<usize>,
+        outcome: Outcome,
+        response: Response<Body>,
+    ) -> Response<Body> {
         let response = match outcome {
             Outcome::Refused => grpc::shaped(asked.parts, response),
             _ => response,
         };
         let (status, start) = (response.status(), asked.start);
         if response.body().is_ready() {
-            let took = self.now().duration_since(start);
+            let took = now.duration_since(start);
             self.shared.metrics.request(route, outcome, status, took);
             let Some(log) = &self.shared.access_log else {
                 return response;

@@ -9,7 +9,7 @@ use http::header::{FORWARDED, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -36,7 +36,7 @@ pub(super) struct Client {
 /// What is said of a request for one host.
 #[derive(Clone, Debug)]
 struct At {
-    authority: Box<str>,
+    authority: Arc<str>,
     host: Option<HeaderValue>,
     /// The member of `Forwarded`.
     forwarded: Option<HeaderValue>,
@@ -48,6 +48,14 @@ impl Client {
             address: HeaderValue::from_str(address).unwrap_or(HeaderValue::from_static(super::UNKNOWN)),
             at: OnceLock::new(),
         }
+    }
+
+    /// A host, to keep: as a rule it is the connection's.
+    pub(super) fn host(&self, authority: &str) -> Arc<str> {
+        let known = self.at.get().map(|at| &at.authority);
+        known
+            .filter(|known| &***known == authority)
+            .map_or_else(|| authority.into(), Arc::clone)
     }
 }
 
@@ -74,16 +82,25 @@ impl At {
 
 /// The head of the request to a node. Conditions are the client's; a flight puts its own in their place (R5c).
 pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
+    made(job, Some(entropy))
+}
+
+/// The same once more: what was made up for it then is what it was.
+pub(super) fn parts_again(job: &Job) -> Parts {
+    made(job, None)
+}
+
+fn made(job: &Job, entropy: Option<&dyn Entropy>) -> Parts {
     let mut out = Request::new(()).into_parts().0;
     out.method = job.parts.method.clone();
     out.uri = job.target.clone();
     out.version = Version::HTTP_11;
-    out.headers = job.parts.headers.clone();
+    // Made with room for all of it at once: hyper reads the answer's fields into it as well.
+    out.headers = HeaderMap::with_capacity(job.parts.headers.len() + OURS);
     let headers = &mut out.headers;
-    headers.reserve(OURS);
     let connection = &*job.connection;
     let mut has_id = false;
-    hop::strip_request(headers, |name| {
+    hop::copy_request(&job.parts.headers, headers, |name| {
         let text = name.as_str();
         has_id |= text == X_REQUEST_ID.as_str();
         // Not only those we set: frameworks believe -Prefix, -Port and others as well.
@@ -100,11 +117,15 @@ pub(super) fn parts(job: &Job, entropy: &dyn Entropy) -> Parts {
     trail(headers, connection, &at);
     // It may be gone with the fields of the client's connection.
     if !has_id || !headers.contains_key(&X_REQUEST_ID) {
-        let id = job.request_id.get_or_init(|| {
-            let id = hex(u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64()));
-            HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-")) // hexadecimal digits are a value
-        });
-        headers.insert(X_REQUEST_ID.clone(), id.clone());
+        let made = |entropy: &dyn Entropy| {
+            job.request_id.get_or_init(|| {
+                let id = hex(u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64()));
+                HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-")) // hexadecimal digits are a value
+            })
+        };
+        if let Some(id) = entropy.map_or_else(|| job.request_id.get(), |entropy| Some(made(entropy))) {
+            headers.insert(X_REQUEST_ID.clone(), id.clone());
+        }
     }
     set(headers, &job.route.set_request_headers);
     out

@@ -12,22 +12,26 @@ use crate::core::http::{etag, validate};
 use crate::core::lookup::{self, Rigor};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome, Refusal};
-use crate::upstream::{Again, Answered, Call, CallError, Kind, OutBody};
+use crate::upstream::{Again, Answered, Call, CallError, Kind, OutBody, Remakes};
 use http::header::{CACHE_CONTROL, IF_MODIFIED_SINCE, IF_RANGE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use std::sync::Arc;
 
 /// Answers a request that passes.
-pub(super) async fn run(
+pub(super) fn run(
     core: Arc<Core>,
     job: Arc<Job>,
     body: OutBody,
     watch: UploadWatch,
     reason: FetchReason,
-) -> Response<Body> {
-    let (response, outcome) = fetch(&core, &job, body, Some(&watch), reason).await;
-    core.account(job.asked(), Some(job.route.id), outcome, response)
+) -> impl Future<Output = Response<Body>> + Send {
+    // Not an async function: what those are given is there twice, as it came and as it is used.
+    async move {
+        let (response, outcome) = fetch(&core, &job, body, Some(&watch), reason).await;
+        // The clock was read when the answer was in.
+        core.account_at(core.recently(), job.asked(), Some(job.route.id), outcome, response)
+    }
 }
 
 /// Asks a node, and shapes its answer or the fault.
@@ -38,22 +42,25 @@ pub(super) async fn fetch(
     watch: Option<&UploadWatch>,
     reason: FetchReason,
 ) -> (Response<Body>, Outcome) {
-    let status = CacheStatus::forwarded(reason);
     let strong = job.policy.is_strong() || job.rigor() == Rigor::Proven;
-    let mut again = body.again();
-    let mut asked = mirror::ask(core, job, call(core, job, body, strong)).await;
+    let again = body.again();
+    let asked = mirror::ask(core, job, call(core, job, body, strong)).await;
     // R42: an answer older than the bound is asked for once more, where the request can be sent again.
-    if is_breach(job, &asked)
-        && let Some(body) = again.take()
-    {
-        drop(asked);
-        asked = Box::pin(mirror::ask(core, job, call(core, job, body, true))).await;
-    }
+    let asked = match again {
+        Some(body) if is_breach(job, &asked) => {
+            drop(asked);
+            Box::pin(mirror::ask(core, job, call(core, job, body, true))).await
+        }
+        Some(_) | None => asked,
+    };
     if is_breach(job, &asked) && !job.policy.serves_beyond_bound() {
         return headers::refuse(&job.connection, Fault::of_refusal(Refusal::StaleRefused));
     }
     match asked {
-        Ok(answered) => (answer(core, job, answered, status, None), Outcome::Pass),
+        Ok(answered) => (
+            answer(core, job, answered, CacheStatus::forwarded(reason), None),
+            Outcome::Pass,
+        ),
         Err(e) => {
             let fault = Fault::of_call(&e, strong, false, watch.and_then(UploadWatch::fault));
             headers::refuse(&job.connection, fault)
@@ -64,13 +71,13 @@ pub(super) async fn fetch(
 /// `insists`: whatever is below must ask as well, on strong routes, and where a read is to be validated, the primary (R5b, R47).
 fn call(core: &Arc<Core>, job: &Arc<Job>, body: OutBody, insists: bool) -> Call {
     let rigor = job.rigor();
-    let again = || -> Again {
-        let (core, job) = (Arc::clone(core), Arc::clone(job));
-        Arc::new(move || outgoing(&core, &job, insists))
+    let again = || Again {
+        by: Arc::<Job>::clone(job),
+        insists,
     };
     Call {
         upstream: job.resource.upstream,
-        parts: outgoing(core, job, insists),
+        parts: outgoing(outbound::parts(job, &*core.shared.world.entropy), job, insists),
         again: matches!(body, OutBody::Empty).then(again),
         body,
         kind: Kind::Read {
@@ -78,14 +85,20 @@ fn call(core: &Arc<Core>, job: &Arc<Job>, body: OutBody, insists: bool) -> Call 
         },
         aim: aim::of(job, core),
         deadline: job.deadline,
+        now: Some(core.recently()), // for the request, or for the answer that was too old
         before_send: None,
         on_interim: job.on_interim(),
     }
 }
 
+impl Remakes for Job {
+    fn head(&self, insists: bool) -> Parts {
+        outgoing(outbound::parts_again(self), self, insists)
+    }
+}
+
 /// The head as it is sent.
-fn outgoing(core: &Core, job: &Job, insists: bool) -> Parts {
-    let mut parts = outbound::parts(job, &*core.shared.world.entropy);
+fn outgoing(mut parts: Parts, job: &Job, insists: bool) -> Parts {
     if job.policy.is_strong() || job.rigor() == Rigor::Proven {
         undated(&mut parts.headers);
     }
@@ -147,7 +160,6 @@ pub(super) fn answer(
     }
     let stall = job.connection.peer.listener.body_timeout;
     let no_body = job.parts.method == Method::HEAD || hit::has_no_body(parts.status);
-    let now = core.now();
     let reads = is_read(&job.parts.method);
     let consistency = match &job.policy.contract {
         _ if reads && job.is_raised() => Consistency::Validated,
@@ -163,7 +175,7 @@ pub(super) fn answer(
     let age = job.policy.caching().map(|_| {
         crate::core::http::freshness::age_field(&parts.headers)
             .unwrap_or_default()
-            .plus(now.since(received))
+            .plus(core.recently().since(received))
     });
     let version = parts.version;
     let code = parts.status;

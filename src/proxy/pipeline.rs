@@ -100,8 +100,8 @@ struct Go {
     guard: Option<Arc<InFlight>>,
     https: bool,
     target: Uri,
-    authority: String,
-    sent: String,
+    authority: Arc<str>,
+    path: Option<Box<str>>,
     resource: ResourceId,
     digest: u128,
     key: Arc<[u8]>,
@@ -154,14 +154,15 @@ fn act(
                 InFlight::enter(shared, route.id, max).ok_or((Some(route.id), Fault::overloaded()))?,
             )),
         };
+        let target = target(&toward.sent, &parts.uri).ok_or((Some(route.id), Fault::too_long()))?;
         Ok(Step::Go(Box::new(Go {
             route: Arc::clone(route),
             policy: Arc::clone(toward.policy),
             guard,
             https: toward.https,
-            target: target(&toward.sent, parts.uri.query()).ok_or((Some(route.id), Fault::too_long()))?,
-            authority: authority.to_owned(),
-            sent: toward.sent.into_owned(),
+            path: (target.path() != toward.sent).then(|| toward.sent.into()),
+            target,
+            authority: connection.client.host(authority),
             resource: toward.resource,
             digest: toward.digest,
             key,
@@ -240,8 +241,11 @@ fn own(connection: &ConnectionInfo, route: &Route, mut response: Response<Body>)
 }
 
 /// Origin-form, as the node gets it; none when it is longer than a request target can be.
-fn target(path: &str, query: Option<&str>) -> Option<Uri> {
-    let target = match query {
+fn target(path: &str, asked: &Uri) -> Option<Uri> {
+    if let Some(same) = asked.path_and_query().filter(|asked| asked.path() == path) {
+        return Some(Uri::from(same.clone())); // nothing is copied
+    }
+    let target = match asked.query() {
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
         None => PathAndQuery::try_from(path),
     };
@@ -308,7 +312,7 @@ where
         https,
         target,
         authority,
-        sent,
+        path,
         resource,
         digest,
         key,
@@ -335,7 +339,7 @@ where
         https,
         target,
         authority,
-        path: sent,
+        path,
         resource,
         digest,
         key,
@@ -411,9 +415,9 @@ where
     (OutBody::stream(body), watch)
 }
 
-/// Counts the request as in flight until its body has ended.
+/// Counts the request as in flight until nothing of its body is to come any more: what is in hand costs nobody anything.
 fn guarded(guard: Option<Arc<InFlight>>, response: Response<Body>) -> Response<Body> {
-    match guard {
+    match guard.filter(|_| !response.body().is_ready()) {
         None => response,
         Some(guard) => response.map(|body| body.at_end(move |_| drop(guard))),
     }

@@ -64,7 +64,7 @@ pub(super) fn admit(core: &Core, job: &Job, answered: &Answered) -> Option<Meta>
     let target = RequestUrl {
         https: job.https,
         host: &job.authority,
-        path: &job.path,
+        path: job.path(),
         query: job.target.query(),
     };
     admitted(&job.parts.headers, &answer, target, &job.policy).ok()
@@ -148,7 +148,7 @@ pub(super) fn key(core: &Core, job: &Job) -> Option<(u128, Arc<[u8]>)> {
     let mut buffer = KeyBuffer::new();
     let path = request::path(&job.parts.uri);
     let seen = Seen::of(&job.connection, &job.parts.headers);
-    let named = (job.authority.as_str(), &path);
+    let named = (&*job.authority, &path);
     let key = plan::write_key(&mut buffer, &job.route, &seen, &job.parts, named, job.policy.caching()?);
     Some((core.shared.secret.digest(key).0, Arc::from(key)))
 }

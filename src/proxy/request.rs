@@ -366,9 +366,9 @@ pub(super) struct Job {
     /// The request target as sent to the node.
     pub(super) target: Uri,
     /// The effective host with its port, as the client sent it.
-    pub(super) authority: String,
-    /// The path as sent to the node.
-    pub(super) path: String,
+    pub(super) authority: Arc<str>,
+    /// The path as sent to the node, where the target does not say it.
+    pub(super) path: Option<Box<str>>,
     pub(super) resource: ResourceId,
     pub(super) digest: u128,
     pub(super) key: Arc<[u8]>,
@@ -399,6 +399,11 @@ impl Job {
             start: self.start,
             request_id: &self.request_id,
         }
+    }
+
+    /// The path as sent to the node.
+    pub(super) fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or_else(|| self.target.path())
     }
 
     /// What becomes of a node's interim heads.

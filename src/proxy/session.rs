@@ -231,7 +231,7 @@ pub(super) fn onto_job<'m>(
         let name = name(
             &core.shared.config,
             job.resource.upstream,
-            &job.path,
+            job.path(),
             job.parts.uri.query(),
         );
         onto_read(&core.shared, visit, name, response, seen(visit));
@@ -254,7 +254,7 @@ pub(super) fn onto_write(
     };
     let mut session = continued(shared, sessions, visit);
     if let Some((etag, received)) = acked {
-        let target = name(&shared.config, job.resource.upstream, &job.path, job.parts.uri.query());
+        let target = name(&shared.config, job.resource.upstream, job.path(), job.parts.uri.query());
         let target = target.map(|name| (name, etag.as_ref()));
         let others = declared
             .iter()

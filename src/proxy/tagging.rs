@@ -25,7 +25,7 @@ pub(super) fn of(shared: &Shared, job: &Job, headers: &HeaderMap) -> Box<[u128]>
         .map(|name| record(shared.secret, job.resource.upstream, name).digest)
         .collect();
     if let Some(upstream) = shared.config.upstreams.get(job.resource.upstream) {
-        digests.extend(routes::every_query(shared.secret, upstream, &job.path).map(|record| record.digest));
+        digests.extend(routes::every_query(shared.secret, upstream, job.path()).map(|record| record.digest));
     }
     digests.sort_unstable(); // R12a: in key order
     digests.into()

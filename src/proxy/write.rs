@@ -57,7 +57,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
     let (tell, told) = oneshot::channel();
     let mut affected = declared::of(&core.shared, &job); // R12: before it is forwarded
     let declared = job.visit.as_ref().map_or_else(Vec::new, |_| affected.clone());
-    affected.push((job.resource, job.path.clone()));
+    affected.push((job.resource, job.path().to_owned()));
     let work = carry(Arc::clone(&core), Arc::clone(&job), body, affected, tell);
     // Where the nodes do not share one store, writes are as strong on every route.
     let strong = job.policy.is_strong() || !core.shared.upstreams.reign(job.resource.upstream).shared;
@@ -133,6 +133,7 @@ async fn carry(
                 aim: aim::of(&job, &core),
                 again: None,
                 deadline: job.deadline,
+                now: None,
                 before_send: None,
                 on_interim: job.on_interim(),
             };
@@ -304,7 +305,7 @@ fn named(core: &Core, job: &Job, answered: &Answered) -> Vec<(ResourceId, String
     let (status, fields) = (answered.parts.status, &answered.parts.headers);
     // The client's origin, and the one that a trusted proxy in front says is its client's: nodes write their URLs for either.
     let outside = Seen::of(&job.connection, &job.parts.headers).host;
-    let hosts = std::iter::once(job.authority.as_str()).chain(outside);
+    let hosts = std::iter::once(&*job.authority).chain(outside);
     let urls = hosts.flat_map(|host| {
         let request = RequestUrl {
             https: job.https,

@@ -92,9 +92,9 @@ impl Watch {
         Marks(self.marks.load(Ordering::Relaxed))
     }
 
-    /// The number of the request at hand, or the last one. A connection that has another after a poll has begun one in it.
+    /// A connection that has another after a poll has begun or answered a request in it.
     pub(super) fn turn(&self) -> u64 {
-        self.interim.number()
+        self.interim.mark()
     }
 
     fn change(&self, change: impl FnOnce(u32) -> u32) {

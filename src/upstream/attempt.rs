@@ -16,7 +16,7 @@ use super::connect::open;
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
 use super::link::Broken;
-use super::pool::{Refused, Tried};
+use super::pool::{Acquired, Refused, Tried};
 use super::primary::TIDEGATE_EPOCH;
 use super::standing::{End, Learnt};
 use super::{One, Pool, held};
@@ -34,16 +34,17 @@ use strict::Strict;
 
 /// What one attempt came to.
 enum Outcome {
-    Answered(Box<Response<Coming>>, Lease, Sending),
+    Answered(Response<Coming>, Sending),
     Failed(Failed),
     /// Nothing was sent: by the view as it is now the request is another node's.
     Moved,
 }
 
-/// When an attempt was sent, in which epoch (R53), and how what came is framed.
+/// When an attempt was sent and answered, in which epoch (R53), and how what came is framed.
 #[derive(Copy, Clone)]
 struct Sending {
     at: MonoTime,
+    received: MonoTime,
     epoch: Epoch,
     /// None: nothing that follows this answer is believed.
     framing: Option<Framing>,
@@ -84,6 +85,8 @@ struct Progress<'a> {
     /// Who wants to know which node was asked last.
     asked: Option<Arc<Asked>>,
     made: u32,
+    /// The time, while nothing has waited since it was read: reading a clock costs more than choosing a node.
+    now: Option<MonoTime>,
     /// Whether any attempt wrote a byte.
     sent: Sent,
 }
@@ -94,16 +97,35 @@ impl Pool {
     /// # Errors
     ///
     /// [`CallError`]: every connection that was used is closed by then.
-    pub async fn call(&self, call: Call) -> Result<Answered, CallError> {
+    pub fn call(&self, call: Call) -> impl Future<Output = Result<Answered, CallError>> + Send + '_ {
+        let mut begun = self.begin(call);
+        // Not an async function: what it is given would be there twice, as it came and as it is used, and all of it is moved about.
+        async move {
+            let nobody = || Err(self.error(CallErrorKind::NoNode, Sent::Nothing, None));
+            let Some(progress) = &mut begun else {
+                return nobody();
+            };
+            let one = progress.one;
+            let hedges = one.hedges.as_ref().filter(|_| progress.aim.only.is_none());
+            let Some((purse, hedge)) = hedges.zip(one.config.hedge) else {
+                return self.drive(progress).await;
+            };
+            match begun.take() {
+                Some(progress) => Box::pin(self.hedged(progress, hedge, purse)).await,
+                None => nobody(),
+            }
+        }
+    }
+
+    /// A call before its first attempt; none without an upstream.
+    fn begin(&self, call: Call) -> Option<Progress<'_>> {
         let shared = &*self.core.shared;
-        let Some(one) = shared.upstreams.get(call.upstream) else {
-            return Err(self.error(CallErrorKind::NoNode, Sent::Nothing, None));
-        };
-        one.retries.request(self.core.number, shared.world.clock.mono());
+        let one = shared.upstreams.get(call.upstream)?;
+        let now = call.now.unwrap_or_else(|| shared.world.clock.mono());
+        one.retries.request(self.core.number, now);
         let primary_only = call.aim.only.is_none() && !matches!(call.kind, Kind::Read { primary: false });
-        let hedges = one.hedges.as_ref().filter(|_| call.aim.only.is_none());
         let strict = primary_only.then(|| Strict::of(one, &call.parts.uri));
-        let mut progress = Progress {
+        Some(Progress {
             one,
             upstream: call.upstream,
             aim: one.aim(call.aim, primary_only),
@@ -124,12 +146,9 @@ impl Pool {
             place: None,
             asked: None,
             made: 0,
+            now: Some(now),
             sent: Sent::Nothing,
-        };
-        match hedges.zip(one.config.hedge) {
-            None => self.drive(&mut progress).await,
-            Some((purse, hedge)) => Box::pin(self.hedged(progress, hedge, purse)).await,
-        }
+        })
     }
 
     /// The attempts of a call, one after the other.
@@ -137,8 +156,16 @@ impl Pool {
         let mut last: Option<Failed> = None;
         let mut kept: Option<Box<Answered>> = None;
         loop {
-            let lease = match self.lease(progress, kept.is_some()).await {
-                Ok(lease) => lease,
+            let leased = match self.lease(progress, kept.is_some()) {
+                Ok((Acquired::Now(leased), now)) => leased.map(|lease| (lease, now)).map_err(Refused::kind),
+                Ok((Acquired::Later(handed), _)) => {
+                    let handed = handed.await;
+                    handed.map(|lease| (lease, self.now())).map_err(Refused::kind)
+                }
+                Err(kind) => Err(kind),
+            };
+            let (mut lease, now) = match leased {
+                Ok(leased) => leased,
                 Err(kind) => {
                     if let Some(kept) = kept {
                         return Ok(*kept);
@@ -154,9 +181,10 @@ impl Pool {
             };
             let after_maybe_applied = matches!(progress.sent, Sent::Maybe);
             progress.made += 1;
-            match self.attempt(progress, lease).await {
+            match self.attempt(progress, &mut lease, now).await {
                 Outcome::Moved => progress.made -= 1,
                 Outcome::Failed(failed) => {
+                    drop(lease); // whatever is waited for now, not with its place
                     if matches!(failed.sent, Sent::Maybe) {
                         progress.sent = Sent::Maybe;
                     }
@@ -170,21 +198,14 @@ impl Pool {
                         },
                     }
                 }
-                Outcome::Answered(response, lease, sent) => {
+                Outcome::Answered(response, sent) => {
                     let (node, status) = (lease.node(), response.status().as_u16());
                     progress.sent = Sent::Maybe;
                     if self.again(progress, Failure::Status(status), Sent::Maybe, node) {
-                        let answered = self.answered(
-                            progress.upstream,
-                            *response,
-                            lease,
-                            sent,
-                            after_maybe_applied,
-                            progress.write,
-                        );
+                        let answered = self.answered(progress, response, lease, sent, after_maybe_applied);
                         // For writes too: a listed status is a 5xx, which claims nothing about what a repeat did (R11).
                         if kept.replace(Box::new(answered)).is_none() {
-                            progress.leave_time(self.core.shared.world.clock.mono());
+                            progress.leave_time(self.now());
                         }
                         last = Some(Failed {
                             kind: CallErrorKind::Reset,
@@ -194,14 +215,7 @@ impl Pool {
                         });
                         continue;
                     }
-                    let answered = self.answered(
-                        progress.upstream,
-                        *response,
-                        lease,
-                        sent,
-                        after_maybe_applied,
-                        progress.write,
-                    );
+                    let answered = self.answered(progress, response, lease, sent, after_maybe_applied);
                     if progress.write || progress.strict.is_none() || progress.one.stands(&answered) {
                         return Ok(answered); // of a write its caller asks, once the body has been sent
                     }
@@ -219,35 +233,35 @@ impl Pool {
             kind,
             sent,
             node,
-            closed_at: self.core.shared.world.clock.mono(),
+            closed_at: self.now(),
         }
     }
 
+    fn now(&self) -> MonoTime {
+        self.core.shared.world.clock.mono()
+    }
+
     /// `keeps_answer`: an answer is kept that will do, and may hold a connection. Nobody waits for one while holding one: calls that
-    /// held each other's would wait until their deadlines.
-    async fn lease(&self, progress: &mut Progress<'_>, keeps_answer: bool) -> Result<Lease, CallErrorKind> {
-        let now = self.core.shared.world.clock.mono();
+    /// held each other's would wait until their deadlines. Also tells when it was looked for.
+    fn lease(
+        &self,
+        progress: &mut Progress<'_>,
+        keeps_answer: bool,
+    ) -> Result<(Acquired<'_>, MonoTime), CallErrorKind> {
+        let now = progress.now.take().unwrap_or_else(|| self.now());
         let left = progress.deadline.duration_since(now);
         if left.is_zero() {
             return Err(CallErrorKind::DeadlineExceeded);
         }
         let left = if keeps_answer { Duration::ZERO } else { left };
         progress.look()?;
-        let lease = self
-            .core
-            .acquire(progress.upstream, &progress.tried, progress.aim, now, left)
-            .await;
-        lease.map_err(|refused| match refused {
-            Refused::NoNode => CallErrorKind::NoNode,
-            Refused::QueueFull => CallErrorKind::QueueFull,
-            Refused::TimedOut => CallErrorKind::DeadlineExceeded,
-        })
+        let (upstream, tried, aim) = (progress.upstream, &progress.tried, progress.aim);
+        Ok((self.core.acquire(upstream, tried, aim, now, left), now))
     }
 
     /// One attempt on a leased slot. A pooled connection that turns out dead before a byte was written is replaced by a fresh one: that
-    /// is part of the attempt and costs no budget.
-    async fn attempt(&self, progress: &mut Progress<'_>, mut lease: Lease) -> Outcome {
-        let shared = &*self.core.shared;
+    /// is part of the attempt and costs no budget. `now` is when it begins.
+    async fn attempt(&self, progress: &mut Progress<'_>, lease: &mut Lease, mut now: MonoTime) -> Outcome {
         let node = lease.node();
         if let Some(asked) = &progress.asked {
             asked.note(node);
@@ -262,7 +276,6 @@ impl Pool {
         };
         // At most twice: the second round is on a fresh connection.
         loop {
-            let began = shared.world.clock.mono();
             if !lease.has_fresh_link() {
                 // Boxed, as all that is rare on the way: a call is moved about before it begins.
                 match Box::pin(self.connect(progress, node)).await {
@@ -273,12 +286,12 @@ impl Pool {
                     }
                     Err(kind @ CallErrorKind::DeadlineExceeded) => return failed(kind, Failure::Final, Sent::Nothing),
                     Err(kind) => {
-                        self.learn(&mut lease, End::of_failure(kind, false, false), began);
+                        self.learn(lease, End::of_failure(kind, false, false), now, self.now());
                         return failed(kind, Failure::Connect, Sent::Nothing);
                     }
                 }
+                now = self.now(); // the connect may have taken long
             }
-            // The connect may have taken long.
             let Some(epoch) = progress.epoch_at(node) else {
                 lease.give_back();
                 return Outcome::Moved;
@@ -308,7 +321,7 @@ impl Pool {
                     .headers_mut()
                     .insert(TIDEGATE_EPOCH.clone(), HeaderValue::from(epoch.0)); // R54
             }
-            let sent_at = shared.world.clock.mono();
+            let sent_at = now;
             let deadline = progress.deadline.duration_since(sent_at);
             let Some(link) = lease.asks(sent_at, progress.write && progress.one.settles()) else {
                 return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
@@ -317,21 +330,23 @@ impl Pool {
                 .exchange(request, progress.one.config.response_timeout, deadline)
                 .await;
             lease.heard();
+            now = self.now();
             match told {
                 Ok(response) => {
                     let Ok(framing) = head::framing(&response) else {
                         lease.close_link();
-                        self.learn(&mut lease, Some(End::Broken), sent_at);
+                        self.learn(lease, Some(End::Broken), sent_at, now);
                         return failed(CallErrorKind::Garbage, Failure::Final, Sent::Maybe);
                     };
                     let end = End::of_status(response.status().as_u16());
-                    self.learn(&mut lease, Some(end), sent_at);
+                    self.learn(lease, Some(end), sent_at, now);
                     let sending = Sending {
                         at: sent_at,
+                        received: now,
                         epoch,
                         framing,
                     };
-                    return Outcome::Answered(Box::new(response), lease, sending);
+                    return Outcome::Answered(response, sending);
                 }
                 Err(broken) => {
                     let asked = lease.link().is_some_and(Channel::uploaded);
@@ -341,7 +356,7 @@ impl Pool {
                         sent,
                         kept_alive,
                         request,
-                    } = broken;
+                    } = *broken;
                     if let Some(request) = request {
                         progress.request = Some(request);
                     }
@@ -349,7 +364,7 @@ impl Pool {
                     if stale && progress.can_repeat() {
                         continue;
                     }
-                    self.learn(&mut lease, End::of_failure(kind, asked, kept_alive), sent_at);
+                    self.learn(lease, End::of_failure(kind, asked, kept_alive), sent_at, now);
                     let failure = match kind {
                         CallErrorKind::Reset => Failure::Broke { kept_alive },
                         CallErrorKind::NoNode
@@ -370,10 +385,9 @@ impl Pool {
         }
     }
 
-    /// Notes what a request that began at `since` learnt of its node.
-    fn learn(&self, lease: &mut Lease, end: Option<End>, since: MonoTime) {
+    /// Notes what a request that began at `since` and ended `at` learnt of its node.
+    fn learn(&self, lease: &mut Lease, end: Option<End>, since: MonoTime, at: MonoTime) {
         if let Some(end) = end {
-            let at = self.core.shared.world.clock.mono();
             let took = at.duration_since(since);
             lease.learn(Learnt { end, at, took });
             self.core.shared.judge(lease.upstream(), lease.node(), end);

@@ -16,7 +16,18 @@ use std::sync::Arc;
 pub type OnInterim = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
 /// Makes the head of a call anew, the same as before.
-pub type Again = Arc<dyn Fn() -> Parts + Send + Sync>;
+pub trait Remakes: Send + Sync {
+    /// The head; `insists`: caches below must ask as well.
+    fn head(&self, insists: bool) -> Parts;
+}
+
+/// The head of a call, to be made anew.
+pub struct Again {
+    /// By whom.
+    pub by: Arc<dyn Remakes>,
+    /// What was asked of caches below.
+    pub insists: bool,
+}
 
 /// A request to an upstream.
 pub struct Call {
@@ -36,6 +47,8 @@ pub struct Call {
     pub aim: Aim,
     /// When the response head must be there at the latest.
     pub deadline: MonoTime,
+    /// The time, where it was read just now and nothing has waited since; none: the clock is asked.
+    pub now: Option<MonoTime>,
     /// Runs once, before the first byte could reach any connection, and never again for a retry (R8). Dropped unrun when nothing was
     /// ever about to be sent.
     pub before_send: Option<Box<dyn FnOnce() + Send>>,
@@ -55,6 +68,7 @@ impl Call {
             kind: Kind::Read { primary: true },
             aim: Aim::default(),
             deadline,
+            now: None,
             before_send: None,
             on_interim: None,
         }

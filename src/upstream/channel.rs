@@ -3,14 +3,15 @@
 use super::body::OutBody;
 use super::call::OnInterim;
 use super::error::BodyError;
-use super::link::{Broken, Link};
+use super::link::{self, Broken, Link};
 use super::streams::{Arriving, Interim, Stream};
+use crate::world::BoxFuture;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// A way for one request.
@@ -23,6 +24,26 @@ pub(super) enum Channel {
 pub(super) enum Coming {
     Link(Incoming),
     Stream(Box<Arriving>),
+}
+
+/// A request under way, up to its response head.
+pub(super) enum Exchange<'a> {
+    Link(link::Exchange<'a>),
+    Stream(BoxFuture<'a, Result<Response<Coming>, Box<Broken>>>),
+}
+
+impl Future for Exchange<'_> {
+    type Output = Result<Response<Coming>, Box<Broken>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Link(exchange) => {
+                let answer = ready!(Pin::new(exchange).poll(cx));
+                Poll::Ready(answer.map(|answer| answer.map(Coming::Link)))
+            }
+            Self::Stream(exchange) => exchange.as_mut().poll(cx),
+        }
+    }
 }
 
 impl Channel {
@@ -79,22 +100,20 @@ impl Channel {
     }
 
     /// [`Link::exchange`].
-    pub(super) async fn exchange(
+    pub(super) fn exchange(
         &mut self,
         request: Request<OutBody>,
         head_timeout: Duration,
         deadline: Duration,
-    ) -> Result<Response<Coming>, Broken> {
+    ) -> Exchange<'_> {
         match self {
-            Self::Link(link) => {
-                let answer = link.exchange(request, head_timeout, deadline).await?;
-                Ok(answer.map(Coming::Link))
-            }
+            Self::Link(link) => Exchange::Link(link.exchange(request, head_timeout, deadline)),
             // Boxed: it has a timer and a body of its own.
-            Self::Stream(stream) => {
-                let answer = Box::pin(stream.exchange(request, head_timeout, deadline)).await?;
+            Self::Stream(stream) => Exchange::Stream(Box::pin(async move {
+                let answer = stream.exchange(request, head_timeout, deadline).await;
+                let answer = answer.map_err(Box::new)?;
                 Ok(answer.map(|body| Coming::Stream(Box::new(body))))
-            }
+            })),
         }
     }
 

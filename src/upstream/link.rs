@@ -18,15 +18,16 @@ use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::ReusableBoxFuture;
 
 /// Why an exchange brought no response head. The link must be dropped.
 pub(super) struct Broken {
@@ -47,6 +48,8 @@ pub(super) struct Link {
     waker: Waker,
     /// Rearmed for each request; moving a timer later takes no lock.
     timer: Option<Pin<Box<Sleep>>>,
+    /// What the request under way comes to, in memory that serves them all.
+    answer: ReusableBoxFuture<'static, Answer>,
     served: u64,
     /// It has lain idle before it carried anything.
     kept: bool,
@@ -55,6 +58,9 @@ pub(super) struct Link {
     /// Until when the link may be used again, by what the node said.
     good_until: Option<Instant>,
 }
+
+/// What hyper makes of a request.
+type Answer = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
 
 /// hyper's side of the connection, and whether it is over.
 struct Wire {
@@ -76,6 +82,8 @@ struct Turn<'a> {
     signal: &'a Signal,
     /// The connection is over: what has not been told by now never will be.
     done: bool,
+    timer: Option<&'a mut Pin<Box<Sleep>>>,
+    answer: &'a mut ReusableBoxFuture<'static, Answer>,
 }
 
 /// How often one poll may go round before it yields to other tasks.
@@ -96,6 +104,7 @@ impl Link {
             waker: Waker::from(Arc::clone(&signal)),
             signal,
             timer: None,
+            answer: ReusableBoxFuture::new(std::future::pending()),
             served: 0,
             kept: false,
             kept_for: None,
@@ -155,13 +164,14 @@ impl Link {
     fn turn<T>(
         &mut self,
         cx: &mut Context<'_>,
-        mut step: impl FnMut(&Turn<'_>, Option<&mut Pin<Box<Sleep>>>, &mut Context<'_>) -> Poll<T>,
+        mut step: impl FnMut(&mut Turn<'_>, &mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         let Self {
             wire,
             signal,
             waker,
             timer,
+            answer,
             ..
         } = self;
         signal.attach(cx.waker());
@@ -170,11 +180,13 @@ impl Link {
             signal.driving.store(true, Ordering::SeqCst);
             signal.stirred.store(false, Ordering::SeqCst);
             wire.poll(&mut own);
-            let turn = Turn {
+            let mut turn = Turn {
                 signal,
                 done: wire.done,
+                timer: timer.as_mut(),
+                answer,
             };
-            let stepped = step(&turn, timer.as_mut(), &mut own);
+            let stepped = step(&mut turn, &mut own);
             signal.driving.store(false, Ordering::SeqCst);
             if stepped.is_ready() {
                 return stepped;
@@ -189,12 +201,12 @@ impl Link {
 
     /// Sends a request and waits for its response head: at most `head_timeout` without progress of the upload, and at most until
     /// `deadline` from now. When this future is dropped, the link must be dropped too.
-    pub(super) async fn exchange(
+    pub(super) fn exchange(
         &mut self,
         request: Request<OutBody>,
         head_timeout: Duration,
         deadline: Duration,
-    ) -> Result<Response<Incoming>, Broken> {
+    ) -> Exchange<'_> {
         let written_before = self.signal.written.load(Ordering::Relaxed);
         let read_before = self.signal.read.load(Ordering::Relaxed);
         let empty = request.body().is_end_stream();
@@ -203,49 +215,21 @@ impl Link {
         let signal = (!empty).then(|| Arc::clone(&self.signal));
         let kept_alive = self.is_reused();
         self.served += 1;
-        let mut limits = Limits::new(head_timeout, deadline);
+        let limits = Limits::new(head_timeout, deadline);
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline.min(FAR))));
         limits.rearm(timer);
-        let mut answer = pin!(
+        self.answer.set(
             self.sender
-                .try_send_request(request.map(|body| Outgoing { body, signal }))
+                .try_send_request(request.map(|body| Outgoing { body, signal })),
         );
-        let ended = std::future::poll_fn(|cx| {
-            self.turn(cx, |turn, timer, cx| {
-                if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                    return Poll::Ready(Ended::Answer(answer.map_err(Box::new)));
-                }
-                if turn.done || turn.signal.is_killed() {
-                    return Poll::Ready(Ended::Early(CallErrorKind::Reset));
-                }
-                limits.check(turn.signal, timer, cx).map(Ended::Early)
-            })
-        })
-        .await;
-        let written = self.signal.written.load(Ordering::Relaxed) > written_before;
-        let sent = if written { Sent::Maybe } else { Sent::Nothing };
-        let silent = self.signal.read.load(Ordering::Relaxed) == read_before;
-        match ended {
-            Ended::Answer(Ok(response)) => {
-                self.kept_for = kept_for(response.headers());
-                Ok(response)
-            }
-            Ended::Answer(Err(mut error)) => Err(Broken {
-                kind: kind_of(error.error()),
-                sent,
-                kept_alive: kept_alive && silent,
-                request: error
-                    .take_message()
-                    .map(|message| message.map(|outgoing| outgoing.body)),
-            }),
-            Ended::Early(kind) => Err(Broken {
-                kind,
-                sent,
-                kept_alive: false,
-                request: None,
-            }),
+        Exchange {
+            link: self,
+            limits,
+            written_before,
+            read_before,
+            kept_alive,
         }
     }
 
@@ -255,7 +239,7 @@ impl Link {
         cx: &mut Context<'_>,
         incoming: &mut Incoming,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.turn(cx, |turn, _, cx| {
+        self.turn(cx, |turn, cx| {
             let frame = Pin::new(&mut *incoming).poll_frame(cx);
             if frame.is_pending() && turn.signal.is_killed() {
                 return Poll::Ready(Some(Err(BodyError::NodeDown)));
@@ -269,7 +253,7 @@ impl Link {
 
     /// Ready when the request body has been sent in full (true) or cannot be any more (false).
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.turn(cx, |turn, _, _| {
+        self.turn(cx, |turn, _| {
             if turn.signal.upload.load(Ordering::Relaxed) == FLUSHED {
                 Poll::Ready(true)
             } else if turn.done || turn.signal.is_killed() {
@@ -281,9 +265,64 @@ impl Link {
     }
 }
 
+/// A request under way on a link, up to its response head. When it is dropped, the link must be dropped too.
+pub(super) struct Exchange<'a> {
+    link: &'a mut Link,
+    limits: Limits,
+    written_before: u64,
+    read_before: u64,
+    kept_alive: bool,
+}
+
+impl Future for Exchange<'_> {
+    type Output = Result<Response<Incoming>, Box<Broken>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            link,
+            limits,
+            written_before,
+            read_before,
+            kept_alive,
+        } = &mut *self;
+        let ended = ready!(link.turn(cx, |turn, cx| {
+            if let Poll::Ready(answer) = turn.answer.poll(cx) {
+                return Poll::Ready(Ended::Answer(answer.map_err(Box::new)));
+            }
+            if turn.done || turn.signal.is_killed() {
+                return Poll::Ready(Ended::Early(CallErrorKind::Reset));
+            }
+            limits.check(turn, cx).map(Ended::Early)
+        }));
+        let written = link.signal.written.load(Ordering::Relaxed) > *written_before;
+        let sent = if written { Sent::Maybe } else { Sent::Nothing };
+        let silent = link.signal.read.load(Ordering::Relaxed) == *read_before;
+        Poll::Ready(match ended {
+            Ended::Answer(Ok(response)) => {
+                link.kept_for = kept_for(response.headers());
+                Ok(response)
+            }
+            Ended::Answer(Err(mut error)) => Err(Box::new(Broken {
+                kind: kind_of(error.error()),
+                sent,
+                kept_alive: *kept_alive && silent,
+                request: error
+                    .take_message()
+                    .map(|message| message.map(|outgoing| outgoing.body)),
+            })),
+            Ended::Early(kind) => Err(Box::new(Broken {
+                kind,
+                sent,
+                kept_alive: false,
+                request: None,
+            })),
+        })
+    }
+}
+
 /// How waiting for a head ended.
 enum Ended {
-    Answer(Result<Response<Incoming>, Box<hyper::client::conn::TrySendError<Request<Outgoing>>>>),
+    Answer(Result<Response<Incoming>, Box<TrySendError<Request<Outgoing>>>>),
     Early(CallErrorKind),
 }
 
@@ -317,16 +356,11 @@ impl Limits {
         timer.as_mut().reset(self.armed);
     }
 
-    fn check(
-        &mut self,
-        signal: &Signal,
-        timer: Option<&mut Pin<Box<Sleep>>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<CallErrorKind> {
-        let Some(timer) = timer else {
+    fn check(&mut self, turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Poll<CallErrorKind> {
+        let Some(timer) = turn.timer.as_mut() else {
             return Poll::Pending;
         };
-        let written = signal.written.load(Ordering::Relaxed);
+        let written = turn.signal.written.load(Ordering::Relaxed);
         if self.written.replace(written).is_some_and(|before| before != written) {
             self.armed = self.until.min(waiting_clock() + self.head_timeout);
             self.rearm(timer);

@@ -40,7 +40,7 @@ mod tls;
 mod tests;
 
 pub use body::{BoxBody, NodeBody, OutBody};
-pub use call::{Again, Aim, Answered, Call, Kind, OnInterim};
+pub use call::{Again, Aim, Answered, Call, Kind, OnInterim, Remakes};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};
 pub use hot::LOOK as HOT_LOOK;
 pub use primary::Who;

@@ -13,6 +13,7 @@ mod handover;
 mod lend;
 mod slots;
 mod spare;
+mod waiting;
 
 use super::Shared;
 use super::call::Aim;
@@ -34,6 +35,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Wake;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use waiting::Waiting;
+pub(super) use waiting::{Acquired, Refused};
 
 /// Nodes a request has been tried at.
 pub(super) type Tried = SmallVec<[usize; 4]>;
@@ -100,17 +103,6 @@ enum Handed {
 /// A waiter taken out of the queue, and what it is to get. Sent only after the lock is released.
 type Hand = (oneshot::Sender<Handed>, Handed);
 
-/// Why there is no lease.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// No node in service, but those tried.
-    NoNode,
-    /// The queue is full.
-    QueueFull,
-    /// None came free in time.
-    TimedOut,
-}
-
 /// The result of looking for a slot under the lock.
 enum Found {
     Node {
@@ -145,17 +137,17 @@ impl Core {
     }
 
     /// A slot at a node that is in service and not among `tried`; waits for one at most `left`.
-    pub(super) async fn acquire(
-        self: &Arc<Self>,
+    pub(super) fn acquire<'a>(
+        self: &'a Arc<Self>,
         upstream: usize,
         tried: &Tried,
         aim: Aim,
         now: MonoTime,
         left: Duration,
-    ) -> Result<Lease, Refused> {
+    ) -> Acquired<'a> {
         match self.find(upstream, tried, aim, now) {
-            Found::Node { node, link } => Ok(self.lease(upstream, node, link)),
-            Found::Refused(refused) => Err(refused),
+            Found::Node { node, link } => Acquired::Now(Ok(self.lease(upstream, node, link))),
+            Found::Refused(refused) => Acquired::Now(Err(refused)),
             Found::Wait { ticket, hand } => {
                 let waiting = Waiting {
                     core: self,
@@ -172,7 +164,7 @@ impl Core {
                 {
                     self.look_again(upstream, now);
                 }
-                Box::pin(waiting.handed(left)).await // boxed, as all that is rare on the way: calls are moved about
+                Acquired::Later(Box::pin(waiting.handed(left)))
             }
         }
     }
@@ -441,41 +433,5 @@ impl Core {
     pub(super) fn share_of(&self, upstream: usize, node: usize) -> usize {
         let slots = self.upstreams.get(upstream).expect("an upstream").lock();
         slots.nodes.get(node).expect("a node").cap
-    }
-}
-
-/// A place in the queue. Dropped: it is left, and what was handed over meanwhile goes back.
-struct Waiting<'a> {
-    core: &'a Arc<Core>,
-    upstream: usize,
-    ticket: u64,
-    hand: oneshot::Receiver<Handed>,
-}
-
-impl Waiting<'_> {
-    /// What is handed over within `left`.
-    async fn handed(mut self, left: Duration) -> Result<Lease, Refused> {
-        match tokio::time::timeout(left, &mut self.hand).await {
-            Ok(Ok(Handed::Lease(lease))) => Ok(lease),
-            Ok(Ok(Handed::NoNode) | Err(_)) => Err(Refused::NoNode),
-            Err(_elapsed) => Err(Refused::TimedOut),
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Some(slots) = self.core.upstreams.get(self.upstream) {
-            let mut slots = slots.lock();
-            if let Ok(at) = slots.queue.binary_search_by_key(&self.ticket, |waiter| waiter.ticket) {
-                let waiter = slots.queue.remove(at);
-                drop(slots);
-                drop(waiter);
-            }
-        }
-        self.hand.close();
-        if let Ok(Handed::Lease(mut lease)) = self.hand.try_recv() {
-            lease.give_back();
-        }
     }
 }

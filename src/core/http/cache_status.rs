@@ -102,10 +102,25 @@ impl CacheStatus<'_> {
         {
             return value;
         }
+        if self.is_plain_bypass() {
+            static BYPASS: HeaderValue = HeaderValue::from_static("tidegate; fwd=bypass");
+            return BYPASS.clone();
+        }
         let mut out = Buffer::default();
         // Writing into the buffer cannot fail, and it holds visible ASCII only.
         let _ = self.write(&mut out);
         HeaderValue::from_bytes(&out.0).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+    }
+
+    /// What every answer of a route that does not cache says.
+    fn is_plain_bypass(&self) -> bool {
+        let bypass = Handling::Forwarded {
+            reason: FetchReason::Bypass,
+            status: None,
+            stored: false,
+            collapsed: false,
+        };
+        self.handling == bypass && self.ttl.is_none() && self.key.is_none() && self.detail.is_none()
     }
 
     fn write(&self, out: &mut Buffer) -> fmt::Result {

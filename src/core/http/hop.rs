@@ -64,18 +64,26 @@ pub fn strip_streamed(headers: &mut HeaderMap, mut others: impl FnMut(&HeaderNam
     drop_those(headers, |name| others(name) || is_hop_by_hop(name) && *name != TRAILER);
 }
 
-/// [`strip_streamed`] of a request. Who takes trailers gets them through us, so we say that we take them (RFC 9110 s10.1.4).
-pub fn strip_request(headers: &mut HeaderMap, mut others: impl FnMut(&HeaderName) -> bool) {
-    let mut says = false;
-    let gone = those(headers, |name| {
+/// Copies a request's fields but those of its connection ([`strip_streamed`]) into an empty map. Who takes trailers gets them through us,
+/// so we say that we take them (RFC 9110 s10.1.4).
+pub fn copy_request(from: &HeaderMap, into: &mut HeaderMap, mut others: impl FnMut(&HeaderName) -> bool) {
+    let (mut says, mut gone) = (false, false);
+    for (name, value) in from {
         says |= *name == TE;
-        others(name) || is_hop_by_hop(name) && *name != TRAILER
-    });
-    let takes = says && all_members(headers, &TE).any(|member| member.eq_ignore_ascii_case(b"trailers"));
-    drop_all(headers, gone);
-    if takes {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        if others(name) || is_hop_by_hop(name) && *name != TRAILER {
+            gone = true;
+            continue;
+        }
+        into.append(name, value.clone());
+    }
+    if gone {
+        for name in connection_listed(from) {
+            into.remove(name); // `Connection` would be among those that are gone
+        }
+    }
+    if says && all_members(from, &TE).any(|member| member.eq_ignore_ascii_case(b"trailers")) {
+        into.insert(TE, HeaderValue::from_static("trailers"));
+        into.insert(CONNECTION, HeaderValue::from_static("te"));
     }
 }
 

@@ -165,6 +165,7 @@ impl Mirror {
             aim: Aim::at(node),
             again: None,
             deadline: self.now().after(Span::from(limit)),
+            now: None,
             before_send: None,
             on_interim: None,
         };

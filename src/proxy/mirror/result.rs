@@ -35,11 +35,11 @@ impl Copying {
     /// The primary has applied it and answered like this: makes the copies what it has made of it. Whether they could be.
     pub(super) async fn take_result(&mut self, core: &Core, job: &Job, answer: &response::Parts) -> bool {
         let outside = Seen::of(&job.connection, &job.parts.headers).host;
-        let hosts: Vec<&str> = std::iter::once(job.authority.as_str()).chain(outside).collect();
+        let hosts: Vec<&str> = std::iter::once(&*job.authority).chain(outside).collect();
         let request = RequestUrl {
             https: job.https,
             host: &job.authority,
-            path: &job.path,
+            path: job.path(),
             query: job.target.query(),
         };
         match result::of(answer.status, &answer.headers, request, &hosts) {

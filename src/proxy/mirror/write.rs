@@ -208,6 +208,7 @@ impl Copying {
                 aim: Aim::at_primary_of(epoch, primary), // R54
                 again: None,
                 deadline: job.deadline,
+                now: None,
                 before_send: None,
                 on_interim: job.on_interim(),
             };
@@ -390,6 +391,7 @@ impl Mirror {
             aim: Aim::at(node),
             again: None,
             deadline: self.now().after(Span::from(self.config.mirror.timeout)),
+            now: None,
             before_send: None,
             on_interim: None,
         }

@@ -77,7 +77,7 @@ impl Progress<'_> {
             self.again
                 .as_ref()
                 .filter(|_| remakes)
-                .map(|again| request(again(), OutBody::Empty))
+                .map(|again| request(again.by.head(again.insists), OutBody::Empty))
         };
         self.request.take().or_else(made)
     }

@@ -1,7 +1,6 @@
 //! A node's response head as it is passed on: what is not HTTP is refused, and what is known of the attempt is kept beside it.
 
-use super::Sending;
-use crate::core::consistency::bound::Lag;
+use super::{Progress, Sending};
 use crate::core::http::hop::{self, BadFraming, Framing};
 use crate::upstream::Pool;
 use crate::upstream::body::NodeBody;
@@ -31,14 +30,16 @@ impl Pool {
     /// A response head as it is passed on.
     pub(super) fn answered(
         &self,
-        upstream: usize,
+        progress: &Progress<'_>,
         response: Response<Coming>,
         lease: Lease,
         sending: Sending,
         after_maybe_applied: bool,
-        write: bool,
     ) -> Answered {
-        let received = self.core.shared.world.clock.mono();
+        let Progress {
+            one, upstream, write, ..
+        } = *progress;
+        let received = sending.received;
         let node = lease.node();
         let (mut parts, incoming) = response.into_parts();
         let framing = sending.framing;
@@ -47,13 +48,10 @@ impl Pool {
             parts.headers.remove(CONTENT_LENGTH);
         }
         let shared = &self.core.shared;
-        let one = shared.upstreams.get(upstream);
-        let lag = one.map_or(Lag::Unknown, |one| one.lag(node, sending.epoch, &parts.headers));
-        if let Some(one) = one {
-            one.note_shown(received, sending.epoch, one.told(&parts.headers));
-        }
+        let lag = one.lag(node, sending.epoch, &parts.headers);
+        one.note_shown(received, sending.epoch, one.told(&parts.headers));
         let took = received.duration_since(sending.at);
-        self.core.shared.events.answered(upstream, node, took);
+        shared.events.answered(upstream, node, took);
         let close_delimited =
             framing == Some(Framing::Unsaid) && parts.version != Version::HTTP_2 && !incoming.is_end_stream();
         // An answer that came before the whole request was sent: the node may not read the rest.
@@ -61,8 +59,8 @@ impl Pool {
         // R11: a write that ended unknown takes its connection with it.
         let unknown = write && (parts.status.is_server_error() || parts.status == StatusCode::ACCEPTED);
         let reusable = !early && !unknown && framing.is_some();
-        let fenced = one.and_then(|one| one.fence_refusal(write, sending.epoch, &parts));
-        if let (Some(epoch), Some(one)) = (fenced, one) {
+        let fenced = one.fence_refusal(write, sending.epoch, &parts);
+        if let Some(epoch) = fenced {
             one.rival.refused(epoch); // R54
             shared.probe_now(upstream, node);
         }
@@ -74,7 +72,7 @@ impl Pool {
             lag,
             sent: sending.at,
             epoch: sending.epoch,
-            shared: one.is_some_and(|one| one.is_shared()),
+            shared: one.is_shared(),
             received,
             close_delimited,
             after_maybe_applied,

@@ -11,6 +11,7 @@ use crate::config::runtime::Hedge;
 use crate::core::hedge::{Nature, barred, may_hedge, settles};
 use crate::core::reason::RetryReason;
 use crate::core::retry::Sent;
+use crate::core::time::MonoTime;
 use crate::upstream::Pool;
 use crate::upstream::call::Answered;
 use crate::upstream::error::CallError;
@@ -91,6 +92,7 @@ impl Pool {
             place: None,
             asked: None,
             made: one.config.retry.attempts,
+            now: None,
             sent: Sent::Nothing,
         };
         let mut first = pin!(self.drive(&mut progress));
@@ -108,6 +110,7 @@ impl Pool {
         let lease = self
             .core
             .acquire(second.upstream, &second.tried, second.aim, now, Duration::ZERO)
+            .wait()
             .await;
         let Ok(mut lease) = lease else {
             return first.await;
@@ -117,7 +120,7 @@ impl Pool {
             return first.await;
         }
         self.note_retry(second.upstream, RetryReason::Hedge);
-        let mut copied = pin!(self.copied(&mut second, lease));
+        let mut copied = pin!(self.copied(&mut second, lease, now));
         tokio::select! {
             biased;
             ended = &mut first => match ended {
@@ -132,12 +135,12 @@ impl Pool {
     }
 
     /// The second copy's answer, if it is one to go by.
-    async fn copied(&self, second: &mut Progress<'_>, lease: super::Lease) -> Option<Answered> {
-        match self.attempt(second, lease).await {
+    async fn copied(&self, second: &mut Progress<'_>, mut lease: super::Lease, now: MonoTime) -> Option<Answered> {
+        match self.attempt(second, &mut lease, now).await {
             Outcome::Failed(_) | Outcome::Moved => None,
-            Outcome::Answered(response, lease, sent) => {
+            Outcome::Answered(response, sent) => {
                 let settled = settles(response.status().as_u16());
-                let answered = self.answered(second.upstream, *response, lease, sent, false, second.write);
+                let answered = self.answered(second, response, lease, sent, false);
                 // R29: a deposed primary's answer counts no more for having been asked twice.
                 let stands = second.strict.is_none() || second.one.stands(&answered);
                 (settled && stands).then_some(answered)

@@ -162,6 +162,7 @@ fn threads_that_lend_to_each_other_never_use_more_than_the_whole() {
                                 let now = core.shared.world.clock.mono();
                                 let lease = core
                                     .acquire(0, &Tried::new(), Aim::default(), now, Duration::from_secs(60))
+                                    .wait()
                                     .await
                                     .unwrap_or_else(|refused| panic!("{refused:?}"));
                                 assert!(used.fetch_add(1, Ordering::SeqCst) < WHOLE);

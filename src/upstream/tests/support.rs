@@ -531,6 +531,7 @@ impl Rig {
             kind,
             aim: crate::upstream::Aim::default(),
             deadline: self.now().after(Span::from_secs(60)),
+            now: None,
             before_send: None,
             on_interim: None,
         }
