@@ -63,7 +63,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
             on_interim: job.on_interim(),
             ..Call::at_primary(job.resource.upstream, parts, job.deadline)
         };
-        let mut answered = match mirror::ask(core, job, call).await {
+        let mut answered = match mirror::ask(core, job, call).answered().await {
             Ok(answered) => answered,
             Err(e) => {
                 return headers::refuse(&job.connection, Fault::of_call(&e, true, false, None));

@@ -1,31 +1,29 @@
 //! The fetch behind a read: asks the origin, judges the answer, tells everybody who waits, carries the body to them and stores it.
 //! Runs as a task of its own, so that it outlives any reader.
 
+mod ask;
 mod confirm;
 
 use super::Core;
 use super::carry::{carry, content_length};
-use super::error::Fault;
 use super::flights::{Arriving, Landed};
-use super::headers;
-use super::miss::{Looked, as_read, is_server_error, look_and_decide, read_now};
-use super::parts::{self, Around, Came, Want};
+use super::miss::{Looked, as_read, is_server_error};
+use super::parts::{self, Around, Want};
 use super::request::Job;
-use super::{aim, mirror, outbound, session, tagging};
+use super::{aim, outbound, tagging};
 use crate::core::admit::{self, Admission, Answer};
 use crate::core::consistency::bound;
 use crate::core::http::freshness;
-use crate::core::http::invalidate::is_query;
 use crate::core::http::stored::{Meta, has_no_body};
 use crate::core::http::validate::{self, Conditions};
-use crate::core::lookup::{self, Decision, Read, Rigor};
+use crate::core::lookup::Read;
 use crate::core::policy::Policy;
-use crate::core::reason::{NotStored, Refusal};
+use crate::core::reason::NotStored;
 use crate::core::time::MonoTime;
 use crate::store::entry::{Head, Identity, SharedHead};
 use crate::store::fill::{self, FillReader};
 use crate::store::flight::{Follower, Leader};
-use crate::store::{EntryRef, Found, Token, new_entry};
+use crate::store::{EntryRef, Token, new_entry};
 use crate::upstream::{Again, Answered, Call, Kind, Remakes};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH};
 use http::request::Parts;
@@ -78,6 +76,8 @@ struct Fetch {
     tell: Option<oneshot::Sender<Led>>,
     /// The time, while nothing has waited since it was read.
     now: Option<MonoTime>,
+    /// The right to store what comes; none once it was used.
+    token: Option<Token>,
 }
 
 /// What was asked for: what a head is made anew of.
@@ -96,22 +96,16 @@ impl Remakes for Asked {
 
 /// Fetches for `job`. What it brings is stored only if `token` is alive at the end (R1).
 /// `seen` is what the store had a moment ago, where nothing newer could make the fetch needless.
-pub(super) async fn run(
+pub(super) fn run(
     core: Arc<Core>,
     job: Arc<Job>,
-    mut role: Role,
+    role: Role,
     token: Token,
     tell: oneshot::Sender<Led>,
-    mut seen: Option<Looked>,
-) {
-    if let Role::Leader(_, after) = &mut role
-        && let Some(mut before) = after.take()
-    {
-        let _ = tokio::time::timeout(FORMING, before.outcome()).await;
-        seen = None; // that one has brought something newer
-    }
-    // Who fetches for itself, and waited for nobody, has read the clock just now.
-    let at_once = matches!(role, Role::Leader(..) | Role::Alone) && seen.is_some();
+    seen: Option<Looked>,
+) -> impl Future<Output = ()> + Send + 'static {
+    // Who fetches for itself, and waits for nobody, has read the clock just now.
+    let at_once = matches!(role, Role::Leader(_, None) | Role::Alone) && seen.is_some();
     let now = at_once.then(|| core.recently());
     let want = match &role {
         Role::Piece(range) => Want::Piece(range.clone()),
@@ -124,133 +118,30 @@ pub(super) async fn run(
         want,
         tell: Some(tell),
         now,
+        token: Some(token),
     };
-    // The token is registered; look in the store again: what was published in between need not be fetched.
-    let Looked { found, decision } = match seen {
-        Some(seen) => seen,
-        None => {
-            let now = fetch.core.now();
-            fetch.now = Some(now);
-            look_and_decide(&fetch.core, &fetch.job, now)
+    // Not an async function: what one is given is there twice, as it came and as it is used, and all of it is moved about.
+    let mut seen = seen;
+    async move {
+        if let Role::Leader(_, after) = &mut fetch.role
+            && let Some(mut before) = after.take()
+        {
+            let _ = Box::pin(tokio::time::timeout(FORMING, before.outcome())).await;
+            seen = None; // that one has brought something newer
         }
-    };
-    let refresh = matches!(fetch.role, Role::Refresh(_));
-    let (condition_on, stored) = match decision {
-        Decision::ServeAndRefresh { index, .. } if refresh => of_newest(&found, index),
-        Decision::Serve { index, .. } | Decision::ServeAndRefresh { index, .. } => {
-            if let Some(entry) = found.variants.get(index).cloned() {
-                fetch.land(Landed::Found(entry), None);
-            }
-            return;
+        if let Some(mut question) = fetch.question(seen.take()) {
+            fetch.ask(&mut question).await;
         }
-        Decision::Revalidate { index, .. } => of_newest(&found, index),
-        Decision::Fetch(_) | Decision::Refuse(_) => {
-            let read = read_now(&fetch.core, &fetch.job, found.disturbed);
-            if matches!(fetch.want, Want::Whole) {
-                fetch.want = Want::of(&read, &found, &fetch.job, fetch.max_object());
-            }
-            let newest = lookup::newest(&read, &found.variants, &fetch.job.policy)
-                .or_else(|| lookup::newest_part(&read, &found.variants, &fetch.job.policy));
-            (None, newest.and_then(|index| found.variants.get(index).cloned()))
-        }
-    };
-    drop(found);
-    fetch.ask(condition_on, stored.as_ref(), token).await;
-}
-
-/// What to ask about, and what an answer that is no 304 is compared with: the core decides about the newest that fits.
-fn of_newest(found: &Found, index: usize) -> (Option<EntryRef>, Option<EntryRef>) {
-    let stored = found.variants.get(index).cloned();
-    (stored.clone().filter(|entry| entry.is_in_service()), stored)
+    }
 }
 
 impl Fetch {
-    /// Asks the origin, once with conditions if something can be validated, and again without when its 304 speaks of something else
-    /// (R5b). `stored` is what the answer is compared with, whether or not it could be a condition.
-    async fn ask(&mut self, mut condition_on: Option<EntryRef>, stored: Option<&EntryRef>, token: Token) {
-        let rigor = self.job.rigor();
-        let strong = self.job.policy.is_strong() || rigor == Rigor::Proven;
-        let mut insisted = rigor.asks_primary(); // R47: caches below ask as well
-        let mut asked_twice = false;
-        let mut answered = loop {
-            let mut conditions = condition_on.as_ref().map_or(Conditions::none(strong), |e| {
-                validate::conditional_headers(e.meta(), strong).on(&self.job.policy, e.meta())
-            });
-            conditions.no_cache |= insisted;
-            let conditional = conditions.is_conditional();
-            let now = self.now.take().unwrap_or_else(|| self.core.now());
-            let answered = match self.call(now, conditions, rigor).await {
-                Ok(answered) => answered,
-                Err(fault) => return self.land(Landed::Failed(fault), None),
-            };
-            if !asked_twice && self.job.is_beyond_bound(&answered) {
-                (insisted, asked_twice) = (true, true); // R42: a cache below answered with something too old; the origin itself is asked
-                continue;
-            }
-            if conditional && refuses_conditions(&self.job, answered.parts.status) {
-                condition_on = None;
-                continue;
-            }
-            if answered.parts.status != StatusCode::NOT_MODIFIED {
-                match self.want.judge(&answered) {
-                    Came::AsItIs => break answered,
-                    Came::Again => {}
-                    Came::Rest(merged, around) => {
-                        if self.is_refused(&answered) {
-                            return self.land(Landed::Failed(Fault::of_refusal(Refusal::StaleRefused)), None);
-                        }
-                        let mut whole = answered;
-                        (whole.parts.status, whole.parts.headers) = (StatusCode::OK, merged);
-                        headers::from_node(&mut whole.parts.headers);
-                        session::strip_answer(&mut whole.parts.headers); // R17
-                        if let Ok(meta) = self.admit(&whole) {
-                            return self.store(whole, meta, token, Some(around)).await;
-                        }
-                    }
-                }
-                self.want = Want::Whole;
-                continue;
-            }
-            match condition_on.take() {
-                Some(entry) if conditional && !answered.speaks_of(entry.meta().epoch) => {} // R53
-                // What a purge has taken away since is not confirmed by a weak validator.
-                Some(entry) if conditional && entry.is_revoked() && !entry.meta().can_be_validated(true) => {}
-                Some(entry) if conditional => {
-                    if validate::confirms(entry.meta(), &answered.parts.headers, strong) {
-                        if self.is_refused(&answered) {
-                            return self.land(Landed::Failed(Fault::of_refusal(Refusal::StaleRefused)), None);
-                        }
-                        return self.confirmed(&entry, &answered, token);
-                    }
-                }
-                _ => return self.land(Landed::Failed(Fault::senseless_304()), None), // R5b
-            }
-        };
-        headers::from_node(&mut answered.parts.headers);
-        session::strip_answer(&mut answered.parts.headers); // R17
-        if let Some(old) = stored {
-            self.compare(old, &answered, &token);
-        }
-        if self.is_refused(&answered) {
-            return self.land(Landed::Failed(Fault::of_refusal(Refusal::StaleRefused)), None);
-        }
-        match self.admit(&answered) {
-            // A broken origin's answer never replaces a good one, however fresh it calls itself (HTTP.md 6).
-            Ok(_) if stored.is_some() && is_server_error(answered.parts.status) => {
-                self.pass(answered, NotStored::Status);
-            }
-            Ok(meta) if !self.want.is_of_all(meta.status) => self.pass(answered, NotStored::Status),
-            Ok(meta) => self.store(answered, meta, token, None).await,
-            Err(why) => self.pass(answered, why),
-        }
-    }
-
     /// R42: whether an answer is too old for the bound and the owner wants none then.
     fn is_refused(&self, answered: &Answered) -> bool {
         self.job.is_beyond_bound(answered) && !self.job.policy.serves_beyond_bound()
     }
 
-    async fn call(&self, now: MonoTime, conditions: Conditions, rigor: Rigor) -> Result<Answered, Fault> {
+    fn call(&self, now: MonoTime, conditions: Conditions) -> Call {
         let (core, job) = (&self.core, &self.job);
         let mut parts = outbound::parts(job, &*core.shared.world.entropy);
         // R43: what is asked again because it was too old, or nobody could say how old, is asked of the primary.
@@ -266,7 +157,7 @@ impl Fetch {
         self.want.apply(&mut parts.headers);
         let close = self.role.leader().map(Leader::closer);
         let clock = Arc::clone(&core.shared.world.clock);
-        let call = Call {
+        Call {
             upstream: job.resource.upstream,
             parts,
             body: job.content.clone().into(),
@@ -277,10 +168,7 @@ impl Fetch {
             now: Some(now),
             before_send: close.map(|close| Box::new(move || close(clock.recent())) as Box<dyn FnOnce() + Send>),
             on_interim: job.on_interim(),
-        };
-        mirror::ask(core, job, call)
-            .await
-            .map_err(|e| Fault::of_call(&e, job.policy.is_strong() || rigor == Rigor::Proven, false, None))
+        }
     }
 
     /// R12b: an answer that differs from what is stored takes every variant out of service, and every other fill's right to be
@@ -336,7 +224,9 @@ impl Fetch {
     }
 
     /// Carries the body to everybody, and stores it at its end.
-    async fn store(&mut self, mut answered: Answered, mut meta: Meta, token: Token, around: Option<Around>) {
+    async fn store(&mut self, stored: Box<(Answered, Meta, Option<Around>)>) {
+        let (mut answered, mut meta, around) = *stored;
+        let Some(token) = self.token.take() else { return };
         meta.proven = token.is_provable();
         let shared = Arc::clone(&self.core.shared);
         let length = content_length(&answered.parts.headers);
@@ -418,11 +308,6 @@ impl Fetch {
     fn max_object(&self) -> u64 {
         self.job.policy.caching().map_or(0, |c| c.max_object)
     }
-}
-
-/// RFC 9110 s13.1.2: a node that knows conditions for GET and HEAD alone refuses ours on a QUERY. Its client never set any.
-fn refuses_conditions(job: &Job, status: StatusCode) -> bool {
-    status == StatusCode::PRECONDITION_FAILED && is_query(&job.parts.method)
 }
 
 /// Whether an answer to a read is to be stored, and with which facts, as far as its head tells. `method` is the client's. `explain` asks

@@ -13,6 +13,7 @@ use crate::core::lookup::{self, Rigor};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome, Refusal};
 use crate::upstream::{Again, Answered, Call, CallError, Kind, OutBody, Remakes};
+use crate::world::BoxFuture;
 use http::header::{CACHE_CONTROL, IF_MODIFIED_SINCE, IF_RANGE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -22,16 +23,22 @@ use std::sync::Arc;
 pub(super) fn run(
     core: Arc<Core>,
     job: Arc<Job>,
-    body: OutBody,
-    watch: UploadWatch,
+    (body, watch): (OutBody, UploadWatch),
     reason: FetchReason,
-) -> impl Future<Output = Response<Body>> + Send {
-    // Not an async function: what those are given is there twice, as it came and as it is used.
-    async move {
-        let (response, outcome) = fetch(&core, &job, body, Some(&watch), reason).await;
+    last: impl FnOnce(Response<Body>) -> Response<Body> + Send + 'static,
+) -> BoxFuture<'static, Response<Body>> {
+    // All of it in one, and boxed here: a future that another awaits is moved into it.
+    Box::pin(async move {
+        let (response, outcome) = if matches!(job.policy.contract, Contract::Eventual(..)) {
+            Box::pin(fetch(&core, &job, body, Some(&watch), reason)).await
+        } else {
+            let mut asking = mirror::ask(&core, &job, call(&core, &job, body, insists(&job)));
+            let asked = asking.answered().await;
+            told(&core, &job, asked, Some(&watch), reason)
+        };
         // The clock was read when the answer was in.
-        core.account_at(core.recently(), job.asked(), Some(job.route.id), outcome, response)
-    }
+        last(core.account_at(core.recently(), job.asked(), Some(job.route.id), outcome, response))
+    })
 }
 
 /// Asks a node, and shapes its answer or the fault.
@@ -42,17 +49,34 @@ pub(super) async fn fetch(
     watch: Option<&UploadWatch>,
     reason: FetchReason,
 ) -> (Response<Body>, Outcome) {
-    let strong = job.policy.is_strong() || job.rigor() == Rigor::Proven;
     let again = body.again();
-    let asked = mirror::ask(core, job, call(core, job, body, strong)).await;
+    let asked = mirror::ask(core, job, call(core, job, body, insists(job)))
+        .answered()
+        .await;
     // R42: an answer older than the bound is asked for once more, where the request can be sent again.
     let asked = match again {
         Some(body) if is_breach(job, &asked) => {
             drop(asked);
-            Box::pin(mirror::ask(core, job, call(core, job, body, true))).await
+            Box::pin(async { mirror::ask(core, job, call(core, job, body, true)).answered().await }).await
         }
         Some(_) | None => asked,
     };
+    told(core, job, asked, watch, reason)
+}
+
+/// Whether caches below must ask as well: on strong routes, and where a read is to be validated.
+fn insists(job: &Job) -> bool {
+    job.policy.is_strong() || job.rigor() == Rigor::Proven
+}
+
+/// What came of it, as its requester gets it.
+fn told(
+    core: &Arc<Core>,
+    job: &Arc<Job>,
+    asked: Result<Answered, CallError>,
+    watch: Option<&UploadWatch>,
+    reason: FetchReason,
+) -> (Response<Body>, Outcome) {
     if is_breach(job, &asked) && !job.policy.serves_beyond_bound() {
         return headers::refuse(&job.connection, Fault::of_refusal(Refusal::StaleRefused));
     }
@@ -62,7 +86,7 @@ pub(super) async fn fetch(
             Outcome::Pass,
         ),
         Err(e) => {
-            let fault = Fault::of_call(&e, strong, false, watch.and_then(UploadWatch::fault));
+            let fault = Fault::of_call(&e, insists(job), false, watch.and_then(UploadWatch::fault));
             headers::refuse(&job.connection, fault)
         }
     }

@@ -356,8 +356,7 @@ where
     match next {
         Next::Read(looked) => {
             let waiting = Waiting::new(&core, &job);
-            Answering::Pending(Box::pin(async move {
-                let response = miss::read(core, job, looked).await;
+            Answering::Pending(miss::read_as_asked(core, job, looked, |response| {
                 waiting.answered();
                 guarded(guard, response)
             }))
@@ -373,10 +372,9 @@ where
             Answering::Ready(Some(response))
         }
         Next::Pass(reason) => {
-            let (body, watch) = upload(body, max, stall);
+            let upload = upload(body, max, stall);
             let waiting = Waiting::new(&core, &job);
-            Answering::Pending(Box::pin(async move {
-                let response = pass::run(core, job, body, watch, reason).await;
+            Answering::Pending(pass::run(core, job, upload, reason, |response| {
                 waiting.answered();
                 guarded(guard, response)
             }))

@@ -30,7 +30,9 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
             let job = Arc::new(named(&core, &job, content));
             return read(core, job).await;
         }
-        Ok(Buffered::Longer(body)) => return pass::run(core, job, body, watch, FetchReason::Method).await,
+        Ok(Buffered::Longer(body)) => {
+            return pass::run(core, job, (body, watch), FetchReason::Method, |response| response).await;
+        }
         Ok(Buffered::Broken) => watch.fault().map_or(Fault::internal(), Fault::of_upload),
         Err(_) => Fault::timed_out(),
     };

@@ -4,6 +4,7 @@
 //!
 //! Invariant: work that has begun is always driven by somebody, until it is done or the process ends.
 
+use crate::world::BoxFuture;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -14,19 +15,15 @@ use tokio_util::task::TaskTracker;
 
 /// Waits for what the work tells; none when it ended without a word. Dropped, or ready before the work is done, it leaves the rest to a task.
 pub(super) struct UnderWay<'a, T> {
-    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    work: Option<BoxFuture<'static, ()>>,
     told: oneshot::Receiver<T>,
     detached: &'a TaskTracker,
 }
 
 impl<'a, T> UnderWay<'a, T> {
-    pub(super) fn new(
-        detached: &'a TaskTracker,
-        work: impl Future<Output = ()> + Send + 'static,
-        told: oneshot::Receiver<T>,
-    ) -> Self {
+    pub(super) fn new(detached: &'a TaskTracker, work: BoxFuture<'static, ()>, told: oneshot::Receiver<T>) -> Self {
         Self {
-            work: Some(Box::pin(work)),
+            work: Some(work),
             told,
             detached,
         }
@@ -95,7 +92,7 @@ mod tests {
                 second.notified().await;
                 steps.fetch_add(1, Ordering::SeqCst);
             };
-            UnderWay::new(&self.tracker, work, told)
+            UnderWay::new(&self.tracker, Box::pin(work), told)
         }
 
         fn steps(&self) -> u32 {
@@ -154,7 +151,7 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("a bug");
         };
-        assert_eq!(UnderWay::new(&bench.tracker, work, told).await, None);
+        assert_eq!(UnderWay::new(&bench.tracker, Box::pin(work), told).await, None);
         assert!(bench.tracker.is_empty());
     }
 

@@ -11,7 +11,7 @@ mod strict;
 
 use super::body::OutBody;
 use super::call::{Again, Aim, Answered, Call, Kind, OnInterim};
-use super::channel::{Channel, Coming};
+use super::channel::{Channel, Coming, Exchange};
 use super::connect::open;
 use super::error::{CallError, CallErrorKind};
 use super::lease::Lease;
@@ -91,34 +91,64 @@ struct Progress<'a> {
     sent: Sent,
 }
 
+/// A call that is to be awaited.
+pub struct Begun<'a> {
+    pool: &'a Pool,
+    /// None when it is over.
+    progress: Option<Progress<'a>>,
+}
+
+impl Begun<'_> {
+    /// [`Pool::call`]. Once.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]: every connection that was used is closed by then.
+    pub async fn answered(&mut self) -> Result<Answered, CallError> {
+        let pool = self.pool;
+        let nobody = || Err(pool.error(CallErrorKind::NoNode, Sent::Nothing, None));
+        let Some(progress) = &mut self.progress else {
+            return nobody();
+        };
+        let one = progress.one;
+        let hedges = one.hedges.as_ref().filter(|_| progress.aim.only.is_none());
+        let Some((purse, hedge)) = hedges.zip(one.config.hedge) else {
+            return pool.drive(progress).await;
+        };
+        match self.progress.take() {
+            Some(progress) => Box::pin(pool.hedged(progress, hedge, purse)).await,
+            None => nobody(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Begun<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Begun")
+    }
+}
+
 impl Pool {
     /// Sends a request, again if it may be, and returns the response head as soon as it is complete.
     ///
     /// # Errors
     ///
     /// [`CallError`]: every connection that was used is closed by then.
-    pub fn call(&self, call: Call) -> impl Future<Output = Result<Answered, CallError>> + Send + '_ {
-        let mut begun = self.begin(call);
-        // Not an async function: what it is given would be there twice, as it came and as it is used, and all of it is moved about.
-        async move {
-            let nobody = || Err(self.error(CallErrorKind::NoNode, Sent::Nothing, None));
-            let Some(progress) = &mut begun else {
-                return nobody();
-            };
-            let one = progress.one;
-            let hedges = one.hedges.as_ref().filter(|_| progress.aim.only.is_none());
-            let Some((purse, hedge)) = hedges.zip(one.config.hedge) else {
-                return self.drive(progress).await;
-            };
-            match begun.take() {
-                Some(progress) => Box::pin(self.hedged(progress, hedge, purse)).await,
-                None => nobody(),
-            }
+    pub async fn call(&self, call: Call) -> Result<Answered, CallError> {
+        self.begin(call).answered().await
+    }
+
+    /// The same in two steps, for who is in a hurry: what is awaited is small, and what it works on stays where it is.
+    #[must_use]
+    pub fn begin(&self, call: Call) -> Begun<'_> {
+        Begun {
+            pool: self,
+            progress: self.progress(call),
         }
     }
 
     /// A call before its first attempt; none without an upstream.
-    fn begin(&self, call: Call) -> Option<Progress<'_>> {
+    fn progress(&self, call: Call) -> Option<Progress<'_>> {
         let shared = &*self.core.shared;
         let one = shared.upstreams.get(call.upstream)?;
         let now = call.now.unwrap_or_else(|| shared.world.clock.mono());
@@ -296,39 +326,12 @@ impl Pool {
                 lease.give_back();
                 return Outcome::Moved;
             };
-            let Some(mut request) = progress.take_request() else {
-                return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
-            };
             let reused = lease.link().is_some_and(Channel::is_reused);
-            if progress.may_need_again(reused) {
-                progress.remakes = progress.again.is_some();
-                if !progress.remakes {
-                    progress.request = copy(&request);
-                }
-            }
-            if let Some(host) = progress.one.host(node) {
-                request.headers_mut().insert(HOST, host);
-            }
-            if let (Some(told), Some(channel)) = (progress.on_interim.clone(), lease.link()) {
-                channel.tells(&mut request, told);
-            }
-            progress.place = None; // it waits no more
-            if let Some(before_send) = progress.before_send.take() {
-                before_send();
-            }
-            if progress.write && progress.one.owns_promotion() {
-                request
-                    .headers_mut()
-                    .insert(TIDEGATE_EPOCH.clone(), HeaderValue::from(epoch.0)); // R54
-            }
             let sent_at = now;
-            let deadline = progress.deadline.duration_since(sent_at);
-            let Some(link) = lease.asks(sent_at, progress.write && progress.one.settles()) else {
+            let Some(exchange) = progress.send(lease, sent_at, epoch, reused) else {
                 return failed(CallErrorKind::Reset, Failure::Final, Sent::Nothing);
             };
-            let told = link
-                .exchange(request, progress.one.config.response_timeout, deadline)
-                .await;
+            let told = exchange.await;
             lease.heard();
             now = self.now();
             match told {
@@ -419,6 +422,38 @@ impl Pool {
             target.probe_now.notify_one();
         }
         Err(kind)
+    }
+}
+
+impl Progress<'_> {
+    /// Gives the request to a node's connection; none when there is no request, or no connection. Not where it is awaited: whatever is
+    /// touched there stays there while it waits.
+    fn send<'l>(&mut self, lease: &'l mut Lease, now: MonoTime, epoch: Epoch, reused: bool) -> Option<Exchange<'l>> {
+        let mut request = self.take_request()?;
+        if self.may_need_again(reused) {
+            self.remakes = self.again.is_some();
+            if !self.remakes {
+                self.request = copy(&request);
+            }
+        }
+        if let Some(host) = self.one.host(lease.node()) {
+            request.headers_mut().insert(HOST, host);
+        }
+        if let (Some(told), Some(channel)) = (self.on_interim.clone(), lease.link()) {
+            channel.tells(&mut request, told);
+        }
+        self.place = None; // it waits no more
+        if let Some(before_send) = self.before_send.take() {
+            before_send();
+        }
+        if self.write && self.one.owns_promotion() {
+            request
+                .headers_mut()
+                .insert(TIDEGATE_EPOCH.clone(), HeaderValue::from(epoch.0)); // R54
+        }
+        let deadline = self.deadline.duration_since(now);
+        let link = lease.asks(now, self.write && self.one.settles())?;
+        Some(link.exchange(request, self.one.config.response_timeout, deadline))
     }
 }
 

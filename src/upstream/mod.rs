@@ -39,6 +39,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use attempt::Begun;
 pub use body::{BoxBody, NodeBody, OutBody};
 pub use call::{Again, Aim, Answered, Call, Kind, OnInterim, Remakes};
 pub use error::{BodyError, BoxError, CallError, CallErrorKind};

@@ -16,7 +16,7 @@ mod result;
 mod room;
 mod write;
 
-pub(super) use read::ask;
+pub(super) use read::{Asking, ask};
 pub(super) use write::{Opened, enter};
 
 use super::request::Job;

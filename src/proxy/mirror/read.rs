@@ -16,13 +16,11 @@ use crate::core::time::MonoTime;
 use crate::proxy::Core;
 use crate::proxy::request::Job;
 use crate::store::ResourceId;
-use crate::upstream::{Answered, Call, CallError, CallErrorKind, Kind, OutBody, Pool};
+use crate::upstream::{Answered, Begun, Call, CallError, CallErrorKind, Kind, OutBody, Pool};
+use crate::world::BoxFuture;
 use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, Method};
-use pin_project_lite::pin_project;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -30,43 +28,33 @@ use tokio::time::{sleep, timeout};
 /// From one comparison that came to nothing to the next.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Sends a read: straight to the nodes, unless it is one that only the primary may answer, of a mirrored upstream.
-pub(in crate::proxy) fn ask<'a>(
-    core: &'a Arc<Core>,
-    job: &'a Job,
-    mut call: Call,
-) -> impl Future<Output = Result<Answered, CallError>> + Send + 'a {
+/// A read on its way: straight to the nodes, unless it is one that only the primary may answer, of a mirrored upstream. Not a future: the
+/// frequent kind would be moved about as one.
+pub(in crate::proxy) fn ask<'a>(core: &'a Arc<Core>, job: &'a Job, mut call: Call) -> Asking<'a> {
     let primary = matches!(call.kind, Kind::Read { primary: true });
     match core.shared.mirror_of(call.upstream) {
         Some(mirror) if primary && Rule::R34.holds() => {
-            call.again = None; // what goes out is the mirror's to say
-            Asking::Mirror {
-                asking: Box::pin(mirror.answer(core, job, call)),
-            }
+            // What goes out is the mirror's to say, and when.
+            (call.again, call.now) = (None, None);
+            Asking::Mirror(Box::pin(mirror.answer(core, job, call)))
         }
-        _ => Asking::Nodes {
-            asking: core.pool.call(call),
-        },
+        _ => Asking::Nodes(core.pool.begin(call)),
     }
 }
 
-pin_project! {
-    /// Who is asked. Not an async function: one more around every call would be one more that is moved about.
-    #[project = AskingNow]
-    enum Asking<M, N> {
-        /// The large one is the frequent one.
-        Nodes { #[pin] asking: N },
-        Mirror { asking: Pin<Box<M>> },
-    }
+/// Who is asked. The large one is the frequent one.
+#[allow(clippy::large_enum_variant)]
+pub(in crate::proxy) enum Asking<'a> {
+    Nodes(Begun<'a>),
+    Mirror(BoxFuture<'a, Result<Answered, CallError>>),
 }
 
-impl<M: Future, N: Future<Output = M::Output>> Future for Asking<M, N> {
-    type Output = M::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            AskingNow::Nodes { asking } => asking.poll(cx),
-            AskingNow::Mirror { asking } => asking.as_mut().poll(cx),
+impl Asking<'_> {
+    /// Sends it. Once.
+    pub(in crate::proxy) async fn answered(&mut self) -> Result<Answered, CallError> {
+        match self {
+            Self::Nodes(begun) => begun.answered().await,
+            Self::Mirror(answer) => answer.as_mut().await,
         }
     }
 }
