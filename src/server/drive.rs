@@ -58,7 +58,7 @@ pub(super) trait Work {
         false
     }
 
-    /// The number of the request that began last, where to begin one is to read the clock: in the connection's poll, on its thread.
+    /// Another number whenever a request has begun, or was answered, where whoever does that reads the clock: in the connection's poll, on its thread.
     fn begun(&self) -> u64 {
         0
     }
