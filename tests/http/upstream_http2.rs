@@ -2,7 +2,7 @@
 
 use super::reload::Reloading;
 use super::support::client::{Client, HOST};
-use super::support::frames::{Frames, GOAWAY, HEADERS, PING, RST_STREAM};
+use super::support::frames::{ACK, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS};
 use super::support::h2::H2;
 use super::support::node2::{Node2, Order, config, fields};
 use super::support::origin::Origin;
@@ -301,6 +301,27 @@ async fn a_request_whose_time_is_over_is_reset_and_the_connection_goes_on() {
     node.next().await.respond(200, &[], "b");
     assert_eq!(client.answer().await.text(), "b");
     assert_eq!(node.accepted(), 1);
+}
+
+#[tokio::test]
+async fn rfc_9113_s6_5_2_a_node_that_lends_no_stream_for_now_is_waited_for_on_the_one_connection() {
+    /// SETTINGS_MAX_CONCURRENT_STREAMS
+    const fn at_most(streams: u8) -> [u8; 6] {
+        [0, 3, 0, 0, 0, streams]
+    }
+    let (listener, proxy) = by_hand("", OFF).await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/", &[], b"").await;
+    let mut node = Frames::accept_with(&listener, &at_most(0)).await;
+    // The proxy has read it, and whatever else it would do it does by now.
+    node.until(SETTINGS).await;
+    while node.until(SETTINGS).await.flags & ACK == 0 {}
+    node.send(SETTINGS, 0, 0, &at_most(10)).await;
+    let stream = node.until(HEADERS).await.stream;
+    node.ok(stream).await;
+    assert_eq!(client.answer().await.status, 200);
+    let another = tokio::time::timeout(std::time::Duration::from_millis(1), listener.accept()).await;
+    assert!(another.is_err(), "another connection");
 }
 
 #[tokio::test]

@@ -94,6 +94,11 @@ impl State {
         limit.saturating_sub(self.in_use.load(Ordering::Acquire))
     }
 
+    /// Whether the node lends no stream at all for now.
+    pub(super) fn lends_none(&self) -> bool {
+        self.lends() && self.limit.load(Ordering::Acquire) == 0
+    }
+
     pub(super) fn in_use(&self) -> usize {
         self.in_use.load(Ordering::Acquire)
     }

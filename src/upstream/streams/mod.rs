@@ -86,6 +86,9 @@ impl Streams {
 
     /// How many connections may be added.
     fn may_open(&self, connections: &[Arc<State>], lending: usize) -> usize {
+        if connections.iter().any(|connection| connection.lends_none()) {
+            return 0; // RFC 9113 s6.5.2: for a while it wants no request, and no other connection to say so on
+        }
         let max = self.max.load(Ordering::Acquire);
         let alive = connections.iter().filter(|connection| !connection.is_over()).count();
         max.saturating_sub(lending)

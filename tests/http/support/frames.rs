@@ -94,12 +94,17 @@ impl Frames {
 
     /// As a node: the next connection, its preface read and settings sent.
     pub async fn accept(listener: &TcpListener) -> Self {
+        Self::accept_with(listener, &[]).await
+    }
+
+    /// The same with these settings.
+    pub async fn accept_with(listener: &TcpListener, settings: &[u8]) -> Self {
         let (mut io, _) = within("a connection", listener.accept()).await.unwrap();
         io.set_nodelay(true).unwrap();
         let mut preface = [0; PREFACE.len()];
         within("a preface", io.read_exact(&mut preface)).await.unwrap();
         let mut node = Self { io };
-        node.send(SETTINGS, 0, 0, &[]).await;
+        node.send(SETTINGS, 0, 0, settings).await;
         node
     }
 
