@@ -6,6 +6,7 @@ use super::connection::{self, Shared};
 use super::deal::{Cores, Deal, Handed, Hands, Seat};
 use super::drain::Phase;
 use super::opening;
+use super::streams::Upload;
 use super::tally::Tally;
 use super::tls::Terms;
 use crate::config::runtime::{Bind, Listener};
@@ -282,8 +283,10 @@ pub async fn accept<M, S, B>(door: Arc<Door>, core: usize, mut socket: Box<dyn S
 where
     M: Fn(Option<SocketAddr>, Arc<Interim>) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
-    S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible>,
+    <S as Service<Request<Incoming>>>::Future: Send + 'static,
+    <S as Service<Request<Upload>>>::Future: Send + Unpin + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let http1 = connection::protocol(&door.listener);

@@ -19,10 +19,10 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// beside how long clients keep connections.
 pub(super) const QUIET: Duration = Duration::from_secs(1);
 
-/// A connection as hyper has it.
-pub(super) trait Connection {
+/// A connection as hyper, or h2, has it.
+pub(super) trait Connection<E = hyper::Error> {
     /// Ready when it has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>>;
 
     /// Answers what is under way and asks for nothing more. Done by the polls that follow.
     fn close(&mut self);
@@ -79,11 +79,11 @@ pub(super) enum Limit {
 
 /// How a connection ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum End<E = hyper::Error> {
     /// By either side, in order.
     Closed,
-    /// hyper gave up: not HTTP, a limit, or the peer broke off.
-    Failed(hyper::Error),
+    /// Not HTTP, a limit, or the peer broke off.
+    Failed(E),
     /// Nothing happened for too long.
     TimedOut(Limit),
     /// See [`Work::is_flooded`].
@@ -93,12 +93,12 @@ pub(super) enum End {
 }
 
 /// Polls the connection until it ends, times out, or is told to. Tells since when it has been doing what it did last.
-pub(super) async fn drive<W: Work>(
-    connection: &mut impl Connection,
+pub(super) async fn drive<E, W: Work>(
+    connection: &mut impl Connection<E>,
     work: &W,
     listener: &Listener,
     shared: &Shared,
-) -> (End, MonoTime) {
+) -> (End<E>, MonoTime) {
     let drain = &shared.drain;
     let mut limits = Limits::<W>::new(listener, work.moment(), shared.clock.mono());
     let mut timer = pin!(tokio::time::sleep(listener.header_timeout));

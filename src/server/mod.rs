@@ -15,6 +15,7 @@ mod informational;
 mod opening;
 mod preface;
 mod streams;
+pub use streams::Upload;
 pub mod tally;
 pub mod tls;
 mod watch;

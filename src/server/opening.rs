@@ -7,6 +7,7 @@ use super::connection::{self, Shared};
 use super::drain::Phase;
 use super::http2;
 use super::preface::{self, Opening, Prefixed};
+use super::streams::Upload;
 use super::tls::{self, Terms};
 use crate::config::runtime::Listener;
 use crate::core::reason::Outcome;
@@ -45,8 +46,9 @@ pub(super) async fn serve<S, B>(
     service: S,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible>,
+    <S as Service<Request<Upload>>>::Future: Send + Unpin + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let listener = &**door.listener();

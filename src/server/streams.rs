@@ -1,50 +1,37 @@
 //! The streams of one HTTP/2 connection: how many are open, which of them wait for the peer, and what becomes of their answers.
 //!
-//! A stream is open from its request until the last byte of its answer is on its way to the peer, which is later than when hyper has taken it:
-//! hyper hands a whole piece over as soon as the peer has room for one byte of it. So pieces are small enough to count ([`PIECE`]),
-//! and the last holds the stream open. hyper offers no other look at what h2 has still to send.
+//! A stream is open from its request until the last byte of its answer is on its way to the peer, which is later than when h2 has taken it:
+//! it is handed a whole piece as soon as the peer has room for one byte of it. So pieces are small enough to count ([`PIECE`]),
+//! and the last holds the stream open. h2 offers no other look at what it has still to send.
 //!
-//! A stream is answered in its connection's turn where the service has the answer ready; only what must wait gets a task ([`tasks`]).
-//! There, a peer that takes nothing of the answer for `body_timeout` loses the stream, so that nobody pins answers in memory by not reading them.
+//! A stream is answered in its connection's turn where the service has the answer ready ([`exchange`]); only what must wait gets a task
+//! ([`tasks`]). There, a peer that takes nothing of the answer for `body_timeout` loses the stream, so that nobody pins answers in memory by not reading them.
 //!
 //! All of it happens on one thread; the atomics are there because the pieces must be `Send`, and every access is relaxed.
 
 use super::drain::Phase;
 use super::drive::{Limit, Work};
 use bytes::{Buf, Bytes};
-use http::header::COOKIE;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Body, Frame};
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
-use std::cell::RefCell;
-use std::convert::Infallible;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker, ready};
-use tower::Service;
+use std::task::{Context, Poll, ready};
 
+mod exchange;
 mod tasks;
+mod upload;
 
-pub(super) use tasks::Spawning;
+pub(super) use exchange::Answering;
+pub use upload::Upload;
 
-/// What hyper is given of a body at once: what a stream without a task can hold back is one piece.
+/// What h2 is given of a body at once: what a stream without a task can hold back is one piece.
 const PIECE: usize = 64 * 1024;
 
 /// Streams a peer may throw away before they count as a flood, if they are the larger part: as many as other proxies allow.
 const THROWN_AWAY: u64 = 500;
-
-/// Fields whose values change with every answer and have no place in HPACK's tables: what we say of every hit.
-static CHANGING: [HeaderName; 2] = [
-    HeaderName::from_static("cache-status"),
-    HeaderName::from_static("tidegate-consistency"),
-];
-
-/// In how many answers of a connection they have one all the same, so that there is one for their names.
-const LESSONS: u8 = 2;
 
 /// The numbers of one connection.
 #[derive(Debug, Default)]
@@ -65,7 +52,7 @@ pub(super) struct Streams {
     body: AtomicU8,
     /// How the peer gets on with it, when that is known.
     taking: Mutex<Weak<Taking>>,
-    /// How many answers have taught the peer [`CHANGING`].
+    /// How many answers have taught the peer what changes with every one ([`exchange`]).
     taught: AtomicU8,
 }
 
@@ -95,19 +82,6 @@ impl Streams {
     /// How many the peer threw away.
     pub(super) fn thrown_away(&self) -> u64 {
         self.thrown_away.load(Ordering::Relaxed)
-    }
-
-    /// The first answers of a connection.
-    fn teach(&self, headers: &mut HeaderMap) {
-        let taught = self.taught.load(Ordering::Relaxed);
-        if taught < LESSONS {
-            self.taught.store(taught + 1, Ordering::Relaxed);
-            for name in &CHANGING {
-                if let Some(value) = headers.get_mut(name) {
-                    value.set_sensitive(false);
-                }
-            }
-        }
     }
 
     fn body(&self, did: u8) {
@@ -304,94 +278,6 @@ impl Buf for Piece {
     }
 }
 
-/// The service as hyper sees it: counts what is open, and makes of a stream's head what the request path expects.
-pub(super) struct Answering<S> {
-    /// hyper calls through a shared reference, one call at a time.
-    service: RefCell<S>,
-    streams: Arc<Streams>,
-}
-
-impl<S> Answering<S> {
-    pub(super) fn new(service: S, streams: Arc<Streams>) -> Self {
-        Self {
-            service: RefCell::new(service),
-            streams,
-        }
-    }
-}
-
-impl<S, B> hyper::service::Service<Request<Incoming>> for Answering<S>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes>,
-{
-    type Response = Response<Answer<B>>;
-    type Error = Infallible;
-    type Future = Answered<S::Future>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        join_crumbs(request.headers_mut());
-        let mut service = self.service.borrow_mut();
-        // Always ready: a service that is full says so in its answer.
-        let _ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
-        Answered {
-            inner: service.call(request),
-            open: Some(Open::new(&self.streams)),
-        }
-    }
-}
-
-/// Cookies may come in several lines, for the sake of compression; everybody else knows one (RFC 9113 s8.2.3).
-fn join_crumbs(headers: &mut HeaderMap) {
-    if headers.len() == headers.keys_len() {
-        return; // no field has two lines
-    }
-    let mut lines = headers.get_all(COOKIE).iter();
-    if lines.next().is_none() || lines.next().is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    // Each was a field's value, and "; " may stand in one.
-    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(COOKIE, whole);
-    }
-}
-
-pin_project! {
-    /// An answer on its way.
-    pub(super) struct Answered<F> {
-        #[pin]
-        inner: F,
-        open: Option<Open>,
-    }
-}
-
-impl<F, B> Future for Answered<F>
-where
-    F: Future<Output = Result<Response<B>, Infallible>>,
-    B: Body,
-{
-    type Output = Result<Response<Answer<B>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        // hyper strips what is a matter of the connection (RFC 9113 s8.2.2).
-        let Ok(mut response) = ready!(this.inner.poll(cx));
-        let open = this.open.take();
-        if let Some(open) = &open {
-            open.streams.teach(response.headers_mut());
-            if response.body().is_end_stream() {
-                open.whole(); // hyper will not ask for it
-            }
-        }
-        Poll::Ready(Ok(response.map(|inner| Answer {
-            inner,
-            rest: Bytes::new(),
-            held: open.map_or(Held::Passed, Held::Alone),
-        })))
-    }
-}
-
 pin_project! {
     /// The body of an answer.
     pub(super) struct Answer<B> {
@@ -467,20 +353,5 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
 
     fn is_end_stream(&self) -> bool {
         self.rest.is_empty() && self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match u64::try_from(self.rest.len()) {
-            Ok(0) | Err(_) => self.inner.size_hint(),
-            Ok(rest) => {
-                let inner = self.inner.size_hint();
-                let mut hint = SizeHint::new();
-                hint.set_lower(inner.lower().saturating_add(rest));
-                if let Some(upper) = inner.upper() {
-                    hint.set_upper(upper.saturating_add(rest));
-                }
-                hint
-            }
-        }
     }
 }

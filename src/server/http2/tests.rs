@@ -10,11 +10,11 @@ use super::{Shared, serve};
 use crate::config::runtime::{Http2, Listener};
 use crate::server::drain::{Drain, Phase};
 use crate::server::preface::Prefixed;
+use crate::server::streams::Upload;
 use crate::server::tally::Tally;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -111,9 +111,9 @@ impl Client {
             drain: Arc::clone(&drain),
         };
         let wait = Arc::clone(&go);
-        let service = tower::service_fn(move |request: Request<Incoming>| {
+        let service = tower::service_fn(move |request: Request<Upload>| {
             let wait = Arc::clone(&wait);
-            async move {
+            Box::pin(async move {
                 let body = match request.uri().path() {
                     "/w" => {
                         wait.acquire().await.unwrap().forget();
@@ -129,7 +129,7 @@ impl Client {
                     response.headers_mut().insert("cache-status", value);
                 }
                 Ok::<_, Infallible>(response)
-            }
+            })
         });
         let writes = Arc::new(AtomicUsize::new(0));
         let far = Counted {
@@ -339,7 +339,7 @@ async fn a_peer_that_takes_nothing_at_all_is_left_after_the_stall_timeout() {
     assert_eq!(when, STALL);
 }
 
-/// A client that has taken all of a large answer but its last 5 000 bytes: hyper has handed all over, in pieces of 64 KiB, and no task waits
+/// A client that has taken all of a large answer but its last 5 000 bytes: h2 was handed all of it, in pieces of 64 KiB, and no task waits
 /// for them.
 async fn at_the_last_piece() -> Client {
     const MOST: usize = LARGE - 5_000;
@@ -369,6 +369,17 @@ async fn the_end_of_an_answer_may_be_taken_as_slowly_as_the_rest_of_it() {
         whole = client.read(1, 1_000).await;
     }
     assert!(client.start.elapsed() > IDLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_no_room_for_short_answers_is_left_too() {
+    let mut client = Client::connect().await;
+    client.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).await;
+    client.ask(1, "/").await;
+    client.find(HEADERS).await;
+    let (frames, after) = client.rest().await;
+    assert!(frames.iter().all(|frame| frame.kind != DATA));
+    assert_eq!(after, STALL);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,59 +1,38 @@
-//! Runs the streams of one HTTP/2 connection: in its turn where the answer is ready, else as a task of the same thread.
+//! The streams of one HTTP/2 connection that could not be answered in its turn, each a task of the same thread.
 //!
 //! Invariant: a task whose stream waits for the peer has a timer, and a peer that has taken nothing between two of its ends loses the stream.
 
 use super::{GAVE_PART, SILENT, Streams, Taking, WAITS, add};
-use hyper::rt::Executor;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// Runs the streams of one connection on its thread.
-#[derive(Clone, Debug)]
-pub(in crate::server) struct Spawning {
-    streams: Arc<Streams>,
-    /// How long a peer may take nothing of an answer.
-    stall: Duration,
-}
-
-impl Spawning {
-    pub(in crate::server) fn new(streams: Arc<Streams>, stall: Duration) -> Self {
-        Self { streams, stall }
-    }
-}
-
-impl<F> Executor<F> for Spawning
+/// Goes on with a stream that was polled once and could not be answered at once. Whatever it registered then the task registers again.
+pub(super) fn spawn<F>(stream: F, streams: &Arc<Streams>, stall: Duration)
 where
-    F: Future<Output = ()> + Send + 'static,
+    F: Future<Output = ()> + Send + Unpin + 'static,
 {
-    fn execute(&self, stream: F) {
-        let mut stream = Box::pin(stream);
-        self.streams.body(SILENT);
-        // Most are hits: they are over here, without a task. Whatever they register with this waker the task registers again.
-        if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
-            return;
-        }
-        add(&self.streams.tasks, 1);
-        let mut task = Task {
-            stream,
-            streams: Arc::clone(&self.streams),
-            stall: self.stall,
-            on_peer: None,
-            timer: None,
-        };
-        task.look();
-        tokio::spawn(task);
-    }
+    add(&streams.tasks, 1);
+    let mut task = Task {
+        stream,
+        streams: Arc::clone(streams),
+        stall,
+        on_peer: None,
+        timer: None,
+    };
+    task.look();
+    tokio::spawn(task);
 }
 
 /// A stream that could not be answered at once.
 struct Task<F> {
-    stream: Pin<Box<F>>,
+    stream: F,
     streams: Arc<Streams>,
+    /// How long a peer may take nothing of an answer.
     stall: Duration,
     on_peer: Option<OnPeer>,
     /// Runs while the stream waits for the peer.
@@ -83,13 +62,13 @@ impl<F> Task<F> {
     }
 }
 
-impl<F: Future<Output = ()>> Future for Task<F> {
+impl<F: Future<Output = ()> + Unpin> Future for Task<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.streams.body(SILENT);
-        if this.stream.as_mut().poll(cx).is_ready() {
+        if Pin::new(&mut this.stream).poll(cx).is_ready() {
             return Poll::Ready(());
         }
         this.look();

@@ -1,0 +1,82 @@
+//! A request's body as it arrives on a stream. The peer may send more of it once what was handed on is credited, which is when it is handed on.
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request};
+use http_body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// The body of a request over HTTP/2.
+#[derive(Debug)]
+pub struct Upload {
+    stream: RecvStream,
+    /// The request ended with its head.
+    is_empty: bool,
+    /// Only trailers may come yet.
+    is_read: bool,
+    /// What is to come, where the head told it; h2 holds the peer to it.
+    left: Option<u64>,
+}
+
+impl Upload {
+    pub(super) fn of(request: Request<RecvStream>) -> Request<Self> {
+        let (parts, stream) = request.into_parts();
+        let is_empty = stream.is_end_stream();
+        let left = if is_empty { Some(0) } else { told(&parts.headers) };
+        let body = Self {
+            stream,
+            is_empty,
+            is_read: false,
+            left,
+        };
+        Request::from_parts(parts, body)
+    }
+}
+
+fn told(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// RFC 9113 s8.1: the peer has what it wants and sends no more.
+fn is_enough(error: &h2::Error) -> bool {
+    error.reason() == Some(Reason::NO_ERROR)
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let this = self.get_mut();
+        if !this.is_read {
+            match ready!(this.stream.poll_data(cx)) {
+                Some(Ok(bytes)) => {
+                    // It fails for more than has come.
+                    let _credited = this.stream.flow_control().release_capacity(bytes.len());
+                    if let Some(left) = &mut this.left {
+                        *left = left.saturating_sub(bytes.len() as u64);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                Some(Err(error)) if is_enough(&error) => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => this.is_read = true,
+            }
+        }
+        match ready!(this.stream.poll_trailers(cx)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) if is_enough(&error) => Poll::Ready(None),
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_empty || self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
