@@ -12,8 +12,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
 SETTINGS_ACK = b"\0\0\0\x04\x01\0\0\0\0"
 SPOKEN = {"HTTP/1.1": ("http", None), "HTTP/1.1 over TLS": ("https", "http/1.1"), "h2c": ("http", "h2"), "h2 over TLS": ("https", "h2")}
-# For what the process gives back when a connection has been quiet.
-QUIET_S = 3
+# For what the process gives back when a connection has been quiet for a second: some seconds later (server/connection/ebb.rs).
+QUIET_S = 6
 
 
 def idle(stage: Stage) -> str:

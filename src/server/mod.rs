@@ -15,7 +15,8 @@ mod informational;
 mod opening;
 mod preface;
 mod streams;
-pub use streams::Upload;
 pub mod tally;
 pub mod tls;
 mod watch;
+
+pub use streams::Upload;
