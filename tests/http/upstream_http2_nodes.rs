@@ -3,7 +3,7 @@
 
 use super::support::client::Client;
 use super::support::eventually;
-use super::support::frames::{ACK, END_STREAM, Frames, HEADERS, RST_STREAM, SETTINGS};
+use super::support::frames::{ACK, DATA, END_STREAM, Frames, HEADERS, RST_STREAM, SETTINGS};
 use super::support::h2::H2;
 use super::support::node2::{Exchange2, Node2, config};
 use super::support::proxy::Proxy;
@@ -250,14 +250,10 @@ async fn the_first_request_after_a_failover_to_a_hot_standby_goes_over_the_conne
     assert_eq!(client.answer().await.status, 204);
 }
 
-/// What a client of [`r20_a_node_that_refuses_and_leaves_under_load_loses_no_request_and_gets_none_twice`] asks: with bodies, which have
-/// left by the time of an answer, nothing could be repeated.
-fn without_bodies(turn: usize) -> (&'static str, String, &'static str) {
-    (
-        if turn.is_multiple_of(2) { "GET" } else { "DELETE" },
-        format!("/{turn}"),
-        "",
-    )
+/// Reads and writes with and without a body, none of which may be repeated unless the node never looked at it.
+fn all_sorts(turn: usize) -> (&'static str, String, &'static str) {
+    let (method, body) = [("GET", ""), ("PUT", "body"), ("DELETE", "")][turn % 3];
+    (method, format!("/{turn}"), body)
 }
 
 /// One connection of a node that refuses every third stream and leaves after twenty. Counts what it has answered.
@@ -266,25 +262,34 @@ async fn refuses_and_leaves(mut node: Frames, processed: Arc<AtomicUsize>) {
     /// `:status 200` and `content-length: 1` (RFC 7541 appendix A and s6.2.1).
     const HEAD: &[u8] = &[0x88, 0x0f, 0x0d, 0x01, b'1'];
     let (mut seen, mut last) = (0, 0);
+    let mut going = Vec::new();
     while let Some(frame) = node.next().await {
         if frame.kind == SETTINGS && frame.flags & ACK == 0 {
             node.send(SETTINGS, ACK, 0, &[]).await;
         }
-        if frame.kind != HEADERS || seen > MOST {
-            continue; // what comes behind the GOAWAY is not looked at
+        // What comes behind the GOAWAY is not looked at.
+        if frame.kind == HEADERS && seen <= MOST {
+            seen += 1;
+            if seen > MOST {
+                node.goaway(last).await;
+                continue;
+            }
+            last = frame.stream;
+            if seen % 3 == 0 {
+                node.send(RST_STREAM, 0, last, &7_u32.to_be_bytes()).await;
+            } else {
+                going.push(last);
+            }
         }
-        assert_eq!(frame.flags & END_STREAM, END_STREAM);
-        seen += 1;
-        if seen > MOST {
-            node.goaway(last).await;
-        } else if seen % 3 == 0 {
-            node.send(RST_STREAM, 0, frame.stream, &7_u32.to_be_bytes()).await;
-            last = frame.stream;
-        } else {
-            processed.fetch_add(1, Ordering::SeqCst);
-            node.send(HEADERS, 4, frame.stream, HEAD).await;
-            node.send(0, END_STREAM, frame.stream, b"x").await;
-            last = frame.stream;
+        let at = going.iter().position(|stream| *stream == frame.stream);
+        if let Some(at) = at.filter(|_| matches!(frame.kind, HEADERS | DATA)) {
+            assert!(frame.kind == HEADERS || frame.payload == b"body", "{frame:?}");
+            if frame.flags & END_STREAM != 0 {
+                going.remove(at);
+                processed.fetch_add(1, Ordering::SeqCst);
+                node.send(HEADERS, 4, frame.stream, HEAD).await;
+                node.send(DATA, END_STREAM, frame.stream, b"x").await;
+            }
         }
     }
 }
@@ -305,7 +310,7 @@ async fn r20_a_node_that_refuses_and_leaves_under_load_loses_no_request_and_gets
         processed.store(0, Ordering::SeqCst);
         let retry = "retry = { attempts = 10, budget = \"100%\" }";
         let proxy = Proxy::start(&config(&[&url], retry, route), &[]).await;
-        let traffic = Traffic::start(proxy.address, 16, without_bodies);
+        let traffic = Traffic::start(proxy.address, 16, all_sorts);
         traffic.goes_on(600).await;
         let answered = traffic.end().await;
         assert_eq!(processed.load(Ordering::SeqCst), answered, "{route}");

@@ -9,6 +9,7 @@
 mod arriving;
 mod connection;
 mod frames;
+mod kept;
 mod pulse;
 mod stream;
 mod upload;

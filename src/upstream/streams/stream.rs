@@ -168,6 +168,7 @@ impl Stream {
                 if let Some(mut rest) = upload
                     && self.upload.is_going()
                 {
+                    rest.keep_nothing();
                     // Both go on side by side: an answer that waits for nobody's reading does not hold up the rest of its request.
                     let sending = tokio::spawn(poll_fn(move |cx| rest.poll(cx)));
                     self.sending = Some(sending.abort_handle());
@@ -194,7 +195,7 @@ impl Stream {
                 };
                 let sent = if unseen { Sent::Nothing } else { Sent::Maybe };
                 let body = match upload {
-                    Some(upload) => upload.untouched(),
+                    Some(upload) => upload.again(),
                     None => Some(OutBody::Empty),
                 };
                 let request = body

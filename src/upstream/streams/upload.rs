@@ -1,9 +1,13 @@
 //! A request's body on its way to a node, as fast as the node's windows allow (RFC 9113 s5.2). Nothing is read of it ahead of what is being
 //! sent but one piece.
 //!
-//! Invariant: as long as it says that nothing was taken, all of the body is there to be sent again.
+//! A node that leaves (GOAWAY) or refuses (REFUSED_STREAM) takes no look at requests whose bodies are on their way or have left: nginx does so
+//! after every `keepalive_requests`. So the first of a body is kept until the answer, within a bound, and sent again (`again`).
+//!
+//! Invariant: what is handed out to be sent again is the whole body.
 
 use super::super::body::OutBody;
+use super::kept::Kept;
 use crate::core::http::hop;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
@@ -31,7 +35,6 @@ pub(super) struct Progress {
     moved: AtomicU64,
     /// How often the connection had written all it had when the body ended.
     mark: AtomicU64,
-    taken: AtomicBool,
     waiter: Mutex<Option<Waker>>,
     /// All of the answer has come.
     answered: AtomicBool,
@@ -113,6 +116,7 @@ impl Progress {
 /// The body, being sent.
 pub(super) struct Upload {
     body: OutBody,
+    kept: Kept,
     /// What has been read of it and not been sent.
     piece: Bytes,
     pub(super) progress: Arc<Progress>,
@@ -123,6 +127,7 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(body: OutBody, progress: Arc<Progress>, flushes: Arc<AtomicU64>) -> Self {
         Self {
+            kept: Kept::of(&body),
             body,
             piece: Bytes::new(),
             progress,
@@ -130,10 +135,15 @@ impl Upload {
         }
     }
 
-    /// The body, when nothing has been taken from it.
-    pub(super) fn untouched(mut self) -> Option<OutBody> {
-        let taken = self.progress.taken.load(Ordering::Acquire);
-        (!taken).then(|| std::mem::take(&mut self.body))
+    /// The node has looked at it.
+    pub(super) fn keep_nothing(&mut self) {
+        self.kept = Kept::Lost;
+    }
+
+    /// The body from its first byte, unless more of it has been taken than is kept.
+    pub(super) fn again(mut self) -> Option<OutBody> {
+        let rest = std::mem::take(&mut self.body);
+        std::mem::take(&mut self.kept).before(rest)
     }
 
     fn ended(&self) {
@@ -179,16 +189,22 @@ impl Upload {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => return Poll::Ready(BROKE),
-                None => return Poll::Ready(self.progress.last(|send| send.send_data(Bytes::new(), true))),
+                None => {
+                    self.kept.ended(None);
+                    return Poll::Ready(self.progress.last(|send| send.send_data(Bytes::new(), true)));
+                }
             };
-            self.progress.taken.store(true, Ordering::Release);
             self.progress.moved.fetch_add(1, Ordering::AcqRel);
             match frame.into_data() {
-                Ok(piece) => self.piece = piece,
+                Ok(piece) => {
+                    self.kept.piece(&piece);
+                    self.piece = piece;
+                }
                 Err(frame) => {
                     let Ok(mut trailers) = frame.into_trailers() else {
                         continue;
                     };
+                    self.kept.ended(Some(&trailers));
                     hop::strip(&mut trailers); // RFC 9113 s8.2.2
                     return Poll::Ready(self.progress.last(|send| send.send_trailers(trailers)));
                 }
