@@ -13,8 +13,9 @@ use crate::server::preface::Prefixed;
 use crate::server::streams::Upload;
 use crate::server::tally::Tally;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -114,7 +115,14 @@ impl Client {
         let service = tower::service_fn(move |request: Request<Upload>| {
             let wait = Arc::clone(&wait);
             Box::pin(async move {
-                let body = match request.uri().path() {
+                let path = request.uri().path().to_owned();
+                let body = match &*path {
+                    "/u" => {
+                        let told = request.body().size_hint().exact();
+                        let upload = request.into_body().collect().await.unwrap();
+                        let trailers = upload.trailers().map(HeaderMap::len);
+                        format!("{told:?} {} {trailers:?}", upload.to_bytes().len()).into()
+                    }
                     "/w" => {
                         wait.acquire().await.unwrap().forget();
                         Bytes::from_static(b"waited")
@@ -123,8 +131,8 @@ impl Client {
                     _ => Bytes::from(vec![b'x'; 1000]),
                 };
                 let mut response = Response::new(Full::new(body));
-                if request.uri().path().starts_with("/h") {
-                    let mut value = HeaderValue::from_str(request.uri().path()).unwrap();
+                if path.starts_with("/h") {
+                    let mut value = HeaderValue::from_str(&path).unwrap();
                     value.set_sensitive(true);
                     response.headers_mut().insert("cache-status", value);
                 }
@@ -337,6 +345,31 @@ async fn a_peer_that_takes_nothing_at_all_is_left_after_the_stall_timeout() {
     client.read(1, WINDOW).await;
     let (_, when) = client.rest().await;
     assert_eq!(when, STALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_is_credited_as_it_is_read_and_ends_with_its_trailers() {
+    // RFC 7541 appendix A: `:method POST`, `:scheme http`, `:authority a`, `:path /u`, and a length; `x: y` as a trailer.
+    const HEAD: &[u8] = b"\x83\x86\x01\x01a\x04\x02/u\x0f\x0d\x06120000";
+    const TRAILERS: &[u8] = b"\x00\x01x\x01y";
+    let mut client = Client::connect().await;
+    client.send(HEADERS, END_HEADERS, 1, HEAD).await;
+    for _ in 0..4 {
+        client.send(DATA, 0, 1, &[0; 15_000]).await;
+    }
+    let credited = [
+        client.find(WINDOW_UPDATE).await.stream,
+        client.find(WINDOW_UPDATE).await.stream,
+    ];
+    assert!(
+        credited.contains(&1),
+        "{credited:?}: or a window's worth were all it could send"
+    );
+    for _ in 0..4 {
+        client.send(DATA, 0, 1, &[0; 15_000]).await;
+    }
+    client.send(HEADERS, END_HEADERS | END_STREAM, 1, TRAILERS).await;
+    assert_eq!(client.find(DATA).await.payload, b"Some(120000) 120000 Some(1)");
 }
 
 /// A client that has taken all of a large answer but its last 5 000 bytes: h2 was handed all of it, in pieces of 64 KiB, and no task waits
