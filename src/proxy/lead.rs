@@ -10,6 +10,7 @@ use super::flights::{Arriving, Landed};
 use super::miss::{Looked, as_read, is_server_error};
 use super::parts::{self, Around, Want};
 use super::request::Job;
+use super::underway::Tell;
 use super::{aim, outbound, tagging};
 use crate::core::admit::{self, Admission, Answer};
 use crate::core::consistency::bound;
@@ -30,7 +31,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// R8: a forming flight waits for the head of the one before it, but no longer than this.
 const FORMING: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ struct Fetch {
     role: Role,
     want: Want,
     /// None once the reader has been told.
-    tell: Option<oneshot::Sender<Led>>,
+    tell: Option<Tell<Led>>,
     /// The time, while nothing has waited since it was read.
     now: Option<MonoTime>,
     /// The right to store what comes; none once it was used.
@@ -101,7 +101,7 @@ pub(super) fn run(
     job: Arc<Job>,
     role: Role,
     token: Token,
-    tell: oneshot::Sender<Led>,
+    tell: Tell<Led>,
     seen: Option<Looked>,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Who fetches for itself, and waits for nobody, has read the clock just now.
@@ -219,7 +219,7 @@ impl Fetch {
         }
         if let Some(tell) = self.tell.take() {
             // A requester that has left drops the answer, which closes its connection.
-            let _ = tell.send(Led::Pass(Box::new(answered), why));
+            tell.send(Led::Pass(Box::new(answered), why));
         }
     }
 
@@ -297,7 +297,7 @@ impl Fetch {
         }
         if let Some(tell) = self.tell.take() {
             // A requester that has left drops the answer, which closes its connection.
-            let _ = tell.send(starter);
+            tell.send(starter);
         }
     }
 

@@ -9,7 +9,7 @@ use super::parts;
 use super::pass;
 use super::request::Job;
 use super::session::Visit;
-use super::underway::UnderWay;
+use super::underway::{self, UnderWay};
 use super::{Body, Core, head, hit};
 use crate::core::http::{validate, vary};
 use crate::core::lookup::{self, Decision, Failure, Fallback, Read, Rigor};
@@ -25,8 +25,9 @@ use crate::world::BoxFuture;
 use http::header::{RANGE, SET_COOKIE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use std::task::{Context, Poll, ready};
 
 /// How often a reader joins a fetch whose answer turns out not to be for it, before it fetches alone.
 const ROUNDS: usize = 3;
@@ -38,14 +39,20 @@ pub(super) struct Looked {
     pub(super) decision: Decision,
 }
 
-/// [`read`], with a last touch: what awaits another future is larger than that.
+/// [`read`], with a last touch, in one: what awaits another future is larger than that.
 pub(super) fn read_as_asked(
     core: Arc<Core>,
     job: Arc<Job>,
     looked: Option<Looked>,
     last: impl FnOnce(Response<Body>) -> Response<Body> + Send + 'static,
 ) -> BoxFuture<'static, Response<Body>> {
-    Box::pin(async move { last(read(core, job, looked).await) })
+    Box::pin(async move {
+        if job.parts.method == Method::HEAD {
+            return last(Box::pin(head::run(core, job)).await);
+        }
+        let shared = share(&core, &job, looked).await;
+        last(told(&core, &job, shared))
+    })
 }
 
 /// Answers a read; `looked` is what is known of it already.
@@ -53,10 +60,13 @@ pub(super) async fn read(core: Arc<Core>, job: Arc<Job>, looked: Option<Looked>)
     if job.parts.method == Method::HEAD {
         return Box::pin(head::run(core, job)).await;
     }
-    let (response, outcome) = match share(&core, &job, looked).await {
-        Ok(answer) => answer,
-        Err(TooLate) => failed(&core, &job, Fault::timed_out()),
-    };
+    let shared = share(&core, &job, looked).await;
+    told(&core, &job, shared)
+}
+
+/// What came of it, and its account.
+fn told(core: &Arc<Core>, job: &Arc<Job>, shared: Result<(Response<Body>, Outcome), TooLate>) -> Response<Body> {
+    let (response, outcome) = shared.unwrap_or_else(|TooLate| failed(core, job, Fault::timed_out()));
     let now = match outcome {
         Outcome::Revalidated => core.recently(), // its answer has just come
         _ => core.now(),
@@ -85,7 +95,7 @@ pub(super) fn refresh(core: &Arc<Core>, job: &Arc<Job>) {
     };
     let (boarding, token) = board(core, job, now, &found, wish);
     if let (Boarding::Lead(leader, _), Some(token)) = (boarding, token) {
-        let (tell, _) = oneshot::channel();
+        let (tell, _) = underway::word();
         core.shared.detached.spawn(lead::run(
             Arc::clone(core),
             Arc::clone(job),
@@ -169,7 +179,11 @@ async fn share(
         };
         // Not to be shared: whoever waited fetches now, beside the others and not behind them.
         let released = matches!(led, Led::Landed(Landed::Alone, _));
-        match shape(core, job, led, Way { reason, collapsed }).await? {
+        let shaped = match shape(core, job, led, Way { reason, collapsed }) {
+            Shaped::Now(shaped) => shaped,
+            Shaped::Later(answer) => Some(answer.await?),
+        };
+        match shaped {
             Some(answer) => return Ok(answer),
             None => alone |= released || !collapsed || round > 1,
         }
@@ -252,49 +266,73 @@ fn flight_key(core: &Core, job: &Job, found: &Found) -> u128 {
     core.shared.secret.digest(&text).0
 }
 
-async fn fetch(
-    core: &Arc<Core>,
-    job: &Arc<Job>,
+/// A fetch under way. Small: it is awaited where much else is.
+enum Fetching<'a> {
+    /// Which ends in time by itself.
+    Ends(UnderWay<'a, Led>),
+    Timed(BoxFuture<'a, Result<Option<Led>, TooLate>>),
+}
+
+impl Future for Fetching<'_> {
+    type Output = Result<Led, TooLate>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let led = match &mut *self {
+            Self::Ends(under_way) => Ok(ready!(Pin::new(under_way).poll(cx))),
+            Self::Timed(led) => ready!(led.as_mut().poll(cx)),
+        };
+        Poll::Ready(led.map(|led| led.unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None))))
+    }
+}
+
+fn fetch<'a>(
+    core: &'a Arc<Core>,
+    job: &'a Arc<Job>,
     role: lead::Role,
     token: Token,
     seen: Option<Looked>,
-) -> Result<Led, TooLate> {
-    let (tell, told) = oneshot::channel();
+) -> Fetching<'a> {
+    let (tell, told) = underway::word();
     // A call has the reader's deadline, unless it is given more; a timer of the reader's own is for what may take longer.
     let ends_in_time = !matches!(role, lead::Role::Leader(_, Some(_)))
         && job.left(core.recently()) >= std::time::Duration::from(lead::MIN_REFRESH)
         && core.shared.mirror_of(job.resource.upstream).is_none();
     let work = Box::pin(lead::run(Arc::clone(core), Arc::clone(job), role, token, tell, seen));
-    let led = if !Rule::R21.holds() {
-        in_time(core, job, core.detach(work, told)).await?
-    } else if ends_in_time {
-        UnderWay::new(&core.shared.detached, work, told).await
-    } else {
-        in_time(core, job, UnderWay::new(&core.shared.detached, work, told)).await?
-    };
-    Ok(led.unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None)))
+    let detached = Rule::R21.holds().then_some(&core.shared.detached);
+    let under_way = UnderWay::new(detached, work, told);
+    match ends_in_time {
+        true => Fetching::Ends(under_way),
+        false => Fetching::Timed(Box::pin(in_time(core, job, under_way))),
+    }
 }
 
 /// One reader's answer from what a fetch brought; none when it is not for this reader, who has to fetch alone.
-async fn shape(
-    core: &Arc<Core>,
-    job: &Arc<Job>,
-    led: Led,
-    way: Way,
-) -> Result<Option<(Response<Body>, Outcome)>, TooLate> {
+fn shape<'a>(core: &'a Arc<Core>, job: &'a Arc<Job>, led: Led, way: Way) -> Shaped<'a> {
     match led {
-        Led::Landed(landed, reader) => Ok(landed_on(core, job, landed, reader, way)),
+        Led::Landed(landed, reader) => Shaped::Now(landed_on(core, job, landed, reader, way)),
         Led::Confirmed(entry, node, cookies) => {
             let now = core.recently(); // when the answer was in
             let mut response = flights::from_confirmed(core, job, now, &entry, node, way);
             for cookie in cookies {
                 response.headers_mut().append(SET_COOKIE, cookie);
             }
-            Ok(Some((response, Outcome::Revalidated)))
+            Shaped::Now(Some((response, Outcome::Revalidated)))
         }
-        Led::Pass(answered, why) => {
-            let answer = in_time(core, job, Box::pin(passed(core, job, *answered, why, way))).await?;
-            Ok(Some(answer))
+        Led::Pass(answered, why) => Shaped::Later(Box::pin(in_time(core, job, passed(core, job, *answered, why, way)))),
+    }
+}
+
+/// An answer at once, or an answer for its requester alone, which may have to be asked for once more.
+enum Shaped<'a> {
+    Now(Option<(Response<Body>, Outcome)>),
+    Later(BoxFuture<'a, Result<(Response<Body>, Outcome), TooLate>>),
+}
+
+impl Shaped<'_> {
+    async fn answer(self) -> Result<Option<(Response<Body>, Outcome)>, TooLate> {
+        match self {
+            Self::Now(answer) => Ok(answer),
+            Self::Later(answer) => answer.await.map(Some),
         }
     }
 }
@@ -374,7 +412,7 @@ async fn piece(core: &Arc<Core>, job: &Arc<Job>, range: HeaderValue, way: Way) -
             core.shared.store.flights().remember_too_large(core.now(), job.digest);
             passed_on(core, job, *answered, why, way)
         }
-        Ok(led) => match Box::pin(shape(core, job, led, way)).await {
+        Ok(led) => match Box::pin(shape(core, job, led, way).answer()).await {
             Err(TooLate) => late(),
             Ok(Some(answer)) => answer,
             Ok(None) => Box::pin(pass::fetch(core, job, job.content.clone().into(), None, way.reason)).await,

@@ -117,18 +117,26 @@ fn made(job: &Job, entropy: Option<&dyn Entropy>) -> Parts {
     trail(headers, connection, &at);
     // It may be gone with the fields of the client's connection.
     if !has_id || !headers.contains_key(&X_REQUEST_ID) {
-        let made = |entropy: &dyn Entropy| {
-            job.request_id.get_or_init(|| {
-                let id = hex(u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64()));
-                HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-")) // hexadecimal digits are a value
-            })
-        };
+        let made = |entropy: &dyn Entropy| job.request_id.get_or_init(|| new_id(entropy));
         if let Some(id) = entropy.map_or_else(|| job.request_id.get(), |entropy| Some(made(entropy))) {
             headers.insert(X_REQUEST_ID.clone(), id.clone());
         }
     }
     set(headers, &job.route.set_request_headers);
     out
+}
+
+fn new_id(entropy: &dyn Entropy) -> HeaderValue {
+    let id = hex(u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64()));
+    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-")) // hexadecimal digits are a value
+}
+
+/// The id of a request that goes to a node for certain: to make it when it is first needed costs more. None where the client has one.
+pub(super) fn request_id(parts: &Parts, entropy: &dyn Entropy) -> OnceLock<HeaderValue> {
+    if parts.headers.contains_key(&X_REQUEST_ID) {
+        return OnceLock::new();
+    }
+    new_id(entropy).into()
 }
 
 /// 32 digits.

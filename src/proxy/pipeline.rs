@@ -331,6 +331,10 @@ where
     let interim = connection.peer.interim.as_ref().filter(|_| speaks_1xx);
     let interim = interim.map(|interim| interim.turn());
     let (max, stall) = (connection.peer.listener.max_body, connection.peer.listener.body_timeout);
+    let request_id = match next {
+        Next::Pass(_) => outbound::request_id(&parts, &*core.shared.world.entropy),
+        Next::Read(_) | Next::Refresh(_) | Next::Measure(..) | Next::Query | Next::Write => OnceLock::new(),
+    };
     let job = Job {
         connection,
         route,
@@ -346,7 +350,7 @@ where
         content: Bytes::new(),
         start,
         deadline,
-        request_id: OnceLock::new(),
+        request_id,
         visit,
         ticket,
         interim,

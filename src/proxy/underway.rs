@@ -5,23 +5,71 @@
 //! Invariant: work that has begun is always driven by somebody, until it is done or the process ends.
 
 use crate::world::BoxFuture;
+use parking_lot::Mutex;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
+
+/// What work has to say, once, to whoever waits for it. Nobody is woken: who waits carries the work out, or does not wait any more.
+enum Word<T> {
+    Unsaid,
+    Said(T),
+    /// Nobody listens any more.
+    Unheard,
+}
+
+/// For the work.
+pub(super) struct Tell<T>(Arc<Mutex<Word<T>>>);
+
+/// For who waits. Dropped: what is told is dropped as well, at once.
+pub(super) struct Told<T>(Arc<Mutex<Word<T>>>);
+
+/// Both ends.
+pub(super) fn word<T>() -> (Tell<T>, Told<T>) {
+    let word = Arc::new(Mutex::new(Word::Unsaid));
+    (Tell(Arc::clone(&word)), Told(word))
+}
+
+impl<T> Tell<T> {
+    pub(super) fn send(self, said: T) {
+        let mut word = self.0.lock();
+        if !matches!(*word, Word::Unheard) {
+            *word = Word::Said(said);
+        }
+    }
+}
+
+impl<T> Told<T> {
+    /// What was said, once.
+    fn take(&self) -> Option<T> {
+        match std::mem::replace(&mut *self.0.lock(), Word::Unsaid) {
+            Word::Said(said) => Some(said),
+            Word::Unsaid | Word::Unheard => None,
+        }
+    }
+}
+
+impl<T> Drop for Told<T> {
+    fn drop(&mut self) {
+        let left = std::mem::replace(&mut *self.0.lock(), Word::Unheard);
+        drop(left); // the lock is free again
+    }
+}
 
 /// Waits for what the work tells; none when it ended without a word. Dropped, or ready before the work is done, it leaves the rest to a task.
 pub(super) struct UnderWay<'a, T> {
     work: Option<BoxFuture<'static, ()>>,
-    told: oneshot::Receiver<T>,
-    detached: &'a TaskTracker,
+    told: Told<T>,
+    /// Where the rest is carried on; none: nowhere, it ends with who waits.
+    detached: Option<&'a TaskTracker>,
 }
 
 impl<'a, T> UnderWay<'a, T> {
-    pub(super) fn new(detached: &'a TaskTracker, work: BoxFuture<'static, ()>, told: oneshot::Receiver<T>) -> Self {
+    pub(super) fn new(detached: Option<&'a TaskTracker>, work: BoxFuture<'static, ()>, told: Told<T>) -> Self {
         Self {
             work: Some(work),
             told,
@@ -41,7 +89,10 @@ impl<T> Future for UnderWay<'_, T> {
                 self.work = None;
             }
         }
-        Pin::new(&mut self.told).poll(cx).map(Result::ok)
+        match self.told.take() {
+            None if self.work.is_some() => Poll::Pending,
+            said => Poll::Ready(said),
+        }
     }
 }
 
@@ -51,8 +102,11 @@ impl<T> Drop for UnderWay<'_, T> {
             return;
         };
         // What has panicked is over, and where nothing runs any more nothing can be carried on.
-        if !std::thread::panicking() && Handle::try_current().is_ok() {
-            self.detached.spawn(work);
+        if let Some(detached) = self.detached
+            && !std::thread::panicking()
+            && Handle::try_current().is_ok()
+        {
+            detached.spawn(work);
         }
     }
 }
@@ -62,7 +116,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use tokio::sync::Notify;
 
@@ -83,16 +136,16 @@ mod tests {
         }
 
         fn begin(&self) -> UnderWay<'_, u32> {
-            let (tell, told) = oneshot::channel();
+            let (tell, told) = word();
             let (steps, [first, second]) = (Arc::clone(&self.steps), self.go.clone());
             let work = async move {
                 first.notified().await;
                 steps.fetch_add(1, Ordering::SeqCst);
-                let _left = tell.send(7);
+                tell.send(7);
                 second.notified().await;
                 steps.fetch_add(1, Ordering::SeqCst);
             };
-            UnderWay::new(&self.tracker, Box::pin(work), told)
+            UnderWay::new(Some(&self.tracker), Box::pin(work), told)
         }
 
         fn steps(&self) -> u32 {
@@ -142,16 +195,29 @@ mod tests {
         assert_eq!(bench.ends().await, 4);
     }
 
+    #[test]
+    fn what_is_told_nobody_is_dropped_at_once() {
+        let answer = Arc::new(());
+        let (tell, told) = word();
+        drop(told);
+        tell.send(Arc::clone(&answer));
+        let (tell, told) = word();
+        tell.send(Arc::clone(&answer));
+        assert_eq!(Arc::strong_count(&answer), 2, "kept for who may ask");
+        drop(told);
+        assert_eq!(Arc::strong_count(&answer), 1);
+    }
+
     #[tokio::test]
     async fn what_panics_ends_without_a_word_and_leaves_its_waiter_be() {
         let bench = Bench::new();
-        let (tell, told) = oneshot::channel::<u32>();
+        let (tell, told) = word::<u32>();
         let work = async move {
             let _tell = tell;
             tokio::task::yield_now().await;
             panic!("a bug");
         };
-        assert_eq!(UnderWay::new(&bench.tracker, Box::pin(work), told).await, None);
+        assert_eq!(UnderWay::new(Some(&bench.tracker), Box::pin(work), told).await, None);
         assert!(bench.tracker.is_empty());
     }
 

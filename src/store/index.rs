@@ -69,6 +69,8 @@ pub struct Token {
     mark: u64,
     /// Whether all tags were settled then.
     sociable: bool,
+    /// The gate has let it go, in the step that listed its entry.
+    used: bool,
 }
 
 impl Token {
@@ -114,7 +116,9 @@ impl Token {
 
 impl Drop for Token {
     fn drop(&mut self) {
-        self.index.release(self.resource.digest, self.id);
+        if !self.used {
+            self.index.release(self.resource.digest, self.id);
+        }
     }
 }
 
@@ -209,6 +213,7 @@ impl Index {
             registered: now,
             mark,
             sociable,
+            used: false,
         }
     }
 
@@ -230,7 +235,7 @@ impl Index {
 
     pub(super) fn put_in_service(
         &self,
-        token: Token,
+        mut token: Token,
         entry: &EntryRef,
         validated: Option<&EntryRef>,
     ) -> Published<EntryRef> {
@@ -253,7 +258,8 @@ impl Index {
                 published
             },
         );
-        drop(token); // after the guard is gone: it takes the same lock
+        token.used = matches!(published, Published::Listed { .. });
+        drop(token); // after the guard is gone: it may take the same lock
         published
     }
 

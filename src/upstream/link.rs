@@ -177,8 +177,7 @@ impl Link {
         signal.attach(cx.waker());
         let mut own = Context::from_waker(waker);
         for _ in 0..MAX_ROUNDS {
-            signal.driving.store(true, Ordering::SeqCst);
-            signal.stirred.store(false, Ordering::SeqCst);
+            signal.begins();
             wire.poll(&mut own);
             let mut turn = Turn {
                 signal,
@@ -187,12 +186,9 @@ impl Link {
                 answer,
             };
             let stepped = step(&mut turn, &mut own);
-            signal.driving.store(false, Ordering::SeqCst);
-            if stepped.is_ready() {
+            let stirs = signal.ends();
+            if stepped.is_ready() || !stirs {
                 return stepped;
-            }
-            if !signal.stirred.load(Ordering::SeqCst) {
-                return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();

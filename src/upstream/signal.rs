@@ -57,6 +57,22 @@ impl Signal {
         self.killed.load(Ordering::SeqCst)
     }
 
+    /// The link is polled from now on. Whoever does not see that yet wakes the task, once too often. Written only where it changes: a write
+    /// that others must see at once costs as much as twenty that they need not.
+    pub(super) fn begins(&self) {
+        self.driving.store(true, Ordering::Relaxed);
+        if self.stirred.load(Ordering::Relaxed) {
+            self.stirred.swap(false, Ordering::AcqRel);
+        }
+    }
+
+    /// It has been polled; whether something woke it meanwhile.
+    pub(super) fn ends(&self) -> bool {
+        // In this order: whoever stirs it later sees that nobody drives it, and wakes the task.
+        self.driving.store(false, Ordering::SeqCst);
+        self.stirred.load(Ordering::SeqCst)
+    }
+
     /// Wakes go to this task from now on.
     pub(super) fn attach(&self, waker: &Waker) {
         let mut task = self.task.lock();
@@ -116,8 +132,15 @@ impl Counted {
 
     fn count(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(n)) = written {
-            self.signal.written.fetch_add(*n as u64, Ordering::Relaxed);
+            add(&self.signal.written, *n);
         }
+    }
+}
+
+/// Only the socket writes it: others read.
+fn add(count: &AtomicU64, bytes: usize) {
+    if bytes > 0 {
+        count.store(count.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -125,11 +148,12 @@ impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { stream, signal, ear } = &mut *self;
         let before = buf.filled().len();
-        signal.news.store(false, Ordering::SeqCst); // what comes from here on is news again
+        if signal.news.load(Ordering::Relaxed) {
+            signal.news.swap(false, Ordering::AcqRel); // what comes from here on is news again
+        }
         let polled = Pin::new(stream).poll_read(&mut Context::from_waker(ear), buf);
-        signal.listening.store(polled.is_pending(), Ordering::SeqCst);
-        let n = buf.filled().len().saturating_sub(before);
-        signal.read.fetch_add(n as u64, Ordering::Relaxed);
+        signal.listening.store(polled.is_pending(), Ordering::Release);
+        add(&signal.read, buf.filled().len().saturating_sub(before));
         polled
     }
 }

@@ -5,18 +5,22 @@
 
 use super::Answer;
 use crate::core::consistency::bound;
-use crate::core::http::dates;
 use crate::core::http::freshness::{self, Received};
 use crate::core::http::stored::Meta;
 use crate::core::lookup::Read;
 use crate::core::policy::{Contract, Policy};
-use crate::core::time::Ttl;
-use http::header::DATE;
+use crate::core::time::{Ttl, WallTime};
 
 /// The facts of a stored answer that `answer`, a 304, has confirmed without changing any field of it but `Date`; none: ask `freshen`.
-/// The stored ones were found under the same policy as this one.
+/// The stored ones were found under the same policy as this one. `date` is what its `Date` says ([`dates::field`]).
 #[must_use]
-pub fn renew(stored: &Meta, answer: &Answer<'_>, read: &Read<'_>, policy: &Policy) -> Option<Meta> {
+pub fn renew(
+    stored: &Meta,
+    answer: &Answer<'_>,
+    read: &Read<'_>,
+    policy: &Policy,
+    date: Option<WallTime>,
+) -> Option<Meta> {
     // On other levels the lifetime may count from the date.
     let Contract::Strong(caching, _) = &policy.contract else {
         return None;
@@ -27,7 +31,6 @@ pub fn renew(stored: &Meta, answer: &Answer<'_>, read: &Read<'_>, policy: &Polic
     if refused || !stored.vary.matches(read.headers) {
         return None;
     }
-    let date = dates::field(answer.headers, &DATE).valid();
     let age = freshness::age_field(answer.headers);
     let at = Received {
         sent: answer.sent,
@@ -54,11 +57,13 @@ mod tests {
     use crate::core::admit::{Admission, Answer, admit, freshen, renew};
     use crate::core::consistency::bound::Lag;
     use crate::core::failover::view::Epoch;
+    use crate::core::http::dates;
     use crate::core::http::testing::{START_WALL, at, caching, headers, lines, off, strong, weak};
     use crate::core::http::validate::{Change, change, merge_304};
     use crate::core::lookup::Read;
     use crate::core::policy::{Caching, OriginTtl, Policy};
     use crate::core::time::{Span, WallTime};
+    use http::header::DATE;
     use http::{HeaderMap, Method, StatusCode};
     use proptest::prelude::*;
 
@@ -101,7 +106,7 @@ mod tests {
         let stored = crate::core::http::testing::meta();
         for policy in [off(), weak(caching())] {
             let read = Read::of(&Method::GET, &asked, &policy, false);
-            assert!(renew(&stored, &answer(304, &fields, 5, false), &read, &policy).is_none());
+            assert!(renew(&stored, &answer(304, &fields, 5, false), &read, &policy, None).is_none());
         }
     }
 
@@ -135,7 +140,8 @@ mod tests {
                 return Ok(());
             }
             let long = freshen(&stored, &merged, &told, &read, policy);
-            match (renew(&stored, &told, &read, policy), long) {
+            let date = dates::field(told.headers, &DATE).valid();
+            match (renew(&stored, &told, &read, policy, date), long) {
                 (Some(short), Admission::Store(long)) => prop_assert_eq!(format!("{short:?}"), format!("{long:?}")),
                 (Some(_), Admission::PassOn(why)) => prop_assert!(false, "the long way refuses: {why:?}"),
                 // What is asked for in another language was never confirmed by this.

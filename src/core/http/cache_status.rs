@@ -102,9 +102,8 @@ impl CacheStatus<'_> {
         {
             return value;
         }
-        if self.is_plain_bypass() {
-            static BYPASS: HeaderValue = HeaderValue::from_static("tidegate; fwd=bypass");
-            return BYPASS.clone();
+        if let Some(usual) = self.usual() {
+            return usual.clone();
         }
         let mut out = Buffer::default();
         // Writing into the buffer cannot fail, and it holds visible ASCII only.
@@ -112,15 +111,25 @@ impl CacheStatus<'_> {
         HeaderValue::from_bytes(&out.0).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
     }
 
-    /// What every answer of a route that does not cache says.
-    fn is_plain_bypass(&self) -> bool {
-        let bypass = Handling::Forwarded {
-            reason: FetchReason::Bypass,
-            status: None,
+    /// What every answer of a route that does not cache says, and every answer that a node has just confirmed.
+    fn usual(&self) -> Option<&'static HeaderValue> {
+        static BYPASS: HeaderValue = HeaderValue::from_static("tidegate; fwd=bypass");
+        static CONFIRMED: HeaderValue = HeaderValue::from_static("tidegate; fwd=stale; fwd-status=304");
+        let Handling::Forwarded {
+            reason,
+            status,
             stored: false,
             collapsed: false,
+        } = self.handling
+        else {
+            return None;
         };
-        self.handling == bypass && self.ttl.is_none() && self.key.is_none() && self.detail.is_none()
+        let is_all = self.ttl.is_none() && self.key.is_none() && self.detail.is_none();
+        match (reason, status) {
+            (FetchReason::Bypass, None) if is_all => Some(&BYPASS),
+            (FetchReason::Stale, Some(StatusCode::NOT_MODIFIED)) if is_all => Some(&CONFIRMED),
+            _ => None,
+        }
     }
 
     fn write(&self, out: &mut Buffer) -> fmt::Result {

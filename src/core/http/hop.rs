@@ -13,9 +13,17 @@ use smallvec::SmallVec;
 /// Whether a field is always of one connection only.
 #[must_use]
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // As text: told apart by their lengths, most names are compared with none of these. Every field of every message comes by here.
+    is_hop_by_hop_name(name.as_str())
+}
+
+/// As text: told apart by their first letters and lengths, most names are compared with none of these. Every field of every message comes
+/// by here.
+fn is_hop_by_hop_name(name: &str) -> bool {
+    if !matches!(name.as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u')) {
+        return false;
+    }
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-authenticate"
@@ -151,6 +159,9 @@ pub enum BadFraming {
     BadLength,
 }
 
+/// A number of so many digits is below what a signed counter holds.
+const MAX_DIGITS: usize = 18;
+
 /// RFC 9112 s6.3.
 ///
 /// # Errors
@@ -167,6 +178,16 @@ pub fn framing(headers: &HeaderMap) -> Result<Framing, BadFraming> {
             (true, true) => Err(BadFraming::Both),
             (true, false) => Ok(Framing::Chunked),
         };
+    }
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => return Ok(Framing::Unsaid),
+        (Some(line), None) if (1..=MAX_DIGITS).contains(&line.len()) => {
+            if let Some(length) = digits(line.as_bytes()) {
+                return Ok(Framing::Length(length));
+            }
+        }
+        (Some(_), _) => {}
     }
     match crate::core::http::syntax::single(headers, &CONTENT_LENGTH) {
         Single::Absent => Ok(Framing::Unsaid),

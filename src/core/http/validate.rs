@@ -10,8 +10,8 @@ use crate::core::policy::Policy;
 use crate::core::rules::Rule;
 use crate::core::time::WallTime;
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+    AGE, CACHE_CONTROL, DATE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+    RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -217,10 +217,24 @@ pub enum Change {
     More,
 }
 
-/// What merging a 304's fields, as they came, would change of the stored ones, cheaper than merging.
+/// What merging a 304's fields, as they came, would change of the stored ones, cheaper than merging. Stored lines of one name lie
+/// together, as a map gives them.
 #[must_use]
 pub fn change(stored: &[(&str, &[u8])], answer: &HeaderMap) -> Change {
     let listed = hop::connection_listed(answer);
+    let in_one_line_each = answer.len() == answer.keys_len();
+    let change = in_one_line_each.then(|| change_in_order(stored, answer, &listed));
+    let change = change
+        .flatten()
+        .unwrap_or_else(|| change_in_any_order(stored, answer, &listed));
+    if lines_of(stored, &AGE).next().is_some() && !answer.contains_key(AGE) {
+        return Change::More; // the stored one goes
+    }
+    change
+}
+
+/// Of whatever came.
+fn change_in_any_order(stored: &[(&str, &[u8])], answer: &HeaderMap, listed: &[HeaderName]) -> Change {
     let mut change = Change::Nothing;
     for name in answer.keys() {
         if is_kept(name) || listed.contains(name) {
@@ -235,10 +249,33 @@ pub fn change(stored: &[(&str, &[u8])], answer: &HeaderMap) -> Change {
         }
         change = Change::Date;
     }
-    if lines_of(stored, &AGE).next().is_some() && !answer.contains_key(AGE) {
-        return Change::More; // the stored one goes
-    }
     change
+}
+
+/// Of fields in one line each, in the order of the stored ones, as nearly every node gives them: one walk over both. None: they are not.
+fn change_in_order(stored: &[(&str, &[u8])], answer: &HeaderMap, listed: &[HeaderName]) -> Option<Change> {
+    let mut change = Change::Nothing;
+    let mut rest = stored;
+    for (name, value) in answer {
+        if is_kept(name) || listed.contains(name) {
+            continue;
+        }
+        let text = name.as_str();
+        let of_it = |(stored, _): &(&str, &[u8])| *stored == text;
+        let at = rest.iter().position(of_it);
+        let ((_, known), behind) = rest.get(at?..)?.split_first()?;
+        if behind.first().is_some_and(of_it) {
+            return Some(Change::More); // of several lines there is one left
+        }
+        if *known != value.as_bytes() {
+            if *name != DATE {
+                return Some(Change::More);
+            }
+            change = Change::Date;
+        }
+        rest = behind;
+    }
+    Some(change)
 }
 
 fn lines_of<'a>(stored: &'a [(&str, &'a [u8])], name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
@@ -247,9 +284,8 @@ fn lines_of<'a>(stored: &'a [(&str, &'a [u8])], name: &'a HeaderName) -> impl It
 }
 
 fn is_kept(name: &HeaderName) -> bool {
-    matches!(*name, CONTENT_LENGTH | CONTENT_ENCODING | CONTENT_RANGE)
-        || name.as_str() == "content-digest"
-        || hop::is_hop_by_hop(name)
+    let kept = |what: &str| matches!(what, "length" | "encoding" | "range" | "digest");
+    name.as_str().strip_prefix("content-").is_some_and(kept) || hop::is_hop_by_hop(name)
 }
 
 #[cfg(test)]

@@ -3,18 +3,45 @@
 use super::{Fetch, Led, as_read};
 use crate::core::admit::{self, Admission};
 use crate::core::consistency::bound;
-use crate::core::http::freshness;
 use crate::core::http::stored::Meta;
 use crate::core::http::validate::{self, Change};
+use crate::core::http::{dates, freshness};
+use crate::core::time::WallTime;
 use crate::proxy::flights::Landed;
 use crate::proxy::{headers, session};
 use crate::store::entry::Head;
 use crate::store::{EntryRef, Token, new_entry, renewed_entry};
 use crate::upstream::Answered;
-use http::HeaderValue;
 use http::header::{DATE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::sync::Arc;
+
+/// How long a date is in the form that everybody writes (RFC 9110 s5.6.7).
+const DATE_BYTES: usize = 29;
+
+thread_local! {
+    /// The `Date` that was read last, and what it says: nodes say the same for a second.
+    static READ: Cell<Option<([u8; DATE_BYTES], WallTime)>> = const { Cell::new(None) };
+}
+
+/// What `Date` says, if it can be read.
+fn dated(fields: &HeaderMap) -> Option<WallTime> {
+    let mut lines = fields.get_all(DATE).iter().map(HeaderValue::as_bytes);
+    let line: Option<[u8; DATE_BYTES]> = lines.next().and_then(|line| line.try_into().ok());
+    let line = line.filter(|_| lines.next().is_none());
+    if let (Some(line), Some((read, says))) = (line, READ.get())
+        && line == read
+    {
+        return Some(says);
+    }
+    let says = dates::field(fields, &DATE).valid();
+    if let (Some(line), Some(says)) = (line, says) {
+        READ.set(Some((line, says)));
+    }
+    says
+}
 
 impl Fetch {
     /// A 304 is a fill (R5): a new entry with the stored body, in service only if the token is alive and the very entry it was sent
@@ -92,7 +119,7 @@ impl Fetch {
             return None;
         }
         let (read, answer) = (as_read(&self.job, false), self.answer(answered, fields));
-        let mut meta = admit::renew(old.meta(), &answer, &read, &self.job.policy)?;
+        let mut meta = admit::renew(old.meta(), &answer, &read, &self.job.policy, dated(fields))?;
         meta.proven = token.is_provable();
         let id = self.core.shared.store.next_entry_id();
         if change == Change::Nothing {
@@ -112,6 +139,43 @@ impl Fetch {
         self.tell(
             Landed::Confirmed(entry.clone(), node),
             Led::Confirmed(entry, node, cookies),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_date_is_what_it_says_whatever_was_read_before() {
+        let of = |lines: &[&str]| {
+            let mut fields = HeaderMap::new();
+            for line in lines {
+                fields.append(DATE, line.parse().unwrap());
+            }
+            fields
+        };
+        let (one, other) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:38 GMT");
+        let cases: [&[&str]; 8] = [
+            &[one],
+            &[one],
+            &[other],
+            &[one, other],
+            &[one, one],
+            &["Sunday, 06-Nov-94 08:49:37 GMT"],
+            &["Sun, 06 Nov 1994 08:49:37 CET"],
+            &[],
+        ];
+        for lines in cases {
+            let fields = of(lines);
+            assert_eq!(dated(&fields), dates::field(&fields, &DATE).valid(), "{lines:?}");
+        }
+        assert_eq!(
+            dated(&of(&[one])).unwrap().as_millis() + 1000,
+            dated(&of(&[other])).unwrap().as_millis()
         );
     }
 }

@@ -33,6 +33,7 @@ impl Index {
             registered: now,
             mark,
             sociable: false, // nobody joins it
+            used: false,
         })
     }
 

@@ -88,6 +88,19 @@ impl Slots {
         }))
     }
 
+    /// Where a request may go when one node takes it, and there is nothing to say against that one: nothing has to be weighed.
+    fn only(&self, view: &View, tried: &Tried, aim: Aim, now: MonoTime) -> Option<Choice> {
+        let node = match (view.candidates.as_slice(), aim.only) {
+            ([node], None) if tried.is_empty() => *node,
+            _ => return None,
+        };
+        let slots = self.nodes.get(node)?;
+        (slots.tier.is_some() && slots.standing.breaker.permits(now)).then(|| match slots.has_room() {
+            true => Choice::Node(node),
+            false => Choice::Full,
+        })
+    }
+
     pub(super) fn choose(
         &mut self,
         view: &View,
@@ -97,6 +110,9 @@ impl Slots {
         rule: balance::Rule,
         random: impl FnOnce() -> u64,
     ) -> Choice {
+        if let Some(choice) = self.only(view, tried, aim, now) {
+            return choice;
+        }
         let mut loads: SmallVec<[Load; 8]> = SmallVec::new();
         let mut avoided = false;
         let may = |node: &usize| !tried.contains(node);

@@ -288,6 +288,24 @@ fn rfc9111_s3_2_what_a_304_would_change() {
             Change::Nothing,
         ),
         (
+            "in the same order",
+            stored,
+            "ETag: \"1\"\nDate: old\nContent-Type: text/plain",
+            Change::Nothing,
+        ),
+        (
+            "in another order",
+            stored,
+            "Content-Type: text/plain\nDate: new\nETag: \"1\"",
+            Change::Date,
+        ),
+        (
+            "in order, another value",
+            stored,
+            "ETag: \"2\"\nDate: old",
+            Change::More,
+        ),
+        (
             "of its connection",
             stored,
             "Connection: keep-alive, X\nKeep-Alive: 5\nX: 9\nTransfer-Encoding: chunked",
