@@ -9,13 +9,12 @@ use super::parts;
 use super::pass;
 use super::request::Job;
 use super::session::Visit;
-use super::underway::{self, UnderWay};
+use super::underway;
 use super::{Body, Core, head, hit};
 use crate::core::http::{validate, vary};
 use crate::core::lookup::{self, Decision, Failure, Fallback, Read, Rigor};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome};
-use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use crate::store::fill::FillReader;
 use crate::store::flight::{Boarding, Wish};
@@ -25,9 +24,11 @@ use crate::world::BoxFuture;
 use http::header::{RANGE, SET_COOKIE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+
+mod fetching;
+
+use fetching::fetch;
 
 /// How often a reader joins a fetch whose answer turns out not to be for it, before it fetches alone.
 const ROUNDS: usize = 3;
@@ -264,46 +265,6 @@ fn flight_key(core: &Core, job: &Job, found: &Found) -> u128 {
         }
     }
     core.shared.secret.digest(&text).0
-}
-
-/// A fetch under way. Small: it is awaited where much else is.
-enum Fetching<'a> {
-    /// Which ends in time by itself.
-    Ends(UnderWay<'a, Led>),
-    Timed(BoxFuture<'a, Result<Option<Led>, TooLate>>),
-}
-
-impl Future for Fetching<'_> {
-    type Output = Result<Led, TooLate>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let led = match &mut *self {
-            Self::Ends(under_way) => Ok(ready!(Pin::new(under_way).poll(cx))),
-            Self::Timed(led) => ready!(led.as_mut().poll(cx)),
-        };
-        Poll::Ready(led.map(|led| led.unwrap_or(Led::Landed(Landed::Failed(Fault::internal()), None))))
-    }
-}
-
-fn fetch<'a>(
-    core: &'a Arc<Core>,
-    job: &'a Arc<Job>,
-    role: lead::Role,
-    token: Token,
-    seen: Option<Looked>,
-) -> Fetching<'a> {
-    let (tell, told) = underway::word();
-    // A call has the reader's deadline, unless it is given more; a timer of the reader's own is for what may take longer.
-    let ends_in_time = !matches!(role, lead::Role::Leader(_, Some(_)))
-        && job.left(core.recently()) >= std::time::Duration::from(lead::MIN_REFRESH)
-        && core.shared.mirror_of(job.resource.upstream).is_none();
-    let work = Box::pin(lead::run(Arc::clone(core), Arc::clone(job), role, token, tell, seen));
-    let detached = Rule::R21.holds().then_some(&core.shared.detached);
-    let under_way = UnderWay::new(detached, work, told);
-    match ends_in_time {
-        true => Fetching::Ends(under_way),
-        false => Fetching::Timed(Box::pin(in_time(core, job, under_way))),
-    }
 }
 
 /// One reader's answer from what a fetch brought; none when it is not for this reader, who has to fetch alone.
