@@ -75,6 +75,14 @@ impl Drain {
         self.changed.notify_waiters();
     }
 
+    /// Between the two steps of [`Self::advance`].
+    #[cfg(test)]
+    pub(super) fn advance_unnoticed(&self, phase: Phase) {
+        let index = PHASES.iter().position(|each| *each == phase).unwrap_or(PHASES.len());
+        self.phase
+            .fetch_max(u8::try_from(index).unwrap_or(u8::MAX), Ordering::AcqRel);
+    }
+
     /// Completes when the phase changes after the returned future was first polled. Poll it, then read the phase: nothing is missed.
     pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()

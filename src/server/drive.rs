@@ -113,7 +113,8 @@ pub(super) async fn drive<E, W: Work>(
             return Poll::Ready(result.map_or_else(End::Failed, |()| End::Closed));
         }
         let same_task = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if !same_task || drain.phase() != phase {
+        // In a drain every time: a phase may be seen before its wake-up comes, which must be seen too for the next one.
+        if !same_task || drain.phase() != Phase::Serving {
             while changed.as_mut().poll(cx).is_ready() {
                 changed.set(drain.changed());
             }

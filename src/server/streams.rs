@@ -5,7 +5,8 @@
 //! and the last holds the stream open. h2 offers no other look at what it has still to send.
 //!
 //! A stream is answered in its connection's turn where the service has the answer ready ([`exchange`]); only what must wait gets a task
-//! ([`tasks`]). There, a peer that takes nothing of the answer for `body_timeout` loses the stream, so that nobody pins answers in memory by not reading them.
+//! ([`tasks`]). There, a peer that takes nothing of the answer for `body_timeout` loses the stream, so that nobody pins answers in memory by not reading them;
+//! what goes without a task is a few short answers at most ([`HANDED_OVER`]), which stay as long as the connection.
 //!
 //! All of it happens on one thread; the atomics are there because the pieces must be `Send`, and every access is relaxed.
 
@@ -30,6 +31,10 @@ pub use upload::Upload;
 /// What h2 is given of a body at once: what a stream without a task can hold back is one piece.
 const PIECE: usize = 64 * 1024;
 
+/// Short answers that h2 is handed without room for them and that are not on their way yet. It passes them on before the next request is
+/// looked at where the peer has room; one that has none does not get to pin more than these.
+const HANDED_OVER: u64 = 8;
+
 /// Streams a peer may throw away before they count as a flood, if they are the larger part: as many as other proxies allow.
 const THROWN_AWAY: u64 = 500;
 
@@ -40,6 +45,8 @@ pub(super) struct Streams {
     open: AtomicU64,
     /// Of these, whose peer must take something before they go on.
     on_peer: AtomicU64,
+    /// Of these, whose whole answer was handed over without asking for room ([`HANDED_OVER`]).
+    handed_over: AtomicU64,
     /// Changes whenever one of these numbers does, or an answer moves.
     moves: AtomicU64,
     /// Streams that have a task.
@@ -145,6 +152,7 @@ impl Work for Streams {
 struct Open {
     streams: Arc<Streams>,
     on_peer: AtomicBool,
+    handed_over: AtomicBool,
     whole: AtomicBool,
 }
 
@@ -155,6 +163,7 @@ impl Open {
         Self {
             streams: Arc::clone(streams),
             on_peer: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             whole: AtomicBool::new(false),
         }
     }
@@ -168,6 +177,16 @@ impl Open {
         self.streams.moved();
     }
 
+    /// Whether its answer may go without asking for room, and does.
+    fn hand_over(&self) -> bool {
+        let may = self.streams.handed_over.load(Ordering::Relaxed) < HANDED_OVER;
+        if may && !self.handed_over.load(Ordering::Relaxed) {
+            self.handed_over.store(true, Ordering::Relaxed);
+            add(&self.streams.handed_over, 1);
+        }
+        may
+    }
+
     /// Nothing is to come, or to be taken.
     fn whole(&self) {
         self.whole.store(true, Ordering::Relaxed);
@@ -178,6 +197,9 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.on_peer(false);
         add(&self.streams.open, u64::MAX);
+        if self.handed_over.load(Ordering::Relaxed) {
+            add(&self.streams.handed_over, u64::MAX);
+        }
         let whole = self.whole.load(Ordering::Relaxed);
         let ended = if whole {
             &self.streams.answered
@@ -239,6 +261,11 @@ impl Piece {
         let piece = Self { bytes, held, is_last };
         piece.taken(0);
         piece
+    }
+
+    /// Of a whole answer: see [`Open::hand_over`].
+    fn is_handed_over(&self) -> bool {
+        self.held.open().is_some_and(Open::hand_over)
     }
 
     fn taken(&self, count: usize) {

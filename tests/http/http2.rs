@@ -342,6 +342,69 @@ async fn a_body_that_is_not_as_long_as_it_says_is_no_write() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_broken_off_is_no_write_whatever_the_reason() {
+    let mut origin = Origin::start().await;
+    let proxy = over(&origin, "consistency = \"off\"").await;
+    for (name, reason) in [("NO_ERROR is a server's to say (RFC 9113 s8.1)", 0_u32), ("CANCEL", 8)] {
+        let mut client = Frames::connect(proxy.address, &[]).await;
+        let mut put = asking(&[]);
+        put[0].1 = "PUT";
+        client
+            .send(frames::HEADERS, frames::END_HEADERS, 1, &frames::fields(&put))
+            .await;
+        client.send(frames::DATA, 0, 1, b"123").await;
+        let mut exchange = origin.next().await;
+        client.send(frames::RST_STREAM, 0, 1, &reason.to_be_bytes()).await;
+        assert!(
+            exchange.try_body().await.is_err(),
+            "{name}: the node must not take it for whole"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_fails_has_no_body() {
+    let mut origin = Origin::start().await;
+    let proxy = over(&origin, "consistency = \"off\"").await;
+    origin.down().await;
+    let mut client = Frames::connect(proxy.address, &[]).await;
+    let mut head = asking(&[]);
+    head[0].1 = "HEAD";
+    client
+        .send(
+            frames::HEADERS,
+            frames::END_STREAM | frames::END_HEADERS,
+            1,
+            &frames::fields(&head),
+        )
+        .await;
+    let expected = Outcome::Answered {
+        status: 503,
+        ended: true,
+    };
+    assert_eq!(client.outcome(1).await, expected, "RFC 9110 s9.3.2");
+}
+
+#[tokio::test]
+async fn trailers_that_name_fields_of_the_node_s_connection_do_not_destroy_the_answer() {
+    let mut origin = Origin::start().await;
+    let proxy = over(&origin, "consistency = \"off\"").await;
+    let h2 = H2::connect(proxy.address).await;
+    let (answer, ()) = tokio::join!(h2.get("/"), async {
+        let mut exchange = origin.next().await;
+        exchange
+            .head(200, &[("Transfer-Encoding", "chunked"), ("Trailer", "X-Sum")])
+            .await;
+        exchange.chunk("body").await;
+        exchange.send("0\r\nConnection: close\r\nX-Sum: 1\r\n\r\n").await;
+        exchange.keep();
+    });
+    assert_eq!(answer.text(), "body", "RFC 9113 s8.2.2");
+    let names: Vec<_> = answer.trailers.iter().flat_map(http::HeaderMap::keys).collect();
+    assert_eq!(names, ["x-sum"]);
+}
+
+#[tokio::test]
 async fn an_answer_without_a_body_ends_with_its_head() {
     let mut origin = Origin::start().await;
     let proxy = over(&origin, "consistency = \"weak\"\nttl = \"1h\"").await;

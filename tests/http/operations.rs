@@ -100,6 +100,10 @@ async fn an_answer_under_way_when_the_drain_begins_is_its_connection_s_last() {
     let (_, head) = client.head().await;
     assert_eq!(head.headers.get("connection"), None, "too late to say it");
     proxy.drain();
+    eventually("the drain to begin", || async {
+        proxy.admin_get("/ready").await.status == 503
+    })
+    .await;
     exchange.chunk("two").await;
     exchange.last_chunk().await;
     assert_eq!(client.body_up_to(6).await, b"onetwo");

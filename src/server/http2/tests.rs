@@ -127,6 +127,7 @@ impl Client {
                         wait.acquire().await.unwrap().forget();
                         Bytes::from_static(b"waited")
                     }
+                    "/p" => std::panic::panic_any("asked to"),
                     "/l" => Bytes::from(vec![b'x'; LARGE]),
                     _ => Bytes::from(vec![b'x'; 1000]),
                 };
@@ -431,6 +432,61 @@ async fn a_stream_that_is_not_taken_is_reset_and_the_others_go_on() {
     assert_eq!(client.find(DATA).await.stream, 3);
     client.ask(7, "/").await;
     assert_eq!(client.find(DATA).await.stream, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_answers_that_are_not_taken_are_reset_but_a_few_while_others_go_on() {
+    let mut client = Client::connect().await;
+    client.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).await;
+    client.ask(1, "/w").await;
+    let asked = 20;
+    for n in 1..=asked {
+        client.ask(2 * n + 1, "/").await;
+    }
+    let mut reset = Vec::new();
+    while client.start.elapsed() < STALL * 3 && reset.len() < 12 {
+        let frame = client.find(RST_STREAM).await;
+        assert_eq!(frame.number(0), 8, "CANCEL");
+        reset.push(frame.stream);
+    }
+    // The first eight were handed over.
+    assert_eq!(reset, (9..=asked).map(|n| 2 * n + 1).collect::<Vec<_>>());
+    client.go.add_permits(1);
+    client.find(HEADERS).await;
+    client.credit(1, 100).await;
+    assert_eq!(client.find(DATA).await.stream, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_ends_its_stream_and_no_other() {
+    let mut client = Client::connect().await;
+    client.ask(1, "/w").await;
+    client.ask(3, "/p").await;
+    let reset = client.find(RST_STREAM).await;
+    assert_eq!((reset.stream, reset.number(0)), (3, 2), "INTERNAL_ERROR");
+    client.go.add_permits(1);
+    assert_eq!(client.find(DATA).await.stream, 1);
+    assert_eq!(client.tally.thrown_away(), 0, "it was no doing of the peer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phase_that_is_seen_before_its_wake_up_does_not_hide_the_next() {
+    let mut client = Client::connect().await;
+    client.ask(1, "/w").await;
+    client.send(PING, 0, 0, &[0; 8]).await;
+    client.find(PING).await;
+    client.drain.advance_unnoticed(Phase::LameDuck);
+    client.send(PING, 0, 0, &[0; 8]).await;
+    client.find(PING).await;
+    client.drain.advance(Phase::LameDuck);
+    client.send(PING, 0, 0, &[0; 8]).await;
+    client.find(PING).await;
+    // Until nothing is left to do.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let before = client.start.elapsed();
+    client.drain.advance(Phase::Over);
+    client.rest().await;
+    assert_eq!(client.start.elapsed(), before, "at once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,10 +13,11 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body;
 use std::convert::Infallible;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -63,29 +64,42 @@ where
     }
 
     /// Begins with a request: most are hits, and over here, without a task.
-    pub(in crate::server) fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Piece>) {
+    pub(in crate::server) fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>) {
         let mut request = Upload::of(request);
         join_crumbs(request.headers_mut());
+        let is_head = *request.method() == Method::HEAD;
         let mut cx = Context::from_waker(Waker::noop());
-        // Always ready: a service that is full says so in its answer.
-        let _ready = self.service.poll_ready(&mut cx);
-        let mut answer = self.service.call(request);
         let open = Open::new(&self.streams);
         self.streams.body(SILENT);
-        let exchange = match Pin::new(&mut answer).poll(&mut cx) {
-            Poll::Ready(Ok(response)) => match Sending::begin(respond, response, open, &*self.clock) {
+        let service = &mut self.service;
+        // This is the connection's own turn: a panic would take all its other streams along.
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            // Always ready: a service that is full says so in its answer.
+            let _ready = service.poll_ready(&mut cx);
+            let mut answer = service.call(request);
+            let polled = Pin::new(&mut answer).poll(&mut cx);
+            (answer, polled)
+        }));
+        let Ok((answer, polled)) = asked else {
+            respond.send_reset(Reason::INTERNAL_ERROR);
+            open.whole();
+            return;
+        };
+        let asking = Asking {
+            is_head,
+            respond,
+            open,
+            clock: Arc::clone(&self.clock),
+        };
+        let exchange = match polled {
+            Poll::Ready(Ok(response)) => match Sending::begin(asking, response) {
                 None => return,
                 Some(mut sending) => match sending.poll(&mut cx) {
                     Poll::Ready(()) => return,
                     Poll::Pending => Exchange::Sending(sending),
                 },
             },
-            Poll::Pending => Exchange::Asking(Asking {
-                answer,
-                respond,
-                open,
-                clock: Arc::clone(&self.clock),
-            }),
+            Poll::Pending => Exchange::Asking(answer, asking),
         };
         tasks::spawn(exchange, &self.streams, self.stall);
     }
@@ -97,14 +111,15 @@ where
     reason = "it is one, then the other, in the memory of its task"
 )]
 enum Exchange<F, B> {
-    Asking(Asking<F>),
+    Asking(F, Asking),
     Sending(Sending<B>),
     Over,
 }
 
-/// The service is at work.
-struct Asking<F> {
-    answer: F,
+/// What an answer needs when it comes.
+struct Asking {
+    /// Its body is not sent, whatever it is (RFC 9110 s9.3.2).
+    is_head: bool,
     respond: SendResponse<Piece>,
     open: Open,
     clock: Arc<dyn Clock>,
@@ -120,20 +135,20 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if let Self::Asking(asking) = this {
-            let Poll::Ready(Ok(response)) = Pin::new(&mut asking.answer).poll(cx) else {
+        if let Self::Asking(answer, asking) = this {
+            let Poll::Ready(Ok(response)) = Pin::new(answer).poll(cx) else {
                 // The peer may not want it any more, or be gone.
                 return asking.respond.poll_reset(cx).map(drop);
             };
-            if let Self::Asking(asking) = std::mem::replace(this, Self::Over)
-                && let Some(sending) = Sending::begin(asking.respond, response, asking.open, &*asking.clock)
+            if let Self::Asking(_, asking) = std::mem::replace(this, Self::Over)
+                && let Some(sending) = Sending::begin(asking, response)
             {
                 *this = Self::Sending(sending);
             }
         }
         match this {
             Self::Sending(sending) => sending.poll(cx),
-            Self::Asking(_) | Self::Over => Poll::Ready(()),
+            Self::Asking(..) | Self::Over => Poll::Ready(()),
         }
     }
 }
@@ -154,17 +169,24 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Sends the head; none: that was all, or nothing more can be sent.
-    fn begin(mut respond: SendResponse<Piece>, response: Response<B>, open: Open, clock: &dyn Clock) -> Option<Self> {
+    fn begin(asking: Asking, response: Response<B>) -> Option<Self> {
+        let Asking {
+            is_head,
+            mut respond,
+            open,
+            clock,
+        } = asking;
         let (mut head, body) = response.into_parts();
         teach(&open.streams, &mut head.headers);
-        let is_all = body.is_end_stream();
-        let length = if is_all { None } else { body.size_hint().exact() };
-        make_sendable(&mut head.headers, length, clock);
-        if is_all {
-            open.whole();
-        }
+        let is_empty = body.is_end_stream();
+        let length = if is_empty { None } else { body.size_hint().exact() };
+        make_sendable(&mut head.headers, length, &*clock);
+        let is_all = is_empty || is_head;
         match respond.send_response(Response::from_parts(head, ()), is_all) {
-            Ok(_) if is_all => None,
+            Ok(_) if is_all => {
+                open.whole();
+                None
+            }
             Ok(stream) => Some(Self {
                 stream,
                 body: Answer {
@@ -213,7 +235,7 @@ where
                     Ok(piece) => {
                         let (size, is_last) = (piece.bytes.len(), self.body.is_end_stream());
                         // An empty one needs no room.
-                        if size == 0 || is_last && self.is_whole && size <= AT_ONCE {
+                        if size == 0 || is_last && self.is_whole && size <= AT_ONCE && piece.is_handed_over() {
                             if self.stream.send_data(piece, is_last).is_err() || is_last {
                                 return Poll::Ready(());
                             }
@@ -227,8 +249,12 @@ where
                     Err(frame) => {
                         // Room that was reserved is the others'.
                         self.stream.reserve_capacity(0);
-                        if let Ok(trailers) = frame.into_trailers() {
-                            let _over = self.stream.send_trailers(trailers);
+                        if let Ok(mut trailers) = frame.into_trailers() {
+                            hop::strip(&mut trailers); // RFC 9113 s8.2.2
+                            if let Err(error) = self.stream.send_trailers(trailers) {
+                                tracing::debug!(%error, "an answer's trailers cannot be sent: stream reset");
+                                self.stream.send_reset(Reason::INTERNAL_ERROR);
+                            }
                         }
                         return Poll::Ready(());
                     }
@@ -313,7 +339,9 @@ fn join_crumbs(headers: &mut HeaderMap) {
     }
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     // Each was a field's value, and "; " may stand in one.
-    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+    if let Ok(mut whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        // RFC 7541 s6.2.3: what no table may keep stays so on its way.
+        whole.set_sensitive(headers.get_all(COOKIE).iter().any(HeaderValue::is_sensitive));
         headers.insert(COOKIE, whole);
     }
 }
@@ -387,6 +415,21 @@ mod tests {
             let mut headers = map(before);
             make_sendable(&mut headers, length, &Still);
             assert_eq!(headers, map(after), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_crumb_that_no_table_may_keep_says_so_of_the_whole() {
+        for secret in [false, true] {
+            let mut headers = HeaderMap::new();
+            for (crumb, is_secret) in [("a=1", false), ("b=2", secret)] {
+                let mut value = HeaderValue::from_static(crumb);
+                value.set_sensitive(is_secret);
+                headers.append("cookie", value);
+            }
+            join_crumbs(&mut headers);
+            assert_eq!(headers["cookie"], "a=1; b=2");
+            assert_eq!(headers["cookie"].is_sensitive(), secret);
         }
     }
 

@@ -1,7 +1,10 @@
 //! A request's body as it arrives on a stream. The peer may send more of it once what was handed on is credited, which is when it is handed on.
+//!
+//! A client that resets its stream has broken off, whatever the reason: "no error" (RFC 9113 s8.1) is a server's to say. What came until then is
+//! never the whole body.
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
@@ -39,11 +42,6 @@ fn told(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// RFC 9113 s8.1: the peer has what it wants and sends no more.
-fn is_enough(error: &h2::Error) -> bool {
-    error.reason() == Some(Reason::NO_ERROR)
-}
-
 impl Body for Upload {
     type Data = Bytes;
     type Error = h2::Error;
@@ -60,14 +58,12 @@ impl Body for Upload {
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
-                Some(Err(error)) if is_enough(&error) => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => this.is_read = true,
             }
         }
         match ready!(this.stream.poll_trailers(cx)) {
             Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
-            Err(error) if is_enough(&error) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(error))),
         }
     }
