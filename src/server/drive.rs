@@ -109,6 +109,13 @@ pub(super) async fn drive<E, W: Work>(
     let mut phase = Phase::Serving;
     let end = poll_fn(|cx| {
         let begun = work.begun();
+        // Before it is polled, or an answer that ends in this turn is not known to be the last. Who is to close at the latest phase may
+        // have a request waiting to be read: that is seen below.
+        let before = drain.phase().min(Phase::Closing);
+        if before != Phase::Serving && !limits.closing && W::is_to_close(work.moment(), before) {
+            limits.closing = true;
+            connection.close();
+        }
         if let Poll::Ready(result) = connection.poll(cx) {
             return Poll::Ready(result.map_or_else(End::Failed, |()| End::Closed));
         }

@@ -17,7 +17,8 @@ use crate::telemetry::metrics::{Gauges, Metrics};
 use crate::world::{Clock, Stream};
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::io;
@@ -54,7 +55,7 @@ struct Client {
     served: JoinHandle<()>,
     drain: Arc<Drain>,
     metrics: Arc<Metrics>,
-    /// Lets an answer to `/wait` go.
+    /// Lets an answer to `/wait` go, and the rest of one to `/halves`.
     go: Arc<Notify>,
     start: Instant,
 }
@@ -145,6 +146,15 @@ impl Client {
                         wait.notified().await;
                         Bytes::from_static(b"waited")
                     }
+                    "/halves" => {
+                        let (mut half, halves) = Channel::<Bytes, Infallible>::new(2);
+                        half.send_data(Bytes::from_static(b"one")).await.unwrap();
+                        tokio::spawn(async move {
+                            wait.notified().await;
+                            half.send_data(Bytes::from_static(b"two")).await.unwrap();
+                        });
+                        return Ok::<_, Infallible>(Response::new(Either::Right(halves)));
+                    }
                     "/large" => Bytes::from(vec![b'x'; LARGE]),
                     "/kept" => {
                         std::mem::forget(request.into_body());
@@ -153,7 +163,7 @@ impl Client {
                     "/echo" => request.into_body().collect().await.unwrap().to_bytes(),
                     _ => Bytes::from_static(b"hello"),
                 };
-                Ok::<_, Infallible>(Response::new(Full::new(body)))
+                Ok(Response::new(Either::Left(Full::new(body))))
             }
         });
         let served = drain.connections().spawn(async move {
@@ -411,6 +421,17 @@ async fn a_request_in_flight_when_the_drain_begins_is_answered_and_told_to_close
         text.contains("connection: close\r\n") && text.ends_with("waited"),
         "{text}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_under_way_is_the_last_although_it_ends_in_the_poll_that_sees_the_drain() {
+    let mut client = Client::connect();
+    client.send("GET /halves HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client.read_to("one\r\n").await;
+    client.drain.advance_unnoticed(Phase::LameDuck);
+    client.go.notify_one();
+    let (text, after) = client.read_to_close().await;
+    assert_eq!((text.as_str(), after), ("3\r\ntwo\r\n0\r\n\r\n", Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
