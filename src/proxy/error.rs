@@ -4,7 +4,7 @@
 use super::body::{Body, UploadFault};
 use crate::core::reason::{Problem, Refusal};
 use crate::core::retry::Sent;
-use crate::upstream::{CallError, CallErrorKind};
+use crate::upstream::{CallError, CallErrorKind, Step};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -290,9 +290,15 @@ impl Fault {
                 "a write before ended unknown, and the nodes could not be shown to hold the same",
                 "destination_unavailable",
             ),
-            CallErrorKind::ConnectFailed => {
-                unreachable("no connection to the node could be made", "connection_refused")
-            }
+            CallErrorKind::ConnectFailed(step) => match step {
+                Step::Name => unreachable("the node's name has no address", "dns_error"),
+                Step::Connection => unreachable("no connection to the node could be made", "connection_refused"),
+                Step::Certificate => unreachable(
+                    "the node's certificate is not believed, or ours is not",
+                    "tls_certificate_error",
+                ),
+                Step::Tls => unreachable("no TLS could be spoken with the node", "tls_protocol_error"),
+            },
             CallErrorKind::ConnectTimedOut => unreachable("the connect took too long", "connection_timeout"),
             CallErrorKind::QueueFull => Self::overloaded(),
             CallErrorKind::HeadTimedOut | CallErrorKind::DeadlineExceeded => Self::timed_out(),

@@ -19,7 +19,7 @@ use super::link::Broken;
 use super::pool::{Acquired, Refused, Tried};
 use super::primary::TIDEGATE_EPOCH;
 use super::standing::{End, Learnt};
-use super::{One, Pool, held};
+use super::{One, Pool, held, refusal};
 use crate::core::failover::view::Epoch;
 use crate::core::http::hop::Framing;
 use crate::core::retry::{Failure, Nature, Sent};
@@ -375,7 +375,7 @@ impl Pool {
                         | CallErrorKind::Queued
                         | CallErrorKind::Unproven
                         | CallErrorKind::QueueFull
-                        | CallErrorKind::ConnectFailed
+                        | CallErrorKind::ConnectFailed(_)
                         | CallErrorKind::ConnectTimedOut
                         | CallErrorKind::HeadTimedOut
                         | CallErrorKind::Garbage
@@ -411,7 +411,7 @@ impl Pool {
             }
             Ok(Err(why)) => {
                 shared.refused(progress.upstream, node, &why);
-                CallErrorKind::ConnectFailed
+                CallErrorKind::ConnectFailed(refusal::step(&why))
             }
             Err(_elapsed) if limit == left => return Err(CallErrorKind::DeadlineExceeded),
             Err(_elapsed) => CallErrorKind::ConnectTimedOut,

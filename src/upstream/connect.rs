@@ -2,6 +2,7 @@
 
 use super::channel::Channel;
 use super::link::Link;
+use super::refusal::Nameless;
 use super::seat::Place;
 use super::streams::{self, Lent, Streams};
 use super::tls::Spoken;
@@ -51,7 +52,10 @@ pub(super) async fn reach(shared: &Shared, one: &One, node: usize, spoken: Spoke
     };
     let stream = match &seat.at {
         Place::Address(address) => net.connect(*address).await?,
-        Place::Name { host, port } => first(&*net, &net.resolve(host, *port).await?).await?,
+        Place::Name { host, port } => {
+            let found = net.resolve(host, *port).await.map_err(Nameless::because)?;
+            first(&*net, &found).await?
+        }
         Place::Socket(path) => return net.connect_unix(path).await,
     };
     match &one.config.tls {
@@ -64,7 +68,10 @@ pub(super) async fn reach(shared: &Shared, one: &One, node: usize, spoken: Spoke
 }
 
 async fn first(net: &dyn Net, addresses: &[SocketAddr]) -> io::Result<Stream> {
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    let mut last = Nameless::because(io::Error::new(
+        io::ErrorKind::AddrNotAvailable,
+        "the name has no address",
+    ));
     for &address in addresses {
         match net.connect(address).await {
             Ok(stream) => return Ok(stream),

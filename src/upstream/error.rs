@@ -25,9 +25,9 @@ pub enum CallErrorKind {
     /// Every connection is in use and the queue is full.
     #[error("the queue for a connection is full")]
     QueueFull,
-    /// The connect was refused, or the name has no address.
+    /// No connection could be made.
     #[error("connect failed")]
-    ConnectFailed,
+    ConnectFailed(Step),
     /// The connect took longer than `connect_timeout`.
     #[error("connect timed out")]
     ConnectTimedOut,
@@ -46,6 +46,19 @@ pub enum CallErrorKind {
     /// The call's deadline passed while it waited for a connection, connected, or waited for the response head.
     #[error("deadline exceeded")]
     DeadlineExceeded,
+}
+
+/// How far a connect came.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The node's name has no address.
+    Name,
+    /// Nobody accepted.
+    Connection,
+    /// The node did not prove its name, or does not believe us.
+    Certificate,
+    /// The two could not agree on anything else of TLS.
+    Tls,
 }
 
 /// A call without an answer. Every connection it used is closed.

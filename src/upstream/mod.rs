@@ -42,7 +42,7 @@ mod tests;
 pub use attempt::Begun;
 pub use body::{BoxBody, NodeBody, OutBody};
 pub use call::{Again, Aim, Answered, Call, Kind, OnInterim, Remakes};
-pub use error::{BodyError, BoxError, CallError, CallErrorKind};
+pub use error::{BodyError, BoxError, CallError, CallErrorKind, Step};
 pub use hot::LOOK as HOT_LOOK;
 pub use primary::Who;
 pub use snapshot::{NodeSnapshot, UpstreamSnapshot};

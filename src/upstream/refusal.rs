@@ -2,6 +2,7 @@
 //! `connect_error` in `/status`.
 
 use super::Shared;
+use super::error::Step;
 use crate::core::time::{MonoTime, Span};
 use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError, Error};
@@ -59,6 +60,47 @@ impl Shared {
     }
 }
 
+/// A name without an address, in the words of who looked for one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Nameless(io::Error);
+
+impl From<Nameless> for io::Error {
+    fn from(nameless: Nameless) -> Self {
+        Self::new(nameless.0.kind(), nameless)
+    }
+}
+
+impl Nameless {
+    pub(super) fn because(why: io::Error) -> io::Error {
+        Self(why).into()
+    }
+}
+
+/// How far it came.
+pub(super) fn step(error: &io::Error) -> Step {
+    let Some(inner) = error.get_ref() else {
+        return Step::Connection;
+    };
+    match inner.downcast_ref::<Error>() {
+        Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented) => Step::Certificate,
+        Some(Error::AlertReceived(alert)) if is_about_certificates(*alert) => Step::Certificate,
+        Some(_) => Step::Tls,
+        None if inner.is::<Nameless>() => Step::Name,
+        None => Step::Connection,
+    }
+}
+
+fn is_about_certificates(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+    )
+}
+
 /// What went wrong, and where a reader can do something about it, what.
 fn words(error: &io::Error) -> String {
     let told = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
@@ -67,18 +109,16 @@ fn words(error: &io::Error) -> String {
         Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
             "TLS: the node does not speak the version of HTTP that is asked of it (ALPN; see `http`)".to_owned()
         }
-        Some(Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateExpired,
-        )) => format!("TLS: the node does not accept our certificate (tls.certificate): {error}"),
+        Some(Error::AlertReceived(alert)) if is_about_certificates(*alert) => {
+            format!("TLS: the node does not accept our certificate (tls.certificate): {error}")
+        }
         // Said of a name nobody has a certificate for, and of clients who may not come in.
         Some(Error::AlertReceived(AlertDescription::UnrecognisedName | AlertDescription::AccessDenied)) => {
             format!(
                 "TLS: the node has no certificate for the name it was asked for (tls.server_name), or refuses us: {error}"
             )
         }
+        Some(Error::General(why)) => format!("TLS: {why}"),
         Some(why) => format!("TLS: {why}"),
         None => error.to_string(),
     }
@@ -100,5 +140,46 @@ fn certificate(why: &CertificateError) -> String {
             format!("TLS: the node's certificate is for another name (tls.server_name): {why}")
         }
         why => format!("TLS: the node's certificate cannot be believed: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AlertDescription, CertificateError, Error, Nameless, step, words};
+    use crate::upstream::Step;
+    use std::io;
+
+    #[test]
+    fn how_far_a_connect_came_is_told_from_its_error() {
+        let tls = |error: Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let name = io::Error::new(io::ErrorKind::NotFound, "no such name");
+        for (error, expected, said) in [
+            (
+                io::Error::from(io::ErrorKind::ConnectionRefused),
+                Step::Connection,
+                "connection refused",
+            ),
+            (io::Error::other("a word"), Step::Connection, "a word"),
+            (Nameless::because(name), Step::Name, "no such name"),
+            (
+                tls(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+                Step::Certificate,
+                "tls.ca",
+            ),
+            (
+                tls(Error::AlertReceived(AlertDescription::CertificateRequired)),
+                Step::Certificate,
+                "tls.certificate",
+            ),
+            (
+                tls(Error::AlertReceived(AlertDescription::ProtocolVersion)),
+                Step::Tls,
+                "TLS: ",
+            ),
+            (tls(Error::General("(ALPN)".to_owned())), Step::Tls, "TLS: (ALPN)"),
+        ] {
+            assert_eq!(step(&error), expected, "{error}");
+            assert!(words(&error).contains(said), "{error}: {}", words(&error));
+        }
     }
 }

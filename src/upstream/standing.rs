@@ -100,7 +100,7 @@ impl End {
     /// What a failure says of the node; none: nothing. `asked`: the request had been sent in full, so that only the node was awaited.
     pub(super) const fn of_failure(kind: CallErrorKind, asked: bool, kept_alive: bool) -> Option<Self> {
         match kind {
-            CallErrorKind::ConnectFailed | CallErrorKind::ConnectTimedOut | CallErrorKind::Garbage => {
+            CallErrorKind::ConnectFailed(_) | CallErrorKind::ConnectTimedOut | CallErrorKind::Garbage => {
                 Some(Self::Broken)
             }
             // A kept connection that ends without a word: the node tidied up as the request came.

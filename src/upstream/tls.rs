@@ -60,10 +60,11 @@ impl Ways {
         let chosen = stream.get_ref().1.alpn_protocol();
         // A server that knows no ALPN speaks HTTP/1.1, and HTTP/2 only if it says so.
         if chosen.is_some_and(|chosen| chosen != spoken.name()) || chosen.is_none() && spoken == Spoken::Http2 {
-            return Err(io::Error::other(match spoken {
-                Spoken::Http1 => "TLS: the node does not speak HTTP/1.1 (ALPN; see `http`)",
-                Spoken::Http2 => "TLS: the node does not speak HTTP/2 (ALPN; see `http`)",
-            }));
+            let why = match spoken {
+                Spoken::Http1 => "the node does not speak HTTP/1.1 (ALPN; see `http`)",
+                Spoken::Http2 => "the node does not speak HTTP/2 (ALPN; see `http`)",
+            };
+            return Err(io::Error::other(rustls::Error::General(why.to_owned())));
         }
         Ok(Box::new(stream))
     }

@@ -53,6 +53,7 @@ async fn a_refused_connection_is_503_unreachable_for_reads_and_writes() {
         let read = proxy.get("/").await;
         is_problem(&read, 503, "unreachable");
         assert_eq!(read.header("retry-after"), Some("1"));
+        assert_eq!(read.header("proxy-status"), Some("tidegate; error=connection_refused"));
         is_problem(&proxy.put("/", "x").await, 503, "unreachable");
     }
 }

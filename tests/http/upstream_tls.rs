@@ -4,6 +4,8 @@ use super::reload::Reloading;
 use super::support::origin::{HEALTH, Origin};
 use super::support::proxy::{Proxy, config_file, run_to_end};
 use super::support::tls::{Authority, Terminator, pair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 fn config(url: &str, tls: &str) -> String {
     format!(
@@ -81,9 +83,30 @@ async fn a_node_that_proves_nothing_gets_nothing_of_a_request() {
                 (503, "unreachable"),
                 "{name}"
             );
+            let told = answer.header("proxy-status");
+            assert_eq!(told, Some("tidegate; error=tls_certificate_error"), "{name}");
         }
     }
     origin.expect_idle().await;
+}
+
+#[tokio::test]
+async fn a_node_that_speaks_no_tls_is_told_from_one_that_is_not_there() {
+    let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", node.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut io, _)) = node.accept().await {
+            io.read_u8().await.unwrap();
+            io.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        }
+    });
+    let proxy = Proxy::start(&config(&url, &believes(&Authority::new(), "")), &[]).await;
+    let answer = proxy.get("/").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "unreachable"));
+    assert_eq!(
+        answer.header("proxy-status"),
+        Some("tidegate; error=tls_protocol_error")
+    );
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ const fn is_unreachable(kind: &CallErrorKind) -> bool {
     match kind {
         CallErrorKind::NoNode
         | CallErrorKind::NoPrimary
-        | CallErrorKind::ConnectFailed
+        | CallErrorKind::ConnectFailed(_)
         | CallErrorKind::ConnectTimedOut => true,
         CallErrorKind::Queued
         | CallErrorKind::Unproven

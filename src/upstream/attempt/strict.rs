@@ -115,7 +115,7 @@ impl Pool {
         let may_wait = match kind {
             CallErrorKind::NoNode
             | CallErrorKind::NoPrimary
-            | CallErrorKind::ConnectFailed
+            | CallErrorKind::ConnectFailed(_)
             | CallErrorKind::ConnectTimedOut => true,
             // Of a connection that broke nobody knows why: what is asked once more by the rules of repeats is enough.
             CallErrorKind::Reset

@@ -4,7 +4,7 @@
 use super::support::{Door, Peer, Rig, settle, text};
 use crate::core::retry::Sent;
 use crate::core::time::Span;
-use crate::upstream::{BoxError, CallErrorKind, Kind, OutBody};
+use crate::upstream::{BoxError, CallErrorKind, Kind, OutBody, Step};
 use bytes::Bytes;
 use http::Method;
 use http_body::Frame;
@@ -76,7 +76,7 @@ async fn a_refused_connect_says_that_nothing_was_sent() {
     let error = rig.pool().call(rig.write("/", "x")).await.unwrap_err();
     assert_eq!(
         (error.kind, error.sent, error.node),
-        (CallErrorKind::ConnectFailed, Sent::Nothing, Some(0))
+        (CallErrorKind::ConnectFailed(Step::Connection), Sent::Nothing, Some(0))
     );
     assert_eq!(
         rig.nodes[0].connects(),

@@ -4,7 +4,7 @@
 use super::support::{CHECK, Door, Rig, settle, text};
 use crate::core::balance::HashKey;
 use crate::core::failover::few::WhenNone;
-use crate::upstream::{Aim, Call, CallErrorKind, Kind};
+use crate::upstream::{Aim, Call, CallErrorKind, Kind, Step};
 use std::time::Duration;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -148,7 +148,7 @@ async fn those_who_wait_are_not_handed_the_room_of_a_node_that_cannot_be_reached
     assert_eq!(breaking.await.unwrap().unwrap_err().kind, CallErrorKind::Reset);
     assert_eq!(
         hanging.await.unwrap().unwrap_err().kind,
-        CallErrorKind::ConnectFailed,
+        CallErrorKind::ConnectFailed(Step::Connection),
         "tried at both"
     );
     let mut other = rig.nodes[0].accept().await;
@@ -273,7 +273,7 @@ async fn with_nobody_in_service_a_node_that_cannot_be_reached_is_asked_once_per_
         kinds.push(rig.pool().call(anywhere(rig.read("/"))).await.unwrap_err().kind);
     }
     settle().await;
-    assert_eq!(kinds[0], CallErrorKind::ConnectFailed);
+    assert_eq!(kinds[0], CallErrorKind::ConnectFailed(Step::Connection));
     assert!(
         kinds[1..].iter().all(|kind| *kind == CallErrorKind::NoNode),
         "{kinds:?}"

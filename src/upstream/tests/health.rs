@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::support::{CHECK, Door, Rig, ended, settle, text};
-use crate::upstream::{BodyError, CallErrorKind};
+use crate::upstream::{BodyError, CallErrorKind, Step};
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -35,7 +35,7 @@ async fn without_a_health_check_nodes_are_healthy_and_stay_so() {
     }
     for _ in 0..20 {
         let error = rig.pool().call(rig.read("/")).await.unwrap_err();
-        assert_eq!(error.kind, CallErrorKind::ConnectFailed);
+        assert_eq!(error.kind, CallErrorKind::ConnectFailed(Step::Connection));
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(rig.states(), ["active", "active"]);

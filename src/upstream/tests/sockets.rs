@@ -4,7 +4,7 @@
 
 use super::support::{Rig, text};
 use crate::core::retry::Sent;
-use crate::upstream::CallErrorKind;
+use crate::upstream::{CallErrorKind, Step};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -113,5 +113,8 @@ async fn a_refused_connect_is_told_as_such() {
     drop(listener);
     let rig = Rig::real(port, 1, "");
     let error = rig.pool().call(rig.write("/", "body")).await.unwrap_err();
-    assert_eq!((error.kind, error.sent), (CallErrorKind::ConnectFailed, Sent::Nothing));
+    assert_eq!(
+        (error.kind, error.sent),
+        (CallErrorKind::ConnectFailed(Step::Connection), Sent::Nothing)
+    );
 }
