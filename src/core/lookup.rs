@@ -11,7 +11,7 @@ use crate::core::ground::Ground;
 use crate::core::http::directives::RequestDirectives;
 use crate::core::http::fields::Fields;
 use crate::core::http::prefer;
-use crate::core::http::stored::{Meta, Stored};
+use crate::core::http::stored::{Facts, Stored};
 use crate::core::key::has_unkeyed_credentials;
 use crate::core::policy::{Bounded, Caching, Contract, OnUnreachable, Policy};
 use crate::core::reason::{FetchReason, Refusal};
@@ -102,8 +102,8 @@ impl<'a> Read<'a> {
 
     /// R47, R49: whether its session asks for something newer than an entry.
     #[inline]
-    fn is_ahead_of(&self, meta: &Meta) -> bool {
-        self.session.is_some_and(|session| !session.is_met(meta))
+    fn is_ahead_of(&self, stored: &impl Stored) -> bool {
+        self.session.is_some_and(|session| !session.is_met(stored))
     }
 }
 
@@ -185,9 +185,9 @@ pub fn decide_why<V: Stored>(now: MonoTime, read: &Read<'_>, variants: &[V], pol
     let choice = match (choose(read, variants, caching), contract) {
         (Err(_), Level::Strong) if read.unsettled => (Decision::Fetch(FetchReason::Unsettled), Ground::Unsettled),
         (Err((reason, ground)), _) => (Decision::Fetch(reason), ground),
-        (Ok((index, stored)), Level::Strong) => prove(now, read, index, stored, caching, policy.is_exclusive()),
-        (Ok((index, stored)), Level::Weak) => judge(now, read, index, stored, None),
-        (Ok((index, stored)), Level::Eventual(bounded)) => judge(now, read, index, stored, Some(bounded)),
+        (Ok(found), Level::Strong) => prove(now, read, &found, caching, policy.is_exclusive()),
+        (Ok(found), Level::Weak) => judge(now, read, &found, None),
+        (Ok(found), Level::Eventual(bounded)) => judge(now, read, &found, Some(bounded)),
     };
     match choice.0 {
         // RFC 9111 s5.2.1.7, R15: whatever would ask the origin is refused.
@@ -212,16 +212,17 @@ pub fn fallback<V: Stored>(
         Contract::Weak(caching) => (caching, None),
         Contract::Eventual(caching, bounded) => (caching, Some(bounded)),
     };
-    let Some(stored) = stored.filter(|stored| fits(read, stored.meta(), caching)) else {
+    let Some(stored) = stored.filter(|stored| fits(read, *stored, caching)) else {
         return Fallback::PassOn;
     };
     if read.directives.no_cache || read.raised {
         return Fallback::PassOn; // raised, it fails as a strong read does
     }
-    let (meta, lifetime) = (stored.meta(), stored.lifetime());
-    let age = meta.current_age(now);
+    let facts = stored.facts();
+    let lifetime = stored.lifetime_by(&facts);
+    let age = facts.current_age(now);
     let is_stale = age >= lifetime;
-    if meta.no_cache || (meta.must_revalidate && is_stale) {
+    if facts.no_cache || (facts.must_revalidate && is_stale) {
         // RFC 9111 s5.2.2.2: a cache that cannot reach the origin answers 504.
         return match failure {
             Failure::Unreachable => Fallback::Refuse(Refusal::StaleRefused),
@@ -229,7 +230,7 @@ pub fn fallback<V: Stored>(
         };
     }
     let within = |window: Ttl| !is_stale || age < lifetime.plus(window);
-    let said = read.directives.stale_if_error.or(meta.stale_if_error);
+    let said = read.directives.stale_if_error.or(facts.stale_if_error);
     let Some(bounded) = bounded else {
         let serve = said.is_some_and(within);
         return if serve {
@@ -238,11 +239,11 @@ pub fn fallback<V: Stored>(
             Fallback::PassOn
         };
     };
-    let in_bound = meta.is_within(now, bounded.max_staleness);
+    let in_bound = facts.is_within(now, bounded.max_staleness);
     let stretches = bounded.on_unreachable == OnUnreachable::Stale;
     let window = said.or(stretches.then_some(DEFAULT_STALE_IF_ERROR));
     // R49: what a session has passed by is served by the owner's choice only, and says so.
-    let ahead = read.is_ahead_of(meta) && Rule::R49.holds();
+    let ahead = read.is_ahead_of(stored) && Rule::R49.holds();
     match failure {
         Failure::Unreachable if ahead && !stretches => Fallback::Refuse(Refusal::StaleRefused),
         Failure::ServerError if ahead && !stretches => Fallback::PassOn,
@@ -260,13 +261,13 @@ pub fn fallback<V: Stored>(
 /// The newest variant that fits a request, fresh or not.
 #[must_use]
 pub fn newest<V: Stored>(read: &Read<'_>, variants: &[V], policy: &Policy) -> Option<usize> {
-    choose(read, variants, policy.caching()?).ok().map(|(index, _)| index)
+    choose(read, variants, policy.caching()?).ok().map(|found| found.index)
 }
 
 /// Whether an answer that came for somebody else may be used for this request: R14, RFC 9111 s4.1.
 #[must_use]
-pub fn may_use(read: &Read<'_>, meta: &Meta, policy: &Policy) -> bool {
-    policy.caching().is_some_and(|caching| fits(read, meta, caching))
+pub fn may_use(read: &Read<'_>, answer: &impl Stored, policy: &Policy) -> bool {
+    policy.caching().is_some_and(|caching| fits(read, answer, caching))
 }
 
 /// The levels that store.
@@ -280,19 +281,20 @@ enum Level<'a> {
 /// Whether a stored answer may be used for a request at all: it varies right (RFC 9111 s4.1), credentials permit it (R14), and
 /// there is enough of it.
 #[inline]
-fn fits(read: &Read<'_>, meta: &Meta, caching: &Caching) -> bool {
-    read.reign.keeps(meta.epoch)
-        && may_share(read, meta, caching)
-        && meta.vary.matches(read.headers)
-        && has_enough(read, meta)
+fn fits(read: &Read<'_>, stored: &impl Stored, caching: &Caching) -> bool {
+    let facts = stored.facts();
+    read.reign.keeps(facts.epoch)
+        && may_share(read, &facts, caching)
+        && stored.vary().matches(read.headers)
+        && has_enough(read, stored, &facts)
 }
 
 /// RFC 9111 s3.3: a part answers only requests for what lies inside it.
 #[inline]
-fn has_enough(read: &Read<'_>, meta: &Meta) -> bool {
-    match &meta.part {
+fn has_enough(read: &Read<'_>, stored: &impl Stored, facts: &Facts) -> bool {
+    match &facts.part {
         None => true,
-        Some(part) => part.answers(read.method, read.headers, meta).is_some(),
+        Some(part) => part.answers(read.method, read.headers, &stored.full()).is_some(),
     }
 }
 
@@ -300,19 +302,28 @@ fn has_enough(read: &Read<'_>, meta: &Meta) -> bool {
 #[must_use]
 pub fn newest_part<V: Stored>(read: &Read<'_>, variants: &[V], policy: &Policy) -> Option<usize> {
     let caching = policy.caching()?;
-    let of_this =
-        |meta: &Meta| read.reign.keeps(meta.epoch) && may_share(read, meta, caching) && meta.vary.matches(read.headers);
-    let parts = variants.iter().map(Stored::meta).enumerate();
-    parts
-        .filter(|(_, meta)| meta.part.is_some() && of_this(meta))
-        .max_by_key(|(_, meta)| meta.sent)
-        .map(|(index, _)| index)
+    let of_this = |stored: &V, facts: &Facts| {
+        read.reign.keeps(facts.epoch) && may_share(read, facts, caching) && stored.vary().matches(read.headers)
+    };
+    let variants = variants.iter().enumerate();
+    variants
+        .map(|(index, variant)| (index, variant, variant.facts()))
+        .filter(|(_, variant, facts)| facts.part.is_some() && of_this(variant, facts))
+        .max_by_key(|(_, _, facts)| facts.sent)
+        .map(|(index, ..)| index)
 }
 
 /// R14.
 #[inline]
-fn may_share(read: &Read<'_>, meta: &Meta, caching: &Caching) -> bool {
-    !read.credentials || caching.shared_auth || meta.shareable
+fn may_share(read: &Read<'_>, facts: &Facts, caching: &Caching) -> bool {
+    !read.credentials || caching.shared_auth || facts.shareable
+}
+
+/// A variant that fits. Its facts are read once: they are not kept as they are told here.
+struct Fit<'v, V> {
+    index: usize,
+    stored: &'v V,
+    facts: Facts,
 }
 
 /// The newest variant that fits, by when its request was sent.
@@ -321,20 +332,21 @@ fn choose<'v, V: Stored>(
     read: &Read<'_>,
     variants: &'v [V],
     caching: &Caching,
-) -> Result<(usize, &'v V), (FetchReason, Ground)> {
-    let mut newest: Option<(usize, &V)> = None;
+) -> Result<Fit<'v, V>, (FetchReason, Ground)> {
+    let mut newest: Option<Fit<'v, V>> = None;
     let (mut refused, mut too_little, mut gone) = (false, false, false);
     for (index, variant) in variants.iter().enumerate() {
-        let meta = variant.meta();
-        if newest.is_some_and(|(_, other)| other.meta().sent > meta.sent) || !meta.vary.matches(read.headers) {
+        let facts = variant.facts();
+        if newest.as_ref().is_some_and(|other| other.facts.sent > facts.sent) || !variant.vary().matches(read.headers) {
             continue;
         }
-        if !read.reign.keeps(meta.epoch) {
+        if !read.reign.keeps(facts.epoch) {
             gone = true; // R53
-        } else if !may_share(read, meta, caching) {
+        } else if !may_share(read, &facts, caching) {
             refused = true;
-        } else if has_enough(read, meta) {
-            newest = Some((index, variant));
+        } else if has_enough(read, variant, &facts) {
+            let stored = variant;
+            newest = Some(Fit { index, stored, facts });
         } else {
             too_little = true;
         }
@@ -356,20 +368,19 @@ fn choose<'v, V: Stored>(
 fn prove<V: Stored>(
     now: MonoTime,
     read: &Read<'_>,
-    index: usize,
-    stored: &V,
+    found: &Fit<'_, V>,
     caching: &Caching,
     exclusive: bool,
 ) -> (Decision, Ground) {
     let asks = &read.directives;
-    let meta = stored.meta();
-    let age = meta.current_age(now);
+    let Fit { index, stored, facts } = *found;
+    let age = facts.current_age(now);
     if !Rule::R15.holds() && asks.max_stale.is_some() {
         return (Decision::Serve { index, age }, Ground::Proven);
     }
-    let current = read.reign.standing(meta.epoch) == Standing::Current; // R53: what another node was asked proves nothing
-    let proven = meta.proven && current && stored.softened().is_none();
-    let by_gate = exclusive && proven && !meta.no_cache && *read.method == Method::GET;
+    let current = read.reign.standing(facts.epoch) == Standing::Current; // R53: what another node was asked proves nothing
+    let proven = facts.proven && current && stored.softened().is_none();
+    let by_gate = exclusive && proven && !facts.no_cache && *read.method == Method::GET;
     if by_gate && (!read.identified || caching.shared_auth) && caching.ttl.is_none_or(|limit| age < limit) {
         let insists = asks.no_cache || asks.max_age.is_some_and(|limit| age > limit);
         if !insists {
@@ -384,8 +395,8 @@ fn prove<V: Stored>(
         _ if read.identified && !caching.shared_auth => Ground::Identified,
         _ if !current => Ground::OlderEpoch,
         _ if stored.softened().is_some() => Ground::Purged,
-        _ if !meta.proven => Ground::Unproven,
-        _ if meta.no_cache => Ground::AnswerNoCache,
+        _ if !facts.proven => Ground::Unproven,
+        _ if facts.no_cache => Ground::AnswerNoCache,
         _ => Ground::TtlLimit,
     };
     let reason = if ground == Ground::OlderEpoch {
@@ -394,7 +405,7 @@ fn prove<V: Stored>(
         FetchReason::Stale
     };
     let (reason, ground) = settled(read, reason, ground);
-    if meta.can_be_validated(true) {
+    if facts.can_be_validated(true) {
         (Decision::Revalidate { index, reason }, ground)
     } else {
         (Decision::Fetch(reason), ground)
@@ -424,64 +435,64 @@ const fn asked_for(asks: &RequestDirectives) -> Ground {
 fn judge<V: Stored>(
     now: MonoTime,
     read: &Read<'_>,
-    index: usize,
-    stored: &V,
+    found: &Fit<'_, V>,
     bounded: Option<&Bounded>,
 ) -> (Decision, Ground) {
-    let (meta, lifetime) = (stored.meta(), stored.lifetime());
-    let age = meta.current_age(now);
+    let Fit { index, stored, facts } = found;
+    let (index, lifetime) = (*index, stored.lifetime_by(facts));
+    let age = facts.current_age(now);
     // R42: beyond the bound nothing is served, whatever its lifetime or the client says.
-    let in_bound = bounded.is_none_or(|bounded| meta.is_within(now, bounded.max_staleness));
+    let in_bound = bounded.is_none_or(|bounded| facts.is_within(now, bounded.max_staleness));
     let is_fresh = age < lifetime;
     let asks = &read.directives;
-    let ask_origin = |index, meta, reason, ground| {
+    let ask_origin = |index, facts, reason, ground| {
         let strong = read.raised || read.session.is_some_and(Demand::binds);
-        ask_origin(index, meta, reason, ground, strong)
+        ask_origin(index, facts, reason, ground, strong)
     };
     if read.raised {
-        return ask_origin(index, meta, FetchReason::Request, Ground::RequestStrong);
+        return ask_origin(index, facts, FetchReason::Request, Ground::RequestStrong);
     }
     if asks.no_cache || asks.max_age.is_some_and(|limit| age > limit) {
-        return ask_origin(index, meta, FetchReason::Request, asked_for(asks));
+        return ask_origin(index, facts, FetchReason::Request, asked_for(asks));
     }
-    if read.is_ahead_of(meta) {
-        return ask_origin(index, meta, FetchReason::Request, Ground::Session); // R47, also before stale-while-revalidate (R49)
+    if read.is_ahead_of(*stored) {
+        return ask_origin(index, facts, FetchReason::Request, Ground::Session); // R47, also before stale-while-revalidate (R49)
     }
-    if read.reign.standing(meta.epoch) != Standing::Current {
-        return ask_origin(index, meta, FetchReason::Epoch, Ground::OlderEpoch); // R53
+    if read.reign.standing(facts.epoch) != Standing::Current {
+        return ask_origin(index, facts, FetchReason::Epoch, Ground::OlderEpoch); // R53
     }
-    if meta.no_cache {
-        return ask_origin(index, meta, FetchReason::Stale, Ground::AnswerNoCache);
+    if facts.no_cache {
+        return ask_origin(index, facts, FetchReason::Stale, Ground::AnswerNoCache);
     }
     if !in_bound {
-        return ask_origin(index, meta, FetchReason::Stale, Ground::BeyondBound);
+        return ask_origin(index, facts, FetchReason::Stale, Ground::BeyondBound);
     }
     if is_fresh {
         let stays_fresh = asks.min_fresh.is_none_or(|least| lifetime.minus(age) >= least);
         return if stays_fresh {
             (Decision::Serve { index, age }, Ground::Fresh)
         } else {
-            ask_origin(index, meta, FetchReason::Request, Ground::RequestMinFresh)
+            ask_origin(index, facts, FetchReason::Request, Ground::RequestMinFresh)
         };
     }
-    if meta.must_revalidate {
-        return ask_origin(index, meta, FetchReason::Stale, Ground::MustRevalidate);
+    if facts.must_revalidate {
+        return ask_origin(index, facts, FetchReason::Stale, Ground::MustRevalidate);
     }
     if asks.min_fresh.is_some() {
-        return ask_origin(index, meta, FetchReason::Stale, Ground::RequestMinFresh);
+        return ask_origin(index, facts, FetchReason::Stale, Ground::RequestMinFresh);
     }
     if asks.max_stale.is_some_and(|limit| age.minus(lifetime) <= limit) {
         return (Decision::Serve { index, age }, Ground::RequestMaxStale);
     }
     // RFC 9111 s5.2.1.1: a client that names max-age and no max-stale takes nothing stale.
-    if asks.max_age.is_none() && age < lifetime.plus(meta.stale_while_revalidate) {
+    if asks.max_age.is_none() && age < lifetime.plus(facts.stale_while_revalidate) {
         return (Decision::ServeAndRefresh { index, age }, Ground::StaleWindow);
     }
-    ask_origin(index, meta, FetchReason::Stale, Ground::Stale)
+    ask_origin(index, facts, FetchReason::Stale, Ground::Stale)
 }
 
-fn ask_origin(index: usize, meta: &Meta, reason: FetchReason, ground: Ground, strong: bool) -> (Decision, Ground) {
-    if meta.can_be_validated(strong) {
+fn ask_origin(index: usize, facts: &Facts, reason: FetchReason, ground: Ground, strong: bool) -> (Decision, Ground) {
+    if facts.can_be_validated(strong) {
         (Decision::Revalidate { index, reason }, ground)
     } else {
         (Decision::Fetch(reason), ground)

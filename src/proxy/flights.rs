@@ -9,7 +9,7 @@ use super::{Core, hit, outbound};
 use crate::core::http::cache_status::{CacheStatus, Handling};
 use crate::core::http::fields::Fields;
 use crate::core::http::range::Cut;
-use crate::core::http::stored::{Meta, Stored};
+use crate::core::http::stored::{Facts, Stored};
 use crate::core::policy::Contract;
 use crate::core::reason::{FetchReason, NotStored, Outcome};
 use crate::core::time::MonoTime;
@@ -108,7 +108,7 @@ pub(super) fn from_arriving(
         detail: why,
         ..way.forwarded(status, arriving.stored && !way.collapsed)
     };
-    let told = told(job, now, meta, status);
+    let told = told(job, now, &meta.facts(), status);
     headers::finish(&mut response, &job.connection, &job.route, &job.policy, &told);
     session::onto_job(core, job, &mut response, |_| Some(Seen::fetched(meta)));
     response
@@ -123,8 +123,12 @@ pub(super) fn from_confirmed(
     node: usize,
     way: Way,
 ) -> Response<Body> {
-    let meta = entry.meta();
-    let told = told(job, now, meta, way.forwarded(Some(StatusCode::NOT_MODIFIED), false));
+    let told = told(
+        job,
+        now,
+        &entry.facts(),
+        way.forwarded(Some(StatusCode::NOT_MODIFIED), false),
+    );
     let (connection, policy) = (&*job.connection, &job.policy);
     let ready = if asks_for_all(job, entry) {
         // What every answer of a strong route says beside its fields is the same, whoever proved it.
@@ -147,14 +151,14 @@ pub(super) fn from_confirmed(
         response
     };
     response.body_mut().trace = Trace::forwarded(way.reason, None, node);
-    session::onto_job(core, job, &mut response, |_| Some(Seen::fetched(meta)));
+    session::onto_job(core, job, &mut response, |_| Some(Seen::fetched(entry)));
     response
 }
 
 /// On a strong route, as hits do: no condition, no range, and nothing that is a part.
 fn asks_for_all(job: &Job, entry: &EntryRef) -> bool {
     let asked = || Fields::of(&job.parts.headers);
-    job.policy.is_strong() && entry.meta().part.is_none() && !asked().any(Fields::CONDITION | Fields::RANGE)
+    job.policy.is_strong() && entry.facts().part.is_none() && !asked().any(Fields::CONDITION | Fields::RANGE)
 }
 
 /// Why a reader gets what the store has.
@@ -172,7 +176,7 @@ pub(super) enum From {
 /// The answer to one reader from what the store has, at `now`.
 pub(super) fn from_stored(core: &Core, job: &Job, now: MonoTime, entry: &EntryRef, from: From) -> Response<Body> {
     let mut response = hit::answer(job.read_as(), &job.parts.headers, entry, job.policy.is_strong());
-    let meta = entry.meta();
+    let facts = entry.facts();
     let status = CacheStatus {
         handling: Handling::Hit,
         ttl: entry.ttl_seconds(now),
@@ -184,30 +188,30 @@ pub(super) fn from_stored(core: &Core, job: &Job, now: MonoTime, entry: &EntryRe
     };
     let consistency = match &job.policy.contract {
         Contract::Eventual(..) if from == (From::StandIn { breached: true }) => {
-            Consistency::Breached(meta.staleness(now))
+            Consistency::Breached(facts.staleness(now))
         }
-        Contract::Eventual(..) => Consistency::Bounded(meta.staleness(now)),
+        Contract::Eventual(..) => Consistency::Bounded(facts.staleness(now)),
         Contract::Strong(..) => Consistency::Exclusive,
         Contract::Off | Contract::Weak(_) => Consistency::Silent,
     };
     let told = Told {
         status,
-        age: Some(meta.current_age(now)),
+        age: Some(facts.current_age(now)),
         consistency,
         version: http::Version::HTTP_11,
     };
     headers::finish(&mut response, &job.connection, &job.route, &job.policy, &told);
-    session::onto_job(core, job, &mut response, |visit| Seen::stored(meta, visit));
+    session::onto_job(core, job, &mut response, |visit| Seen::stored(entry, visit));
     response
 }
 
 /// What is said of an answer that a node has just given or confirmed.
-fn told<'a>(job: &'a Job, now: MonoTime, meta: &Meta, status: CacheStatus<'a>) -> Told<'a> {
+fn told<'a>(job: &'a Job, now: MonoTime, facts: &Facts, status: CacheStatus<'a>) -> Told<'a> {
     let consistency = match &job.policy.contract {
         _ if job.is_raised() => Consistency::Validated,
         Contract::Off | Contract::Weak(_) => Consistency::Silent,
         // As of the request's beginning: an answer that was current at some instant since is not stale at all.
-        Contract::Eventual(..) => Consistency::Bounded(meta.staleness(job.start)),
+        Contract::Eventual(..) => Consistency::Bounded(facts.staleness(job.start)),
         Contract::Strong(..) => Consistency::Validated,
     };
     Told {
@@ -215,7 +219,7 @@ fn told<'a>(job: &'a Job, now: MonoTime, meta: &Meta, status: CacheStatus<'a>) -
             key: Some(&job.key),
             ..status
         },
-        age: Some(meta.current_age(now)),
+        age: Some(facts.current_age(now)),
         consistency,
         version: http::Version::HTTP_11,
     }

@@ -54,7 +54,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
     };
     loop {
         let conditions = stored.as_ref().map_or(Conditions::none(true), |e| {
-            validate::conditional_headers(e.meta(), true)
+            validate::conditional_headers(&e.meta(), true)
         });
         let conditional = conditions.is_conditional();
         let mut parts = outbound::parts(job, &*core.shared.world.entropy);
@@ -72,8 +72,8 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
         if answered.parts.status == StatusCode::NOT_MODIFIED {
             match stored.take() {
                 Some(entry) if conditional => {
-                    if answered.speaks_of(entry.meta().epoch)
-                        && validate::confirms(entry.meta(), &answered.parts.headers, true)
+                    if answered.speaks_of(entry.facts().epoch)
+                        && validate::confirms(&entry.meta(), &answered.parts.headers, true)
                     {
                         return (
                             flights::from_confirmed(core, job, core.now(), &entry, answered.node, way),
@@ -88,7 +88,7 @@ async fn validated(core: &Arc<Core>, job: &Arc<Job>) -> (Response<Body>, Outcome
         headers::from_node(&mut answered.parts.headers);
         if stored
             .as_ref()
-            .is_some_and(|old| validate::differs(old.meta(), answered.parts.status, &answered.parts.headers))
+            .is_some_and(|old| validate::differs(&old.meta(), answered.parts.status, &answered.parts.headers))
         {
             core.shared.store.differs(job.resource, None); // R12b
         }

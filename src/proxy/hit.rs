@@ -16,26 +16,26 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 /// The answer to one reader from a stored entry: the whole, or as much of it as is stored.
 pub(super) fn answer(method: &Method, request: &HeaderMap, entry: &EntryRef, strong: bool) -> Response<Body> {
-    let (meta, headers, whole) = (entry.meta(), entry.headers(), entry.body());
-    let length = whole.len() as u64;
-    match shape(method, request, meta, Some(length), strong) {
+    let (meta, headers) = (entry.meta(), entry.headers());
+    let length = entry.body_bytes().len() as u64;
+    match shape(method, request, &meta, Some(length), strong) {
         Shape::NotModified => not_modified(&headers),
         Shape::Of(Selection::Several(cuts)) if multipart::can_be_cut(&headers) => multipart::answer(entry, &cuts),
-        Shape::Of(selection) => build(method, meta, headers, Some(length), &selection, |cut| match cut {
-            None => Body::whole(whole.clone()),
-            Some(cut) => Body::whole(slice(whole, cut)),
+        Shape::Of(selection) => build(method, &meta, headers, Some(length), &selection, |cut| match cut {
+            None => Body::whole(entry.body()),
+            Some(cut) => Body::whole(slice(&entry.body(), cut)),
         }),
     }
 }
 
 /// The same with these fields for a reader who asks for no range and on no condition, of an entry that is no part.
 pub(super) fn whole(method: &Method, entry: &EntryRef, headers: HeaderMap) -> Response<Body> {
-    let status = entry.meta().status;
+    let status = entry.status();
     let head_only = *method == Method::HEAD || has_no_body(status);
     let mut response = Response::new(if head_only {
         Body::empty()
     } else {
-        Body::whole(entry.body().clone())
+        Body::whole(entry.body())
     });
     *response.status_mut() = status;
     *response.headers_mut() = headers;

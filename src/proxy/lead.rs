@@ -174,9 +174,9 @@ impl Fetch {
     /// R12b: an answer that differs from what is stored takes every variant out of service, and every other fill's right to be
     /// stored, before it is passed on.
     fn compare(&self, old: &EntryRef, answered: &Answered, token: &Token) {
-        let (fields, known) = (&answered.parts.headers, old.meta().valid_as_of);
+        let (fields, known) = (&answered.parts.headers, old.facts().valid_as_of);
         let trails = bound::trails(answered.sent, freshness::age_field(fields), answered.lag, known); // R43
-        if !trails && validate::differs(old.meta(), answered.parts.status, fields) {
+        if !trails && validate::differs(&old.meta(), answered.parts.status, fields) {
             self.core.shared.store.differs(self.job.resource, Some(token));
         }
     }

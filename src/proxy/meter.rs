@@ -25,7 +25,6 @@ use crate::core::policy::Contract;
 use crate::core::time::{MonoTime, Span};
 use crate::store::EntryRef;
 use crate::upstream::{Answered, Call, NodeBody};
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -186,11 +185,11 @@ async fn re_read(core: &Core, job: &Job, entry: &EntryRef) -> Option<ReRead> {
     let deadline = core.now().after(PATIENCE);
     let asked = async {
         let answered = call(core, job, entry, deadline).await?;
-        if !answered.speaks_of(entry.meta().epoch) {
+        if !answered.speaks_of(entry.facts().epoch) {
             return None; // R53: another node may have something else, and nobody has written
         }
         let told = answered.received;
-        let conditional = entry.meta().can_be_validated(true);
+        let conditional = entry.facts().can_be_validated(true);
         let newer = compare(answered, entry, conditional).await?;
         Some((told, newer))
     };
@@ -208,7 +207,7 @@ async fn re_read(core: &Core, job: &Job, entry: &EntryRef) -> Option<ReRead> {
     }
     Some(ReRead {
         hit: job.start,
-        valid_as_of: entry.meta().valid_as_of,
+        valid_as_of: entry.facts().valid_as_of,
         told,
         newer,
         differed_before: None,
@@ -218,7 +217,7 @@ async fn re_read(core: &Core, job: &Job, entry: &EntryRef) -> Option<ReRead> {
 async fn call(core: &Core, job: &Job, entry: &EntryRef, deadline: MonoTime) -> Option<Answered> {
     let mut parts = outbound::parts(job, &*core.shared.world.entropy);
     // By a strong ETag or in full, and past every cache below (R5b), without the client's conditions and range (R5c).
-    let mut conditions = validate::conditional_headers(entry.meta(), true);
+    let mut conditions = validate::conditional_headers(&entry.meta(), true);
     conditions.no_cache = true;
     conditions.apply(&mut parts.headers);
     let call = Call::at_primary(job.resource.upstream, parts, deadline);
@@ -229,7 +228,7 @@ async fn call(core: &Core, job: &Job, entry: &EntryRef, deadline: MonoTime) -> O
 async fn compare(answered: Answered, entry: &EntryRef, conditional: bool) -> Option<Option<Option<Span>>> {
     let Answered { parts, body, .. } = answered;
     let existed = meter::existed_for(&parts.headers);
-    match meter::judge(entry.meta(), conditional, parts.status, &parts.headers) {
+    match meter::judge(&entry.meta(), conditional, parts.status, &parts.headers) {
         Verdict::Same => {
             if parts.status != StatusCode::NOT_MODIFIED {
                 drop(body); // closes the connection: its body is of no interest
@@ -237,15 +236,15 @@ async fn compare(answered: Answered, entry: &EntryRef, conditional: bool) -> Opt
             Some(None)
         }
         Verdict::Differs => Some(Some(existed)),
-        Verdict::Bodies if is_same(body, entry.body()).await? => Some(None),
+        Verdict::Bodies if is_same(body, entry.body_bytes()).await? => Some(None),
         Verdict::Bodies => Some(Some(existed)),
         Verdict::Void => None,
     }
 }
 
 /// Whether a body is this one; none when it broke off.
-async fn is_same(mut body: NodeBody, stored: &Bytes) -> Option<bool> {
-    let mut rest: &[u8] = stored;
+async fn is_same(mut body: NodeBody, stored: &[u8]) -> Option<bool> {
+    let mut rest = stored;
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.ok()?.into_data() else { continue };
         match rest.strip_prefix(&*chunk) {

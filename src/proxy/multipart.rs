@@ -18,7 +18,7 @@ pub(super) fn can_be_cut(headers: &HeaderMap) -> bool {
 
 /// A 206 with these parts of the entry's body, in this order.
 pub(super) fn answer(entry: &EntryRef, cuts: &[Cut]) -> Response<Body> {
-    let whole = entry.body();
+    let whole = &entry.body();
     let (boundary, headers) = (boundary(entry), entry.headers());
     let (text, ends) = heads(&boundary, headers.get(CONTENT_TYPE), cuts, whole.len() as u64);
     let mut pieces: VecDeque<Bytes> = VecDeque::with_capacity(2 * cuts.len() + 1);
@@ -73,7 +73,7 @@ fn boundary(entry: &EntryRef) -> String {
     let digest = entry.key_digest();
     let halves = [digest >> 64, digest & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or_default());
     let [high, low] = halves;
-    let made = KeySecret(high, low).digest(&entry.meta().sent.as_micros().to_be_bytes());
+    let made = KeySecret(high, low).digest(&entry.facts().sent.as_micros().to_be_bytes());
     format!("{:032x}", made.0)
 }
 

@@ -64,7 +64,7 @@ impl Want {
         let Some(old) = newest.and_then(|index| found.variants.get(index)) else {
             return Self::Whole;
         };
-        match old.meta().part.map(|part| (part, part.missing())) {
+        match old.facts().part.map(|part| (part, part.missing())) {
             Some((part, Some(missing))) if part.length <= max_object && !old.is_revoked() => Self::Rest(Rest {
                 old: old.clone(),
                 part,
@@ -124,16 +124,16 @@ impl Rest {
         };
         // RFC 9111 s3.4: exactly the piece, of exactly the representation.
         let came = Part::of(fields).filter(|came| came.cut == wanted && came.length == self.part.length);
-        let speaks_of_it = answered.speaks_of(self.old.meta().epoch); // R53
-        if came.is_none() || !speaks_of_it || !part::is_of_one(self.old.meta(), &self.old.headers(), fields) {
+        let speaks_of_it = answered.speaks_of(self.old.facts().epoch); // R53
+        if came.is_none() || !speaks_of_it || !part::is_of_one(&self.old.meta(), &self.old.headers(), fields) {
             return Came::Again;
         }
-        let mut merged = self.old.headers().clone();
+        let mut merged = self.old.headers();
         validate::merge_304(&mut merged, fields);
         range::drop_content_digests(&mut merged);
         merged.remove(CONTENT_RANGE);
         merged.insert(CONTENT_LENGTH, HeaderValue::from(self.part.length));
-        let stored = self.old.body().clone();
+        let stored = self.old.body();
         let (before, after) = match self.missing {
             Missing::Before(_) => (Bytes::new(), stored),
             Missing::From(_) => (stored, Bytes::new()),
@@ -147,7 +147,7 @@ impl Rest {
 /// fetched, or the client's `If-Range` is for the origin to judge.
 pub(super) fn piece(core: &Core, job: &Job, now: MonoTime, found: &Found) -> Option<HeaderValue> {
     let max_object = job.policy.caching()?.max_object;
-    let too_large = |entry: &EntryRef| entry.meta().part.is_some_and(|part| part.length > max_object);
+    let too_large = |entry: &EntryRef| entry.facts().part.is_some_and(|part| part.length > max_object);
     let is_known = found.variants.iter().any(too_large) || core.shared.store.flights().is_too_large(now, job.digest);
     is_known.then(|| asked_piece(job)).flatten()
 }
@@ -196,11 +196,12 @@ pub(super) fn grown(core: &Core, job: &Job, head: SharedHead, body: Bytes, max_o
 
 /// RFC 9111 s3.4: both as one, when they are of one representation.
 fn joined(old: &EntryRef, head: &Head, came: Part, body: &Bytes, max_object: u64) -> Option<(Part, Bytes)> {
-    let had = old.meta().part?;
-    let same = old.meta().vary == head.meta.vary && part::is_of_one(old.meta(), &old.headers(), &head.headers);
+    let meta = old.meta();
+    let had = meta.part?;
+    let same = meta.vary == head.meta.vary && part::is_of_one(&meta, &old.headers(), &head.headers);
     if !same || old.is_revoked() {
         return None;
     }
-    let (part, bytes) = part::joined((had, old.body()), (came, body), max_object)?;
+    let (part, bytes) = part::joined((had, old.body_bytes()), (came, body), max_object)?;
     Some((part, Bytes::from(bytes)))
 }

@@ -156,7 +156,7 @@ fn compare(core: &Core, job: &Job, answer: &http::response::Parts) {
     let found = miss::look(core, job, core.now());
     let read = miss::read_now(core, job, found.disturbed);
     let newest = lookup::newest(&read, &found.variants, &job.policy).and_then(|index| found.variants.get(index));
-    if newest.is_some_and(|old| validate::differs(old.meta(), answer.status, &answer.headers)) {
+    if newest.is_some_and(|old| validate::differs(&old.meta(), answer.status, &answer.headers)) {
         core.shared.store.differs(job.resource, None);
     }
 }

@@ -16,12 +16,12 @@ use super::{
 use crate::config::runtime::{RedirectTo, Route};
 use crate::core::http::cache_status::{self, CacheStatus};
 use crate::core::http::fields::Fields;
-use crate::core::http::stored::Stored as _;
+use crate::core::http::stored::{Facts, Stored as _, seconds_left};
 use crate::core::key::KeyBuffer;
 use crate::core::lookup::Decision;
 use crate::core::policy::{Contract, Policy};
 use crate::core::reason::{FetchReason, Outcome};
-use crate::core::time::{Age, MonoTime};
+use crate::core::time::{Age, MonoTime, Ttl};
 use crate::store::{EntryRef, ResourceId};
 use crate::upstream::OutBody;
 use bytes::Bytes;
@@ -197,7 +197,17 @@ fn act(
             shared.store.touched(entry);
             shared.metrics.served_age(route.id, age);
             let asked = (parts, fields, buffer.text());
-            let mut response = stored(connection, route, policy, asked, entry, age, start);
+            let facts = entry.facts();
+            let lifetime = entry.lifetime_by(&facts);
+            let mut response = stored(
+                connection,
+                route,
+                policy,
+                asked,
+                (entry, &facts),
+                (age, lifetime),
+                start,
+            );
             if let Some(visit) = &toward.visit {
                 let name = session::name(
                     &shared.config,
@@ -205,13 +215,13 @@ fn act(
                     &toward.sent,
                     parts.uri.query(),
                 );
-                let seen = Seen::stored(entry.meta(), visit);
+                let seen = Seen::stored(entry, visit);
                 session::onto_read(shared, visit, name, &mut response, seen);
             }
             if matches!(decision, Decision::ServeAndRefresh { .. }) {
                 return go(Next::Refresh(Box::new(response)), toward, Arc::from(buffer.text()));
             }
-            let outcome = if policy.is_strong() || age < entry.lifetime() {
+            let outcome = if policy.is_strong() || age < lifetime {
                 Outcome::Hit
             } else {
                 Outcome::Stale
@@ -258,18 +268,18 @@ fn stored(
     route: &Route,
     policy: &Policy,
     (parts, fields, key): (&Parts, Fields, &[u8]),
-    entry: &EntryRef,
-    age: Age,
+    (entry, facts): (&EntryRef, &Facts),
+    (age, lifetime): (Age, Ttl),
     now: MonoTime,
 ) -> Response<Body> {
     let status = CacheStatus {
         handling: cache_status::Handling::Hit,
-        ttl: entry.ttl_seconds(now),
+        ttl: seconds_left(age, lifetime),
         key: connection.debug.then_some(key),
         detail: None,
     };
     let consistency = match &policy.contract {
-        Contract::Eventual(..) => Consistency::Bounded(entry.meta().staleness(now)),
+        Contract::Eventual(..) => Consistency::Bounded(facts.staleness(now)),
         Contract::Strong(..) => Consistency::Exclusive,
         Contract::Off | Contract::Weak(_) => Consistency::Silent,
     };
@@ -279,7 +289,7 @@ fn stored(
         consistency,
         version: Version::HTTP_11,
     };
-    if fields.any(Fields::CONDITION | Fields::RANGE) || entry.meta().part.is_some() {
+    if fields.any(Fields::CONDITION | Fields::RANGE) || facts.part.is_some() {
         let mut response = hit::answer(&parts.method, &parts.headers, entry, policy.is_strong());
         headers::finish(&mut response, connection, route, policy, &told);
         return response;

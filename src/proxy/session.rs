@@ -18,7 +18,7 @@ use crate::core::consistency::session::token::{Keyring, MIN_KEY, Opened};
 use crate::core::consistency::session::{Demand, Here, Minter, Name, SLOTS, Session};
 use crate::core::http::etag;
 use crate::core::http::private::make_private;
-use crate::core::http::stored::{Etag, Meta};
+use crate::core::http::stored::{Etag, Stored};
 use crate::core::policy::Contract;
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span};
@@ -176,24 +176,33 @@ pub(super) fn are_read(shared: &Shared, written: ResourceId, path: &str) -> bool
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Seen<'a> {
     status: StatusCode,
-    etag: Option<&'a Etag>,
+    strong_tag: Option<&'a [u8]>,
     received: MonoTime,
 }
 
 impl<'a> Seen<'a> {
     /// What the store had, unless the session has passed it by: served all the same, it is no step of the session's (R49).
-    pub(super) fn stored(meta: &'a Meta, visit: &Visit) -> Option<Self> {
-        visit.demand.is_met(meta).then(|| Self::fetched(meta))
+    pub(super) fn stored(entry: &'a impl Stored, visit: &Visit) -> Option<Self> {
+        visit.demand.is_met(entry).then(|| Self::fetched(entry))
     }
 
     /// What was fetched for this request, and need not be measured by instants: it is younger than all the session knows.
-    pub(super) fn fetched(meta: &'a Meta) -> Self {
-        Self::of(meta.status, meta.etag.as_ref(), meta.received)
+    pub(super) fn fetched(answer: &'a impl Stored) -> Self {
+        let facts = answer.facts();
+        Self {
+            status: facts.status,
+            strong_tag: answer.strong_tag(),
+            received: facts.received,
+        }
     }
 
     /// What a node has just answered.
     pub(super) fn of(status: StatusCode, etag: Option<&'a Etag>, received: MonoTime) -> Self {
-        Self { status, etag, received }
+        Self {
+            status,
+            strong_tag: etag.and_then(Etag::strong),
+            received,
+        }
     }
 
     /// Other statuses are about the request, or about the origin, and not about the resource.
@@ -215,7 +224,7 @@ pub(super) fn onto_read(
     };
     let mut session = continued(shared, sessions, visit);
     if let Some(seen) = seen.filter(Seen::tells_of_the_resource) {
-        session.saw(&resource, seen.etag, seen.received);
+        session.saw(&resource, seen.strong_tag, seen.received);
     }
     put(sessions, &session, shared, response.headers_mut());
 }

@@ -5,6 +5,7 @@
 mod ordered;
 
 use crate::store::EntryRef;
+use crate::store::entry::{halves, whole};
 use crate::store::index::Index;
 use bytes::Bytes;
 use moka::notification::RemovalCause;
@@ -24,12 +25,23 @@ const SAMPLE: u32 = 16;
 /// stay in it is not busy.
 const RECENT_SLOTS: usize = 256;
 
+/// As little as can be, since there is one for each entry and moka rounds up.
 #[derive(Clone, Copy)]
 struct Held {
-    resource: u128,
-    digest: u128,
-    place: u64,
+    /// In halves: a number of 128 bits would stand at every other place only.
+    resource: [u64; 2],
+    place: u32,
     weight: u32,
+}
+
+impl Held {
+    fn of(entry: &EntryRef) -> Self {
+        Self {
+            resource: halves(entry.resource().digest),
+            place: entry.short_place(),
+            weight: entry.weight(),
+        }
+    }
 }
 
 /// The judge of what stays. Keys are variant digests, stable over refetches, so that popularity outlives an entry; a removal always
@@ -47,9 +59,9 @@ impl Budget {
     pub(super) fn new(capacity: u64, index: Arc<Index>, repeats: bool) -> Self {
         let listener = {
             let index = Arc::clone(&index);
-            move |_: Arc<u128>, held: Held, cause: RemovalCause| {
+            move |variant: Arc<u128>, held: Held, cause: RemovalCause| {
                 if cause == RemovalCause::Size {
-                    index.evict(held.resource, held.digest, held.place);
+                    index.evict(whole(held.resource), *variant, held.place);
                 }
             }
         };
@@ -68,17 +80,12 @@ impl Budget {
 
     /// An entry was listed. It may be refused at once: then the listener has already unlisted it.
     pub(super) fn insert(&self, entry: &EntryRef) {
-        let held = Held {
-            resource: entry.resource().digest,
-            digest: entry.key_digest(),
-            place: entry.place(),
-            weight: entry.weight(),
-        };
+        let held = Held::of(entry);
         if let Some(ordered) = &self.ordered {
             if !entry.is_revoked() {
                 let gone = ordered.insert(entry.variant(), held, self.capacity);
                 gone.iter()
-                    .for_each(|held| self.index.evict(held.resource, held.digest, held.place));
+                    .for_each(|(variant, held)| self.index.evict(whole(held.resource), *variant, held.place));
             }
             return entry.set_placed();
         }
@@ -106,7 +113,7 @@ impl Budget {
 
     /// An entry was unlisted.
     pub(super) fn remove(&self, entry: &EntryRef) {
-        let place = entry.place();
+        let place = entry.short_place();
         if let Some(ordered) = &self.ordered {
             return ordered.remove(entry.variant(), place);
         }
@@ -133,7 +140,7 @@ impl Budget {
 
     /// The numbers of the entries the judge holds.
     #[cfg(test)]
-    pub(super) fn numbers(&self) -> std::collections::BTreeSet<u64> {
+    pub(super) fn places(&self) -> std::collections::BTreeSet<u32> {
         self.cache.run_pending_tasks();
         self.cache.iter().map(|(_, held)| held.place).collect()
     }

@@ -1,38 +1,43 @@
-//! One stored answer. Everything a hit needs is in it, ready: facts, head, body. Only its two marks ever change, each
-//! once: `revoked` takes it out of service, `softened` ends its freshness. A mark lives as long as the entry it covers.
+//! One stored answer. Everything a hit needs is in it, ready: facts, head, body, in one piece of memory where that is not too much. Only its
+//! two marks ever change, each once: `revoked` takes it out of service, `softened` ends its freshness. A mark lives as long as the entry it
+//! covers.
+//!
+//! There are many of them, and few are looked at twice in a row: what nearly all have is in the piece itself, told briefly ([`numbers`]),
+//! and what is rare is elsewhere ([`Rare`]).
 
 use super::ResourceId;
 use super::sync::{AtomicBool, AtomicU64};
-use crate::core::consistency::listed;
-use crate::core::http::stored::{Meta, Stored, Vary, has_no_body};
+use crate::core::http::etag;
+use crate::core::http::part::Part;
+use crate::core::http::stored::{Etag, Facts, Meta, Vary};
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
-use crate::store::packed::{Gained, Packed};
+use crate::store::packed::{Ends, Gained, Packed, Shape, Text};
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue};
+use http::header::ETAG;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use numbers::Numbers;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What a stored entry costs beside the memory that is its own: its record in the index at the load a hash table has when it has just
-/// grown, and its place in the budget (moka: six pieces of memory), as measured over 100,000 and 1,000,000 entries.
-const BOOKKEEPING: usize = 512;
+#[path = "entry/numbers.rs"] // named, as tests take this file in from another place too
+mod numbers;
+#[path = "entry/piece.rs"]
+mod piece;
+#[path = "entry/shared.rs"]
+mod shared;
+#[path = "entry/weight.rs"]
+mod weight;
 
-/// A body that anybody has read is counted in memory of its own.
-const BODY_COUNT: usize = 32;
-
-/// What a tag costs beside its name in the fields: its digest, the entry's place in the tag's record, and the record itself, as if it
-/// were this entry's alone.
-const PER_TAG: usize = 256;
-
-/// What a selecting field costs beside its bytes (two boxed names).
-const PER_SELECTING_FIELD: usize = 80;
+pub use shared::EntryRef;
 
 /// No soft purge yet: later than any instant.
 const NEVER: u64 = u64::MAX;
+
+/// No terms that anybody could name.
+const NO_TERMS: u32 = u32::MAX;
 
 /// The head of an answer that is arriving or was stored, shared by everybody who reads it.
 pub type SharedHead = Arc<Head>;
@@ -59,161 +64,217 @@ pub struct Identity {
     pub tags: Box<[u128]>,
 }
 
-/// One stored answer.
-#[derive(Debug)]
-pub struct Entry {
+/// One stored answer. Behind what all have, in the same piece of memory: its packed head and its body, as far as there is room.
+pub struct Entry<B: ?Sized = [u8]> {
+    fixed: Fixed,
+    bytes: B,
+}
+
+struct Fixed {
     id: u64,
-    resource: ResourceId,
-    digest: u128,
-    /// None: its digest, as no field of a request selects it.
-    variant: Option<Box<u128>>,
-    tags: Box<[u128]>,
-    meta: Meta,
-    packed: Packed,
-    body: Bytes,
-    revoked: AtomicBool,
+    /// In halves: a number of 128 bits would stand at every other place only.
+    resource: [u64; 2],
+    digest: [u64; 2],
+    upstream: u32,
+    /// How much less than its own the number is that the judge of what stays knows it by: that of the entry whose place it took.
+    place_before: u32,
+    /// The same for that of the first entry with these very fields.
+    head_before: u32,
+    numbers: Numbers,
+    shape: Option<Arc<Shape>>,
+    rare: Option<Box<Rare>>,
     /// When a soft purge came, in microseconds of the monotonic clock, or [`NEVER`].
     softened: AtomicU64,
     weight: u32,
-    /// What the judge of what stays knows it by: its number, or that of the entry whose place it took.
-    place: u64,
-    /// Whether the judge has been told of that place.
-    placed: AtomicBool,
     /// What it was admitted under ([`EntryRef::under`]).
     terms: u32,
+    /// Where in its bytes the key ends, the lengths, the names and the head. All at the beginning where the head is elsewhere.
+    ends: [u16; 4],
+    /// The length of the body behind it.
+    body: u16,
+    revoked: AtomicBool,
+    /// Whether the judge has been told of its place.
+    placed: AtomicBool,
 }
 
-/// No terms that anybody could name.
-const NO_TERMS: u32 = u32::MAX;
+/// What few entries have.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    /// The digest that tells it from others under its key, where fields of a request select it.
+    variant: Option<u128>,
+    tags: Box<[u128]>,
+    vary: Vary,
+    part: Option<Part>,
+    /// Its facts, where the short form cannot tell them.
+    meta: Option<Box<Meta>>,
+    /// A head too long for the piece.
+    head: Option<(Bytes, Ends)>,
+    /// A body too long for it.
+    body: Option<Bytes>,
+}
+
+impl Rare {
+    /// None where it has nothing.
+    fn boxed(self) -> Option<Box<Self>> {
+        let Self {
+            variant,
+            tags,
+            vary,
+            part,
+            meta,
+            head,
+            body,
+        } = &self;
+        let is_plain = variant.is_none() && tags.is_empty() && *vary == Vary::Any && part.is_none();
+        let is_short = meta.is_none() && head.is_none() && body.is_none();
+        (!is_plain || !is_short).then(|| Box::new(self))
+    }
+}
+
+static ANY: Vary = Vary::Any;
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("id", &self.fixed.id)
+            .field("facts", &self.facts())
+            .field("is_revoked", &self.is_revoked())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Entry {
-    pub(super) fn new(id: u64, identity: Identity, head: SharedHead, body: Bytes) -> Self {
-        let Head { meta, mut headers } = Arc::unwrap_or_clone(head);
-        if !has_no_body(meta.status) {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        }
-        let meta = detached(meta);
-        let packed = Packed::new(&identity.key, &headers);
-        let variant = variant(identity.digest, &meta.vary).map(Box::new);
-        let mut entry = Self {
-            id,
-            resource: identity.resource,
-            digest: identity.digest,
-            variant,
-            tags: identity.tags,
-            meta,
-            packed,
-            body,
-            revoked: AtomicBool::new(false),
-            softened: AtomicU64::new(NEVER),
-            weight: 0,
-            place: id,
-            placed: AtomicBool::new(false),
-            terms: NO_TERMS,
-        };
-        entry.weight = u32::try_from(entry.size()).unwrap_or(u32::MAX);
-        entry
-    }
-
-    /// Its memory, in bytes, as the allocator hands it out.
-    fn size(&self) -> usize {
-        let itself = size_of::<Self>() + 2 * size_of::<usize>();
-        let etag = self
-            .meta
-            .etag
-            .as_ref()
-            .map_or(0, |etag| rounded(etag.value.len()) + BODY_COUNT);
-        let body = rounded(self.body.len()) + BODY_COUNT;
-        let selected = selecting(&self.meta.vary) + self.variant.as_ref().map_or(0, |_| size_of::<u128>());
-        rounded(itself) + rounded(self.packed.size()) + etag + body + selected + self.tags.len() * PER_TAG + BOOKKEEPING
-    }
-
-    /// As `old` but for its facts: what a 304 that changes no field makes of it.
-    pub(super) fn renewed(id: u64, old: &Self, meta: Meta) -> Self {
-        let renewed = Self {
-            id,
-            resource: old.resource,
-            digest: old.digest,
-            variant: old.variant.clone(),
-            tags: old.tags.clone(),
-            meta,
-            packed: old.packed.clone(),
-            body: old.body.clone(),
-            revoked: AtomicBool::new(false),
-            softened: AtomicU64::new(NEVER),
-            weight: old.weight,
-            place: id,
-            placed: AtomicBool::new(false),
-            terms: old.terms,
-        };
-        renewed.in_place_of(old)
-    }
-
     /// Takes the place of an entry of the same variant and weight, of which the judge of what stays need not be told. Only where it
     /// knows that one already: who tells it may be late, and looks whether the entry is still in service.
-    fn in_place_of(mut self, old: &Self) -> Self {
-        if old.weight == self.weight && old.variant == self.variant && old.placed.load(Ordering::Acquire) {
-            (self.place, self.placed) = (old.place, AtomicBool::new(true));
+    fn take_place_of(&mut self, old: &Self) {
+        if old.fixed.weight == self.fixed.weight
+            && old.variant() == self.variant()
+            && old.fixed.placed.load(Ordering::Acquire)
+            && let Ok(before) = u32::try_from(self.fixed.id.saturating_sub(old.place()))
+        {
+            (self.fixed.place_before, self.fixed.placed) = (before, AtomicBool::new(true));
         }
-        self
     }
 
-    /// What the judge of what stays knows it by.
+    /// What the judge of what stays knows it by: its number, or that of the entry whose place it took.
     pub(super) fn place(&self) -> u64 {
-        self.place
+        self.fixed.id - u64::from(self.fixed.place_before)
+    }
+
+    /// As much of it as the judge keeps. Two of one variant that are told the same are 2^32 stored answers apart.
+    pub(super) fn short_place(&self) -> u32 {
+        let [.., a, b, c, d] = self.place().to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
     }
 
     /// The judge knows it.
     pub(super) fn set_placed(&self) {
-        self.placed.store(true, Ordering::Release);
+        self.fixed.placed.store(true, Ordering::Release);
     }
 
     /// Its resource.
     #[must_use]
     pub fn resource(&self) -> ResourceId {
-        self.resource
+        ResourceId {
+            digest: whole(self.fixed.resource),
+            upstream: self.fixed.upstream as usize,
+        }
     }
 
     /// The digest of its cache key.
     #[must_use]
+    #[inline]
     pub fn key_digest(&self) -> u128 {
-        self.digest
+        whole(self.fixed.digest)
     }
 
     /// The whole cache key: a digest alone never decides.
     #[must_use]
+    #[inline]
     pub fn key(&self) -> &[u8] {
-        self.packed.key()
+        self.packed().key()
     }
 
     /// The digests of its tags, each once and in order.
     #[must_use]
     pub fn tags(&self) -> &[u128] {
-        &self.tags
+        self.rare().map_or(&[], |rare| &rare.tags)
     }
 
     /// What it answers, as it is told to make another of it.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity {
-            resource: self.resource,
-            digest: self.digest,
+            resource: self.resource(),
+            digest: self.key_digest(),
             key: self.key().into(),
-            tags: self.tags.clone(),
+            tags: self.tags().into(),
         }
     }
 
-    /// Its facts.
+    /// What of its facts decides about most reads. Inlined as its numbers are.
     #[must_use]
-    pub fn meta(&self) -> &Meta {
-        &self.meta
+    #[inline(always)]
+    pub fn facts(&self) -> Facts {
+        match self.rare() {
+            None => self.fixed.numbers.facts(None),
+            Some(rare) => match &rare.meta {
+                None => self.fixed.numbers.facts(rare.part),
+                Some(meta) => meta.facts(),
+            },
+        }
+    }
+
+    /// Its status.
+    #[must_use]
+    #[inline]
+    pub fn status(&self) -> StatusCode {
+        let rare = self.rare().and_then(|rare| rare.meta.as_ref());
+        rare.map_or(self.fixed.numbers.status(), |meta| meta.status)
+    }
+
+    /// All its facts, put together.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        let Some(rare) = self.rare() else {
+            return self.fixed.numbers.meta(None, Vary::Any, self.etag());
+        };
+        match &rare.meta {
+            None => self.fixed.numbers.meta(rare.part, rare.vary.clone(), self.etag()),
+            Some(meta) => Meta::clone(meta),
+        }
+    }
+
+    /// Which requests it fits.
+    #[must_use]
+    #[inline]
+    pub fn vary(&self) -> &Vary {
+        self.rare().map_or(&ANY, |rare| &rare.vary)
+    }
+
+    /// The text of its tag, and whether that is weak.
+    fn tag(&self) -> Option<(&[u8], bool)> {
+        if let Some(meta) = self.rare().and_then(|rare| rare.meta.as_ref()) {
+            return meta.etag.as_ref().map(|etag| (etag.value.as_bytes(), etag.weak));
+        }
+        let weak = self.fixed.numbers.tag()?;
+        match self.lines().find(|(name, _)| *name == ETAG.as_str())? {
+            (_, Text::Stored(value)) => Some((etag::text(value)?, weak)),
+            (_, Text::Made(_)) => None, // no date is a tag
+        }
+    }
+
+    fn etag(&self) -> Option<Etag> {
+        let (text, weak) = self.tag()?;
+        let value = HeaderValue::from_bytes(text).ok()?;
+        Some(Etag { value, weak })
     }
 
     /// A copy of its head.
     #[must_use]
     pub fn head(&self) -> Head {
         Head {
-            meta: self.meta.clone(),
+            meta: self.meta(),
             headers: self.headers(),
         }
     }
@@ -221,12 +282,12 @@ impl Entry {
     /// A copy of its fields, as received and with `Content-Length`, with room for what an answer gains.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
-        self.packed.fields()
+        self.packed().fields()
     }
 
     /// Its fields line by line, as they are stored.
-    pub fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.packed.lines()
+    pub fn lines(&self) -> impl Iterator<Item = (&str, Text<'_>)> {
+        self.packed().lines()
     }
 
     /// A copy of its fields for a hit: before them places for `Age`, `Via`, `Cache-Status` and `Tidegate-Consistency`, the last of which `prepare` may take
@@ -234,26 +295,36 @@ impl Entry {
     /// known yet.
     #[must_use]
     pub fn ready_headers(&self, prepare: impl FnOnce(&mut HeaderMap), gained: &impl Gained) -> Option<HeaderMap> {
-        self.packed.ready(prepare, gained)
+        self.packed().ready(prepare, gained)
     }
 
-    /// Its body, complete and contiguous.
+    /// The bytes of its body, complete and contiguous.
     #[must_use]
-    pub fn body(&self) -> &Bytes {
-        &self.body
+    pub fn body_bytes(&self) -> &[u8] {
+        if let Some(apart) = self.body_apart() {
+            return apart;
+        }
+        let [.., start] = self.fixed.ends;
+        let (start, length) = (usize::from(start), usize::from(self.fixed.body));
+        self.bytes.get(start..start + length).unwrap_or_default()
+    }
+
+    /// Its body, where that is no part of its own piece of memory.
+    pub(super) fn body_apart(&self) -> Option<&Bytes> {
+        self.rare()?.body.as_ref()
     }
 
     /// Whether no write was pending or unsettled when its fill began (R2), and no soft purge has come since.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.meta().proven && self.softened().is_none()
+        self.facts().proven && self.softened().is_none()
     }
 
     /// When a soft purge ended its freshness.
     #[must_use]
     #[inline]
     pub fn softened(&self) -> Option<MonoTime> {
-        match self.softened.load(Ordering::Acquire) {
+        match self.fixed.softened.load(Ordering::Acquire) {
             NEVER => None,
             at => Some(MonoTime::from_micros(at)),
         }
@@ -262,7 +333,8 @@ impl Entry {
     /// A soft purge. The first one counts; returns whether this was it.
     pub(super) fn soften(&self, now: MonoTime) -> bool {
         let at = now.as_micros().min(NEVER - 1);
-        self.softened
+        self.fixed
+            .softened
             .compare_exchange(NEVER, at, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
@@ -277,43 +349,48 @@ impl Entry {
     /// Whether a write, a purge or a newer answer took it out of service.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
-        self.revoked.load(Ordering::Acquire)
+        self.fixed.revoked.load(Ordering::Acquire)
     }
 
     /// Its memory, in bytes.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        self.weight
+        self.fixed.weight
     }
 
-    /// The digest of its key and selecting fields: stable over refetches, so that the budget remembers how popular it was.
+    /// The digest of its key and selecting fields: stable over refetches, so that the budget remembers how popular it was. Its higher half
+    /// is the key's.
     pub(super) fn variant(&self) -> u128 {
-        self.variant.as_ref().map_or(self.digest, |variant| **variant)
+        self.rare()
+            .and_then(|rare| rare.variant)
+            .unwrap_or_else(|| self.key_digest())
     }
-}
 
-/// The facts in memory of their own: a field value as received is a slice that keeps a whole read buffer alive, which no budget would see.
-fn detached(mut meta: Meta) -> Meta {
-    if let Some(etag) = &mut meta.etag {
-        etag.value = HeaderValue::from_bytes(etag.value.as_bytes()).unwrap_or_else(|_| etag.value.clone());
+    #[inline]
+    fn rare(&self) -> Option<&Rare> {
+        self.fixed.rare.as_deref()
     }
-    meta
-}
 
-/// What an allocator with four sizes from one power of two to the next, as ours is, hands out for so many bytes.
-fn rounded(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 8).max(16);
-    bytes.next_multiple_of(step)
-}
-
-/// The memory of the request's own fields that an answer was selected by.
-fn selecting(vary: &Vary) -> usize {
-    match vary {
-        Vary::Any => 0,
-        Vary::Fields(fields) => fields
-            .iter()
-            .map(|(n, v)| n.as_str().len() + v.as_deref().map_or(0, str::len) + PER_SELECTING_FIELD)
-            .sum(),
+    #[inline]
+    fn packed(&self) -> Packed<'_> {
+        let (bytes, ends) = match self.rare().and_then(|rare| rare.head.as_ref()) {
+            Some((bytes, ends)) => (&**bytes, *ends),
+            None => {
+                let [key, lengths, names, end] = self.fixed.ends;
+                let ends = Ends {
+                    key: u32::from(key),
+                    lengths: u32::from(lengths),
+                    names: u32::from(names),
+                };
+                (self.bytes.get(..usize::from(end)).unwrap_or_default(), ends)
+            }
+        };
+        Packed {
+            bytes,
+            ends,
+            shape: self.fixed.shape.as_deref(),
+            number: self.fixed.id - u64::from(self.fixed.head_before),
+        }
     }
 }
 
@@ -329,102 +406,21 @@ fn variant(digest: u128, vary: &Vary) -> Option<u128> {
                 hasher.write(value.as_deref().unwrap_or("").as_bytes());
                 hasher.write_u8(0xff); // no field value holds this byte twice: the text is visible ASCII or UTF-8
             }
-            Some(hasher.finish128().as_u128())
+            let [high, _] = halves(digest);
+            let [_, low] = halves(hasher.finish128().as_u128());
+            Some(whole([high, low]))
         }
     }
 }
 
-/// A shared stored answer.
-#[derive(Clone, Debug)]
-pub struct EntryRef(Arc<Entry>);
-
-impl EntryRef {
-    pub(super) fn new(entry: Entry) -> Self {
-        Self(Arc::new(entry))
-    }
-
-    /// What a validation has made of `old`, before anybody else has it: if it weighs the same, it takes its place.
-    #[must_use]
-    pub fn after(self, old: &Self) -> Self {
-        match Arc::try_unwrap(self.0) {
-            Ok(entry) => Self::new(entry.in_place_of(old)),
-            Err(shared) => Self(shared),
-        }
-    }
-
-    /// Notes under which configuration it was admitted, before anybody else has it.
-    #[must_use]
-    pub fn under(mut self, terms: u32) -> Self {
-        if let Some(entry) = Arc::get_mut(&mut self.0) {
-            entry.terms = terms;
-        }
-        self
-    }
-
-    /// Whether it was admitted under this configuration, whose policy would say the same of it again.
-    #[must_use]
-    pub fn is_under(&self, terms: u32) -> bool {
-        self.terms == terms && terms != NO_TERMS
-    }
+/// A number of 128 bits as two of 64, of which the first is the higher one.
+pub(super) const fn halves(digest: u128) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = digest.to_be_bytes();
+    [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest)]
 }
 
-impl Deref for EntryRef {
-    type Target = Entry;
-    fn deref(&self) -> &Entry {
-        &self.0
-    }
-}
-
-impl Stored for EntryRef {
-    #[inline]
-    fn meta(&self) -> &Meta {
-        &self.0.meta
-    }
-
-    #[inline]
-    fn softened(&self) -> Option<MonoTime> {
-        self.0.softened()
-    }
-}
-
-impl PartialEq for EntryRef {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for EntryRef {}
-
-impl listed::Entry for EntryRef {
-    fn id(&self) -> u64 {
-        self.0.id
-    }
-
-    fn digest(&self) -> u128 {
-        self.0.digest
-    }
-
-    fn revoke(&self) {
-        self.0.revoked.store(true, Ordering::Release);
-    }
-
-    fn is_revoked(&self) -> bool {
-        self.0.is_revoked()
-    }
-
-    fn same_variant(&self, other: &Self) -> bool {
-        self.0.variant() == other.0.variant()
-            && self.0.key() == other.0.key()
-            && self.0.meta().vary == other.0.meta().vary
-    }
-
-    fn older_than(&self, other: &Self) -> bool {
-        let (this, other) = (self.0.meta(), other.0.meta());
-        let none = MonoTime::default();
-        // R43: a replica that was asked later may still have answered with something older.
-        if this.valid_as_of != other.valid_as_of && this.valid_as_of != none && other.valid_as_of != none {
-            return this.valid_as_of < other.valid_as_of;
-        }
-        this.sent < other.sent
-    }
+/// The number again.
+#[inline]
+pub(super) fn whole([high, low]: [u64; 2]) -> u128 {
+    u128::from(high) << 64 | u128::from(low)
 }

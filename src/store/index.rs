@@ -148,10 +148,20 @@ pub(super) struct Index {
     records: DashMap<u128, Record, BuildHasherDefault<DigestHasher>>,
     kills: Kills,
     tokens: AtomicU64,
-    ids: AtomicU64,
+    ids: Ids,
     entries: AtomicU64,
     bytes: AtomicU64,
     evictions: AtomicU64,
+}
+
+/// Numbers of entries. No two stores of a process give the same: what threads keep of an entry is known by its number.
+struct Ids(AtomicU64);
+
+impl Default for Ids {
+    fn default() -> Self {
+        static STORES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        Self(AtomicU64::new(STORES.fetch_add(1, Ordering::Relaxed) << 44))
+    }
 }
 
 impl std::fmt::Debug for Index {
@@ -164,7 +174,7 @@ impl std::fmt::Debug for Index {
 
 impl Index {
     pub(super) fn next_entry_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+        self.ids.0.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn usage(&self) -> (u64, u64) {
@@ -328,12 +338,14 @@ impl Index {
         self.step(now, resource, |gate| gate.differs(keep))
     }
 
-    /// Takes out the entry that has this place, whichever has it by now.
-    pub(super) fn evict(&self, resource: u128, digest: u128, place: u64) {
+    /// Takes out the entry of this variant that has this place, whichever has it by now.
+    pub(super) fn evict(&self, resource: u128, variant: u128, place: u32) {
         let gone = self.step(MonoTime::default(), resource, |gate| {
-            let there = gate.entries().under(digest).find(|entry| entry.place() == place);
-            let id = there.map(EntryRef::number);
-            id.and_then(|id| gate.evict(digest, id)).into_iter().collect()
+            let is_it = |entry: &&EntryRef| entry.variant() == variant && entry.short_place() == place;
+            let there = gate.entries().near(variant).find(is_it);
+            let found = there.map(|entry| (entry.key_digest(), entry.number()));
+            let gone = found.and_then(|(digest, id)| gate.evict(digest, id));
+            gone.into_iter().collect()
         });
         self.evictions.fetch_add(gone.len() as u64, Ordering::Relaxed);
     }

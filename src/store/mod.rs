@@ -20,7 +20,7 @@ mod write;
 pub use budget::FillMemory;
 pub use entry::{Entry, EntryRef, Identity};
 pub use index::{Found, Token};
-pub use packed::Gained;
+pub use packed::{Gained, Text};
 pub use through::{Before, Target};
 pub use write::{OpenWrite, WriteEnd, WriteGuard};
 
@@ -211,11 +211,18 @@ impl Store {
                     self.budget.touched(entry);
                     return Ok(());
                 }
-                self.fill_memory.settle(entry.body());
+                self.settle_fill_of(entry);
                 self.budget.insert(entry);
                 Ok(())
             }
             Published::Refused(why) => Err(why),
+        }
+    }
+
+    /// What the entry of a fill shares with it is the entry's to account for from here on; of what it has a copy of, the fill is the owner.
+    fn settle_fill_of(&self, entry: &EntryRef) {
+        if let Some(body) = entry.body_apart() {
+            self.fill_memory.settle(body);
         }
     }
 
@@ -422,13 +429,13 @@ impl Store {
 /// Builds the entry that a 304 makes of `old` when it changes no field.
 #[must_use]
 pub fn renewed_entry(id: u64, old: &EntryRef, meta: Meta) -> EntryRef {
-    EntryRef::new(Entry::renewed(id, old, meta))
+    EntryRef::renewed(id, old, meta)
 }
 
 /// Builds the entry of a completed fill.
 #[must_use]
 pub fn new_entry(id: u64, identity: Identity, head: SharedHead, body: bytes::Bytes) -> EntryRef {
-    EntryRef::new(Entry::new(id, identity, head, body))
+    EntryRef::new(id, identity, head, body)
 }
 
 #[cfg(test)]

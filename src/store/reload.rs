@@ -34,7 +34,7 @@ impl Store {
     pub fn forget(&self, is_dead: impl Fn(&Entry) -> bool) {
         for entry in self.index.where_entries(|entry| is_dead(entry)) {
             self.index
-                .evict(entry.resource().digest, entry.key_digest(), entry.place());
+                .evict(entry.resource().digest, entry.variant(), entry.short_place());
             self.budget.remove(&entry);
         }
     }

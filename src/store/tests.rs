@@ -16,6 +16,7 @@ use std::time::Duration;
 
 mod budget;
 mod kills;
+mod pieces;
 mod schedules;
 mod tagged;
 mod threads;
@@ -469,7 +470,10 @@ fn r4_a_record_that_was_unsettled_once_goes_with_its_last_entry_or_fill() {
     bench.store.sweep();
     assert_eq!(bench.store.index.records(), 2, "an entry pins one, a fill the other");
     drop(token);
-    bench.store.index.evict(strong(1).digest, digest(1), entry.number());
+    bench
+        .store
+        .index
+        .evict(strong(1).digest, digest(1), entry.short_place());
     assert_eq!(bench.store.index.records(), 0);
 }
 

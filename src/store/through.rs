@@ -67,7 +67,7 @@ impl Before {
     fn of(gone: Vec<EntryRef>, target: &Target) -> Self {
         let is_targets = |e: &EntryRef| e.key_digest() == target.digest && *e.key() == *target.key;
         let mut entries: Vec<EntryRef> = gone.into_iter().filter(is_targets).collect();
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.meta().sent));
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.facts().sent));
         Self {
             variants: entries.len(),
             heads: entries
@@ -130,7 +130,7 @@ impl WriteGuard {
         drop(token);
         store.retire(&left.gone);
         for entry in left.listed.iter().filter(|entry| !entry.is_revoked()) {
-            store.fill_memory.settle(entry.body());
+            store.settle_fill_of(entry);
             store.budget.insert(entry);
         }
         left.listed.len()

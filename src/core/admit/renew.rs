@@ -15,7 +15,7 @@ use crate::core::time::{Ttl, WallTime};
 /// The stored ones were found under the same policy as this one. `date` is what its `Date` says ([`dates::field`]).
 #[must_use]
 pub fn renew(
-    stored: &Meta,
+    stored: Meta,
     answer: &Answer<'_>,
     read: &Read<'_>,
     policy: &Policy,
@@ -46,7 +46,7 @@ pub fn renew(
         valid_as_of: bound::valid_as_of(answer.sent, age, answer.lag).unwrap_or_default(),
         date: date.unwrap_or(answer.received_wall),
         proven: false, // the fill's token knows
-        ..stored.clone()
+        ..stored
     })
 }
 
@@ -58,6 +58,7 @@ mod tests {
     use crate::core::consistency::bound::Lag;
     use crate::core::failover::view::Epoch;
     use crate::core::http::dates;
+    use crate::core::http::stored::Meta;
     use crate::core::http::testing::{START_WALL, at, caching, headers, lines, off, strong, weak};
     use crate::core::http::validate::{Change, change, merge_304};
     use crate::core::lookup::Read;
@@ -106,7 +107,7 @@ mod tests {
         let stored = crate::core::http::testing::meta();
         for policy in [off(), weak(caching())] {
             let read = Read::of(&Method::GET, &asked, &policy, false);
-            assert!(renew(&stored, &answer(304, &fields, 5, false), &read, &policy, None).is_none());
+            assert!(renew(stored.clone(), &answer(304, &fields, 5, false), &read, &policy, None).is_none());
         }
     }
 
@@ -141,7 +142,7 @@ mod tests {
             }
             let long = freshen(&stored, &merged, &told, &read, policy);
             let date = dates::field(told.headers, &DATE).valid();
-            match (renew(&stored, &told, &read, policy, date), long) {
+            match (renew(Meta::clone(&stored), &told, &read, policy, date), long) {
                 (Some(short), Admission::Store(long)) => prop_assert_eq!(format!("{short:?}"), format!("{long:?}")),
                 (Some(_), Admission::PassOn(why)) => prop_assert!(false, "the long way refuses: {why:?}"),
                 // What is asked for in another language was never confirmed by this.

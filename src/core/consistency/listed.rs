@@ -64,6 +64,20 @@ impl<E: Entry + Clone> Entries<E> {
         few.into_iter().flatten().chain(many.into_iter().flatten())
     }
 
+    /// Those under key digests with the same higher half as this one.
+    pub fn near(&self, digest: u128) -> impl Iterator<Item = &E> {
+        let half = u128::from(u64::MAX);
+        let (least, most) = (digest & !half, digest | half);
+        let (few, many) = match self {
+            Self::Few(list) => (
+                Some(list.iter().filter(move |e| (least..=most).contains(&e.digest()))),
+                None,
+            ),
+            Self::Many(tree) => (None, Some(tree.range((least, 0)..=(most, u64::MAX)).map(|(_, e)| e))),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &E> {
         let (few, many) = match self {
@@ -162,6 +176,11 @@ mod tests {
             entries.under(3).map(|e| e.0).collect::<Vec<_>>(),
             (0..10).map(|n| n * 10 + 3).collect::<Vec<_>>()
         );
+        let other = u128::from(u64::MAX) + 4;
+        entries.insert(Plain(100, other));
+        assert_eq!(entries.near(3).count(), 100);
+        assert_eq!(entries.near(other + 1).map(|e| e.0).collect::<Vec<_>>(), [100]);
+        assert!(entries.remove(other, 100).is_some());
         assert_eq!(entries.remove(3, 13), Some(Plain(13, 3)));
         assert_eq!(entries.remove(3, 13), None);
         assert_eq!(entries.remove_where(|e| e.1 == 4).len(), 10);

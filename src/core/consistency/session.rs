@@ -11,7 +11,7 @@
 pub mod token;
 
 use self::token::Opened;
-use crate::core::http::stored::{Etag, Meta};
+use crate::core::http::stored::{Etag, Stored};
 use crate::core::key::{KeySecret, normalise_escapes, normalise_path};
 use crate::core::rules::Rule;
 use crate::core::time::{MonoTime, Span, WallTime};
@@ -175,12 +175,12 @@ impl Name<'_> {
 }
 
 /// The keyed hash of a strong ETag; 0 without one.
-fn hash_of(etag: Option<&Etag>, secret: KeySecret) -> u64 {
-    let Some(etag) = etag.filter(|etag| !etag.weak) else {
+fn hash_of(strong_tag: Option<&[u8]>, secret: KeySecret) -> u64 {
+    let Some(tag) = strong_tag else {
         return 0;
     };
     let mut hasher = SipHasher13::new_with_keys(secret.0, secret.1);
-    hasher.write(etag.value.as_bytes());
+    hasher.write(tag);
     hasher.finish128().h2.max(1)
 }
 
@@ -358,19 +358,20 @@ impl Demand {
 
     /// R47, R48: whether an entry is good enough.
     #[must_use]
-    pub fn is_met(&self, entry: &Meta) -> bool {
+    pub fn is_met(&self, entry: &impl Stored) -> bool {
         !self.foreign && (!Rule::R47.holds() || self.bounds.iter().all(|bound| self.meets(entry, bound)))
     }
 
-    fn meets(&self, entry: &Meta, bound: &Bound) -> bool {
-        let same = hash_of(entry.etag.as_ref(), bound.secret) == bound.etag;
+    fn meets(&self, entry: &impl Stored, bound: &Bound) -> bool {
+        let same = hash_of(entry.strong_tag(), bound.secret) == bound.etag;
         if bound.etag != 0 && same {
             return true;
         }
         // The very entry, where no ETag tells: of two variants received at one instant the other may be older.
-        let is_it = bound.by == By::Read && same && entry.received == bound.since.at;
+        let facts = entry.facts();
+        let is_it = bound.by == By::Read && same && facts.received == bound.since.at;
         // Instants of another process are never compared.
-        bound.since.minter == self.minter && (entry.valid_as_of >= bound.since.at || is_it)
+        bound.since.minter == self.minter && (facts.valid_as_of >= bound.since.at || is_it)
     }
 }
 
@@ -400,20 +401,20 @@ impl Session {
 
     /// An answer of a write was passed on, after which `resource` is as `etag` says (R47); `received` is when its head came.
     pub fn wrote(&mut self, resource: &Name<'_>, etag: Option<&Etag>, received: MonoTime) {
-        let mark = self.new_mark(resource, etag, received, By::Write);
+        let mark = self.new_mark(resource, etag.and_then(Etag::strong), received, By::Write);
         self.token.wrote(mark);
     }
 
-    /// A read of `resource` was answered with what a fill received then (R47).
-    pub fn saw(&mut self, resource: &Name<'_>, etag: Option<&Etag>, received: MonoTime) {
-        let mark = self.new_mark(resource, etag, received, By::Read);
+    /// A read of `resource` was answered with what a fill received then, under this `ETag` if it is strong (R47).
+    pub fn saw(&mut self, resource: &Name<'_>, strong_tag: Option<&[u8]>, received: MonoTime) {
+        let mark = self.new_mark(resource, strong_tag, received, By::Read);
         self.token.saw(mark);
     }
 
-    fn new_mark(&self, resource: &Name<'_>, etag: Option<&Etag>, received: MonoTime, by: By) -> Mark {
+    fn new_mark(&self, resource: &Name<'_>, strong_tag: Option<&[u8]>, received: MonoTime, by: By) -> Mark {
         Mark {
             resource: resource.hash(self.secret),
-            etag: hash_of(etag, self.secret),
+            etag: hash_of(strong_tag, self.secret),
             since: self.here.moment(received),
             by,
         }

@@ -16,6 +16,13 @@ pub fn of(headers: &HeaderMap) -> Option<Etag> {
     parse(first)
 }
 
+/// The tag in a field value, when that is one entity tag.
+#[must_use]
+pub fn text(value: &[u8]) -> Option<&[u8]> {
+    let (tag, rest) = next(trim_ows(value))?;
+    rest.is_empty().then_some(tag.text)
+}
+
 /// One entity tag.
 #[must_use]
 pub fn parse(value: &HeaderValue) -> Option<Etag> {

@@ -7,12 +7,13 @@ use super::Decision::{Fetch, Refuse, Revalidate, Serve, ServeAndRefresh};
 use super::*;
 use crate::core::http::part::Part;
 use crate::core::http::range::Cut;
-use crate::core::http::stored::Vary;
+use crate::core::http::stored::{Meta, Vary};
 use crate::core::http::testing::{START, at, caching, eventual, headers, meta, off, secs, strong, weak};
 use crate::core::policy::Writers;
 use crate::core::time::Span;
 use http::StatusCode;
 use proptest::prelude::*;
+use std::borrow::Cow;
 
 fn read<'a>(headers: &'a HeaderMap, policy: &Policy) -> Read<'a> {
     Read::of(&Method::GET, headers, policy, false)
@@ -892,8 +893,20 @@ fn policy_stretches(policy: &Policy) -> bool {
 struct Softened(Meta, u64);
 
 impl Stored for Softened {
-    fn meta(&self) -> &Meta {
-        &self.0
+    fn facts(&self) -> Facts {
+        self.0.facts()
+    }
+
+    fn vary(&self) -> &Vary {
+        &self.0.vary
+    }
+
+    fn strong_tag(&self) -> Option<&[u8]> {
+        self.0.strong_tag()
+    }
+
+    fn full(&self) -> Cow<'_, Meta> {
+        Cow::Borrowed(&self.0)
     }
 
     fn softened(&self) -> Option<MonoTime> {

@@ -12,7 +12,7 @@ use crate::core::lookup::{self, Decision, Read};
 use crate::core::policy::{Caching, Contract, OriginTtl, Policy};
 use crate::core::time::{MonoTime, Span, Ttl, WallTime};
 use crate::proxy::{Shared, headers, lead, posted};
-use crate::store::{Entry, Found, ResourceId};
+use crate::store::{EntryRef, Found, ResourceId};
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
@@ -33,23 +33,23 @@ pub(super) fn stored(
         unsettled: found.disturbed,
         unsettled_ms: left.and_then(|one| one.remaining).map(Span::as_millis),
         variants: variants
-            .map(|(index, entry)| variant(now, entry, entry, chosen == Some(index), policy))
+            .map(|(index, entry)| variant(now, entry, chosen == Some(index), policy))
             .collect(),
     }
 }
 
-fn variant(now: MonoTime, entry: &Entry, stored: &impl Stored, chosen: bool, policy: &Policy) -> VariantTold {
-    let meta = entry.meta();
+fn variant(now: MonoTime, entry: &EntryRef, chosen: bool, policy: &Policy) -> VariantTold {
+    let meta = &entry.meta();
     let age = meta.current_age(now);
-    let lifetime = stored.lifetime();
+    let lifetime = entry.lifetime();
     let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     VariantTold {
         chosen,
         status: meta.status.as_u16(),
-        body_bytes: entry.body().len() as u64,
+        body_bytes: entry.body_bytes().len() as u64,
         age_ms: age.as_millis(),
         staleness_ms: meta.staleness(now).as_millis(),
-        freshness: fresh(meta, &entry.headers(), lifetime, stored.softened().is_some(), policy),
+        freshness: fresh(meta, &entry.headers(), lifetime, entry.softened().is_some(), policy),
         left_ms: (lifetime != Ttl::MAX).then(|| signed(lifetime.as_millis()).saturating_sub(signed(age.as_millis()))),
         etag: meta.etag.as_ref().map(|etag| if etag.weak { "weak" } else { "strong" }),
         last_modified: meta.last_modified.is_some(),
@@ -61,7 +61,7 @@ fn variant(now: MonoTime, entry: &Entry, stored: &impl Stored, chosen: bool, pol
         shareable: meta.shareable,
         proven: entry.is_proven(),
         revoked: entry.is_revoked(),
-        softly_purged: stored.softened().is_some(),
+        softly_purged: entry.softened().is_some(),
     }
 }
 

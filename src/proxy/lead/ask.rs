@@ -110,7 +110,8 @@ impl Fetch {
     fn asking(&mut self, question: &mut Question) -> mirror::Asking<'_> {
         let strong = question.strong;
         let mut conditions = question.condition_on.as_ref().map_or(Conditions::none(strong), |e| {
-            validate::conditional_headers(e.meta(), strong).on(&self.job.policy, e.meta())
+            let meta = e.meta();
+            validate::conditional_headers(&meta, strong).on(&self.job.policy, &meta)
         });
         conditions.no_cache |= question.insisted;
         question.conditional = conditions.is_conditional();
@@ -181,11 +182,11 @@ impl Fetch {
     /// A 304.
     fn heard_the_same(&mut self, question: &mut Question, answered: &Answered) -> Heard {
         match question.condition_on.take() {
-            Some(entry) if question.conditional && !answered.speaks_of(entry.meta().epoch) => {} // R53
+            Some(entry) if question.conditional && !answered.speaks_of(entry.facts().epoch) => {} // R53
             // What a purge has taken away since is not confirmed by a weak validator.
-            Some(entry) if question.conditional && entry.is_revoked() && !entry.meta().can_be_validated(true) => {}
+            Some(entry) if question.conditional && entry.is_revoked() && !entry.facts().can_be_validated(true) => {}
             Some(entry) if question.conditional => {
-                if validate::confirms(entry.meta(), &answered.parts.headers, question.strong) {
+                if validate::confirms(&entry.meta(), &answered.parts.headers, question.strong) {
                     if self.is_refused(answered) {
                         return self.fails(Fault::of_refusal(Refusal::StaleRefused));
                     }

@@ -10,7 +10,7 @@ use crate::core::time::WallTime;
 use crate::proxy::flights::Landed;
 use crate::proxy::{headers, session};
 use crate::store::entry::Head;
-use crate::store::{EntryRef, Token, new_entry, renewed_entry};
+use crate::store::{EntryRef, Text, Token, new_entry, renewed_entry};
 use crate::upstream::Answered;
 use http::header::{DATE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
@@ -70,7 +70,7 @@ impl Fetch {
         validate::merge_304(&mut merged, &fields);
         let answer = self.answer(answered, &fields);
         let admission = admit::freshen(
-            old.meta(),
+            &old.meta(),
             &merged,
             &answer,
             &as_read(&self.job, false),
@@ -83,7 +83,7 @@ impl Fetch {
                     meta: *meta,
                     headers: merged,
                 });
-                let entry = self.entry(head, old.body().clone()).after(old);
+                let entry = self.entry(head, old.body()).after(old);
                 self.confirmed_as(entry, old, node, token, cookies);
             }
             Admission::PassOn(why) => {
@@ -99,9 +99,9 @@ impl Fetch {
                     initial_age: freshness::age_field(&fields).unwrap_or_default(),
                     valid_as_of: bound::valid_as_of(answered.sent, freshness::age_field(&fields), answered.lag)
                         .unwrap_or_default(),
-                    ..old.meta().clone()
+                    ..old.meta()
                 };
-                let entry = self.entry(Arc::new(Head { meta, headers: merged }), old.body().clone());
+                let entry = self.entry(Arc::new(Head { meta, headers: merged }), old.body());
                 self.tell(Landed::Alone, Led::Confirmed(entry, node, cookies));
             }
         }
@@ -113,7 +113,8 @@ impl Fetch {
             return None; // what is made of the fields has changed by a reload
         }
         let fields = &answered.parts.headers;
-        let stored: SmallVec<[(&str, &[u8]); 16]> = old.lines().collect();
+        let lines: SmallVec<[(&str, Text<'_>); 16]> = old.lines().collect();
+        let stored: SmallVec<[(&str, &[u8]); 16]> = lines.iter().map(|(name, text)| (*name, &**text)).collect();
         let change = validate::change(&stored, fields);
         if change == Change::More {
             return None;
@@ -128,7 +129,7 @@ impl Fetch {
         let mut headers = old.headers();
         headers.insert(DATE, fields.get(DATE)?.clone());
         let head = Arc::new(Head { meta, headers });
-        let entry = new_entry(id, old.identity(), head, old.body().clone());
+        let entry = new_entry(id, old.identity(), head, old.body());
         Some(entry.under(self.terms()).after(old))
     }
 

@@ -36,7 +36,7 @@ impl State {
 
 impl Ordered {
     /// Takes the place of what the variant had. Returns what has to go for it, perhaps itself.
-    pub(super) fn insert(&self, variant: u128, held: Held, capacity: u64) -> Vec<Held> {
+    pub(super) fn insert(&self, variant: u128, held: Held, capacity: u64) -> Vec<(u128, Held)> {
         let mut state = self.0.lock();
         state.take(variant);
         state.put(variant, held);
@@ -46,13 +46,13 @@ impl Ordered {
                 break;
             };
             let oldest = *oldest;
-            gone.extend(state.take(oldest));
+            gone.extend(state.take(oldest).map(|held| (oldest, held)));
         }
         gone
     }
 
     /// The variant's entry goes, if it is that one.
-    pub(super) fn remove(&self, variant: u128, place: u64) {
+    pub(super) fn remove(&self, variant: u128, place: u32) {
         let mut state = self.0.lock();
         if state.held.get(&variant).is_some_and(|(_, held)| held.place == place) {
             state.take(variant);
@@ -72,17 +72,16 @@ impl Ordered {
 mod tests {
     use super::*;
 
-    fn held(place: u64, weight: u32) -> Held {
+    fn held(place: u32, weight: u32) -> Held {
         Held {
-            resource: 0,
-            digest: 0,
+            resource: [0; 2],
             place,
             weight,
         }
     }
 
-    fn ids(gone: &[Held]) -> Vec<u64> {
-        gone.iter().map(|held| held.place).collect()
+    fn ids(gone: &[(u128, Held)]) -> Vec<u32> {
+        gone.iter().map(|(_, held)| held.place).collect()
     }
 
     #[test]

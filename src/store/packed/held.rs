@@ -5,7 +5,6 @@
 
 use super::GAINED;
 use http::{HeaderMap, HeaderValue};
-use std::sync::Arc;
 
 /// What the places of a ready map are filled in with, in their order.
 pub trait Gained {
@@ -17,7 +16,8 @@ pub trait Gained {
 }
 
 pub(super) struct Held {
-    pub(super) bytes: Arc<[u8]>,
+    /// Of what it is ready.
+    pub(super) number: u64,
     ready: Option<HeaderMap>,
     /// What the values in the map were made of.
     filled: [Option<u128>; GAINED.len()],
@@ -26,9 +26,9 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(bytes: Arc<[u8]>, ready: Option<HeaderMap>) -> Self {
+    pub(super) fn new(number: u64, ready: Option<HeaderMap>) -> Self {
         Self {
-            bytes,
+            number,
             ready,
             filled: [None; GAINED.len()],
             asked: [None; GAINED.len()],

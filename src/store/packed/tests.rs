@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
@@ -8,6 +9,26 @@ fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     map
+}
+
+/// A key and fields that are kept.
+struct Kept(Packing, u64);
+
+impl Kept {
+    fn new(key: &[u8], map: &HeaderMap) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        Self(Packing::new(key, map), NUMBERS.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn packed(&self) -> Packed<'_> {
+        let Self(Packing { bytes, ends, shape }, number) = self;
+        Packed {
+            bytes,
+            ends: *ends,
+            shape: shape.as_deref(),
+            number: *number,
+        }
+    }
 }
 
 fn told(map: &HeaderMap) -> Vec<(String, Vec<u8>, bool)> {
@@ -32,7 +53,7 @@ fn what_is_unpacked_is_what_was_packed_with_a_shape_or_without_one_and_hot_or_no
     let mut odd = fields(&[("content-type", "text/plain")]);
     odd.insert("x-odd", HeaderValue::from_bytes(b"caf\xe9 \xff").unwrap());
     let mut crowd = HeaderMap::new();
-    for n in 0..MAX_SHAPE_FIELDS + 1 {
+    for n in 0..40 {
         crowd.append(HeaderName::try_from(format!("x-{n}")).unwrap(), HeaderValue::from(n));
     }
     for (name, map) in [
@@ -55,9 +76,31 @@ fn what_is_unpacked_is_what_was_packed_with_a_shape_or_without_one_and_hot_or_no
         ("a sensitive one", secret),
         ("bytes that are no text", odd),
         ("more than a shape has", crowd),
+        (
+            "dates, among others and alone",
+            fields(&[
+                ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+                ("x-a", "1"),
+                ("last-modified", "Sun, 06 Nov 1994 08:49:36 GMT"),
+                ("expires", "Thu, 01 Jan 1970 00:00:00 GMT"),
+                ("x-b", "2"),
+            ]),
+        ),
+        (
+            "what looks like dates, and ones that cannot be told briefly",
+            fields(&[
+                ("date", "Sunday, 06-Nov-94 08:49:37 GMT"),
+                ("x-a", "Mon, 06 Nov 1994 08:49:37 GMT"),
+                ("x-b", "Sun, 06 nov 1994 08:49:37 GMT"),
+                ("x-c", "Sun, 06 Nov 1994 08:49:37 UTC"),
+                ("x-d", "Fri, 31 Dec 9999 23:59:59 GMT"),
+                ("x-e", "29 bytes of anything else....."),
+            ]),
+        ),
     ] {
         for sight in 1..=3 {
-            let packed = Packed::new(b"the key", &map);
+            let kept = Kept::new(b"the key", &map);
+            let packed = kept.packed();
             assert_eq!(packed.key(), b"the key", "{name}");
             for time in 1..=4 {
                 assert_eq!(told(&packed.fields()), told(&map), "{name}: sight {sight}, time {time}");
@@ -68,47 +111,100 @@ fn what_is_unpacked_is_what_was_packed_with_a_shape_or_without_one_and_hot_or_no
                 }
             }
             let lines = map.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-            assert!(packed.clone().lines().eq(lines), "{name}: sight {sight}");
+            let came: Vec<_> = packed.lines().map(|(name, text)| (name, text.to_vec())).collect();
+            assert!(
+                came.iter().map(|(name, text)| (*name, &**text)).eq(lines),
+                "{name}: sight {sight}"
+            );
         }
     }
 }
 
 #[test]
-fn names_that_come_again_are_stored_once() {
-    let map = fields(&[("x-names-once-a", "1"), ("x-names-once-b", "2")]);
-    let first = Packed::new(b"", &map);
-    let rest: Vec<Packed> = (0..3).map(|_| Packed::new(b"", &map)).collect();
-    assert!(first.shape.is_none(), "they may never come again");
-    let shape = rest[0].shape.as_ref().unwrap();
+fn names_and_values_that_come_again_are_stored_once() {
+    let map = fields(&[("x-names-once-a", "a value"), ("x-names-once-b", "2")]);
+    let kept: Vec<Kept> = (0..4).map(|_| Kept::new(b"", &map)).collect();
+    let (first, rest) = kept.split_first().unwrap();
+    assert!(first.0.shape.is_none(), "they may never come again");
+    let shape = rest[0].0.shape.as_ref().unwrap();
+    for Kept(packing, _) in rest {
+        assert!(Arc::ptr_eq(packing.shape.as_ref().unwrap(), shape));
+        assert_eq!(packing.bytes, [0, 0], "both as the shape has them");
+    }
+    let mut other = map.clone();
+    other.insert("x-names-once-a", HeaderValue::from_static("another"));
+    let kept = Kept::new(b"key", &other);
+    assert!(Arc::ptr_eq(kept.0.shape.as_ref().unwrap(), shape));
+    assert_eq!(kept.0.bytes, b"key\x10\x00another");
+    assert_eq!(kept.packed().fields(), other);
+    let other = fields(&[("x-names-once-b", "2"), ("x-names-once-a", "a value")]);
     assert!(
-        rest.iter()
-            .all(|packed| Arc::ptr_eq(packed.shape.as_ref().unwrap(), shape))
-    );
-    assert!(rest[0].size() < first.size());
-    let other = fields(&[("x-names-once-b", "2"), ("x-names-once-a", "1")]);
-    assert_ne!(fields(&[]), other);
-    assert!(
-        Packed::new(b"", &other).shape.is_none(),
+        Packing::new(b"", &other).shape.is_none(),
         "another order is another shape"
     );
+    let mut typed = map.clone();
+    typed.insert("content-type", HeaderValue::from_static("text/plain"));
+    let shape_of = |map: &HeaderMap| {
+        let [.., last] = [(); 3].map(|()| Packing::new(b"", map).shape);
+        last.unwrap()
+    };
+    let plain = shape_of(&typed);
+    typed.insert("content-type", HeaderValue::from_static("text/html"));
+    assert!(!Arc::ptr_eq(&plain, &shape_of(&typed)), "and another type");
+}
+
+#[test]
+fn a_secret_is_in_no_shape_and_neither_is_what_is_long() {
+    let long = "x".repeat(5000);
+    let mut map = fields(&[("x-secret-a", "known"), ("x-secret-b", "hidden")]);
+    map.insert("x-secret-long", HeaderValue::from_str(&long).unwrap());
+    map.get_mut("x-secret-b").unwrap().set_sensitive(true);
+    for _ in 0..4 {
+        let Kept(packing, number) = Kept::new(b"", &map);
+        if let Some(shape) = &packing.shape {
+            let values: Vec<&HeaderValue> = shape.lines().map(|(_, value)| value).collect();
+            assert_eq!(values, ["known", "", ""]);
+        }
+        assert_eq!(told(&Kept(packing, number).packed().fields()), told(&map));
+    }
+    // The same text is no secret elsewhere, and stays one here.
+    let open = fields(&[("x-open-a", "hidden")]);
+    let [.., last] = [(); 3].map(|()| Packing::new(b"", &open));
+    assert!(last.shape.is_some() && last.bytes == [0]);
+    let mut hidden = open.clone();
+    hidden.get_mut("x-open-a").unwrap().set_sensitive(true);
+    assert_eq!(told(&Kept::new(b"", &hidden).packed().fields()), told(&hidden));
+}
+
+#[test]
+fn a_shape_whose_values_nobody_has_any_more_is_made_anew() {
+    let map = |value: &'static str| fields(&[("x-anew-a", value), ("x-anew-b", value), ("x-anew-c", "1")]);
+    let (old, new) = (map("old"), map("new"));
+    let sizes = |map: &HeaderMap, times: usize| -> Vec<usize> {
+        (0..times).map(|_| Packing::new(b"", map).bytes.len()).collect()
+    };
+    assert_eq!(sizes(&old, 3)[1..], [3, 3]);
+    let sizes = sizes(&new, 100);
+    assert_eq!((sizes[0], sizes[99]), (9, 3));
+    assert!(sizes.is_sorted_by(|a, b| a >= b), "once: {sizes:?}");
 }
 
 #[test]
 fn two_that_share_a_slot_of_the_hot_ones_are_not_mixed_up() {
     // Ten times as many as there are slots, each asked for twice in a row and again later.
-    let many: Vec<(HeaderMap, Packed)> = (0..10 * HOT_SLOTS)
+    let many: Vec<(HeaderMap, Kept)> = (0..10 * HOT_SLOTS)
         .map(|n| {
             let mut map = fields(&[("etag", "\"a\"")]);
             map.insert("x-number", HeaderValue::from(n));
-            let packed = Packed::new(b"", &map);
-            (map, packed)
+            let kept = Kept::new(b"", &map);
+            (map, kept)
         })
         .collect();
     for times in [2, 1, 3] {
-        for (map, packed) in &many {
+        for (map, kept) in &many {
             for _ in 0..times {
                 assert!(
-                    packed
+                    kept.packed()
                         .ready(|_| {}, &Nothing)
                         .is_none_or(|ready| told(&ready) == behind(map))
                 );
@@ -122,10 +218,13 @@ fn no_thread_keeps_a_long_head_beside_what_is_accounted_for() {
     let held = |long: usize| {
         let mut map = fields(&[("etag", "\"a\"")]);
         map.insert("x-long", HeaderValue::try_from("x".repeat(long)).unwrap());
-        let packed = Packed::new(b"", &map);
-        (0..4).for_each(|_| drop(packed.ready(|_| {}, &Nothing)));
-        assert_eq!(packed.fields(), map);
-        Arc::strong_count(&packed.bytes) > 1
+        let kept = Kept::new(b"", &map);
+        (0..4).for_each(|_| drop(kept.packed().ready(|_| {}, &Nothing)));
+        assert_eq!(kept.packed().fields(), map);
+        HOT.with_borrow(|slots| {
+            let mut held = slots.iter().filter_map(|slot| slot.held.as_ref());
+            held.any(|held| held.number == kept.1)
+        })
     };
     assert!(held(10), "a short one is kept");
     assert!(!held(MAX_HOT_BYTES));
@@ -134,10 +233,10 @@ fn no_thread_keeps_a_long_head_beside_what_is_accounted_for() {
 
 #[test]
 fn what_was_prepared_is_kept_for_a_hot_one_and_what_has_a_gained_field_is_never_ready() {
-    let packed = Packed::new(b"", &fields(&[("x-prepared", "1")]));
+    let kept = Kept::new(b"", &fields(&[("x-prepared", "1")]));
     let mut times = 0;
     for _ in 0..5 {
-        if let Some(ready) = packed.ready(
+        if let Some(ready) = kept.packed().ready(
             |map| {
                 times += 1;
                 map.remove(&GAINED[3]);
@@ -154,8 +253,11 @@ fn what_was_prepared_is_kept_for_a_hot_one_and_what_has_a_gained_field_is_never_
     for name in &GAINED {
         let map = fields(&[("etag", "\"a\""), (name.as_str(), "of another")]);
         for _ in 0..3 {
-            let packed = Packed::new(b"", &map);
-            assert!((0..4).all(|_| packed.ready(|_| {}, &Nothing).is_none()), "{name}");
+            let kept = Kept::new(b"", &map);
+            assert!(
+                (0..4).all(|_| kept.packed().ready(|_| {}, &Nothing).is_none()),
+                "{name}"
+            );
         }
     }
 }
@@ -190,7 +292,7 @@ impl Gained for Numbers {
 
 #[test]
 fn a_place_holds_what_was_made_for_its_own_number_and_that_is_made_anew_only_when_it_changes() {
-    let packed = Packed::new(b"", &fields(&[("x-gained", "1")]));
+    let kept = Kept::new(b"", &fields(&[("x-gained", "1")]));
     let hits: [([Option<u128>; 4], usize); 9] = [
         ([Some(1), Some(2), Some(3), Some(4)], 4),
         ([Some(1), Some(2), Some(3), Some(4)], 4),
@@ -203,10 +305,10 @@ fn a_place_holds_what_was_made_for_its_own_number_and_that_is_made_anew_only_whe
         ([Some(7), Some(2), None, Some(6)], 2),
     ];
     // The first look only notes where it is.
-    assert!(packed.ready(|_| {}, &Nothing).is_none());
+    assert!(kept.packed().ready(|_| {}, &Nothing).is_none());
     for (at, (numbers, made)) in hits.into_iter().enumerate() {
         let gained = Numbers(numbers, std::cell::Cell::new(0));
-        let ready = packed.ready(|_| {}, &gained).expect("known by now");
+        let ready = kept.packed().ready(|_| {}, &gained).expect("known by now");
         for (name, number) in GAINED.iter().zip(numbers) {
             if let Some(number) = number {
                 assert_eq!(ready[name], number.to_string(), "{name} of hit {at}");

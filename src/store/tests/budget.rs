@@ -102,7 +102,7 @@ fn what_a_304_makes_of_an_entry_has_its_place_and_leaves_with_it() {
     let first = publish(&bench, 1, key(1), head(bench.now()), b"body").unwrap();
     let renew = |old: &EntryRef| {
         let token = bench.store.register(bench.now(), strong(1), true);
-        let new = renewed_entry(bench.store.next_entry_id(), old, old.meta().clone());
+        let new = renewed_entry(bench.store.next_entry_id(), old, old.meta());
         assert_eq!(bench.store.publish(token, &new, Some(old)), Ok(()));
         new
     };
@@ -111,13 +111,16 @@ fn what_a_304_makes_of_an_entry_has_its_place_and_leaves_with_it() {
         let new = renew(&last);
         assert!(last.is_revoked() && !new.is_revoked());
         assert_eq!(bench.found(1), [new.number()]);
-        assert_eq!(bench.store.budget.numbers(), [first.number()].into());
+        assert_eq!(bench.store.budget.places(), [first.short_place()].into());
         let weight = u64::from(new.weight());
         assert_eq!(bench.store.budget.held(), (1, weight));
         assert_eq!((bench.store.usage().entries, bench.store.usage().bytes), (1, weight));
         last = new;
     }
-    bench.store.index.evict(strong(1).digest, digest(1), first.number());
+    bench
+        .store
+        .index
+        .evict(strong(1).digest, digest(1), first.short_place());
     assert!(last.is_revoked(), "what goes is who has the place now");
     bench.store.budget.remove(&last);
     bench.is_empty();
@@ -127,8 +130,8 @@ fn what_a_304_makes_of_an_entry_has_its_place_and_leaves_with_it() {
     let larger = entry_of(&bench, 1, &Bytes::from(vec![0; 500])).after(&old);
     assert_eq!(bench.store.publish(token, &larger, Some(&old)), Ok(()));
     assert_eq!(
-        bench.store.budget.numbers(),
-        [larger.number()].into(),
+        bench.store.budget.places(),
+        [larger.short_place()].into(),
         "of another weight"
     );
     assert_eq!(bench.store.budget.held(), (1, u64::from(larger.weight())));
@@ -150,7 +153,7 @@ fn the_weight_of_what_is_overtaken_never_stays_in_the_judges_sum() {
             assert_eq!(bench.store.budget.held(), (1, u64::from(old.weight())));
             bench.store.budget.insert(&new);
             bench.store.budget.remove(&old);
-            assert_eq!(bench.store.budget.numbers(), [new.number()].into());
+            assert_eq!(bench.store.budget.places(), [new.short_place()].into());
             // This one goes before moka has come round to it.
             bench.store.budget.insert(&old);
             bench.store.budget.remove(&old);

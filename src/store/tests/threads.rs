@@ -91,10 +91,10 @@ fn after_any_churn_and_a_drain_nothing_is_held() {
     });
     let usage = bench.store.usage();
     assert!(usage.evictions > 100, "{usage:?}");
-    let held = bench.store.budget.numbers();
+    let held = bench.store.budget.places();
     let listed = (0..ENTRIES)
         .flat_map(|n| bench.store.lookup(bench.now(), strong(n), digest(n), &key(n)).variants)
-        .map(|entry| entry.place())
+        .map(|entry| entry.short_place())
         .collect();
     assert_eq!(held, listed, "index and budget hold the same entries");
     let usage = bench.store.usage();

@@ -3,10 +3,9 @@
 //! The judge's own counts are the standard library's atomics, which are no place to go elsewhere: what follows another without a step of
 //! shuttle's in between happens with it.
 
-use super::entry::{Entry, EntryRef, Head, Identity};
+use super::entry::{EntryRef, Head, Identity};
 use super::index::{Index, Token};
 use crate::core::consistency::gate::Published;
-use crate::core::consistency::listed::Entry as _;
 use crate::core::consistency::write::Ended;
 use crate::core::key::{KeySecret, tag_digest};
 use crate::core::time::MonoTime;
@@ -105,7 +104,7 @@ fn told(value: u64, begun: u64) -> Bytes {
 }
 
 fn read(entry: &EntryRef) -> (u64, u64) {
-    let (value, begun) = entry.body().split_at(8);
+    let (value, begun) = entry.body_bytes().split_at(8);
     (
         u64::from_be_bytes(value.try_into().unwrap()),
         u64::from_be_bytes(begun.try_into().unwrap()),
@@ -275,7 +274,7 @@ impl World {
             .index
             .lookup(self.now(), resource(n).digest, resource(n).digest, &key(n));
         let passes = below(4) == 0; // a request that wants an answer of the origin's
-        let is_usable = |e: &&EntryRef| !passes && (self.gear == Gear::Stored || e.meta().proven);
+        let is_usable = |e: &&EntryRef| !passes && (self.gear == Gear::Stored || e.facts().proven);
         let mut usable = found.variants.iter().filter(is_usable);
         let value = match usable.next() {
             Some(entry) if self.is_off(Off::Flag) || entry.is_in_service() => {
@@ -317,13 +316,13 @@ impl World {
             key: key(n),
             tags: [tag().digest].into(),
         };
-        let entry = Entry::new(
+        let entry = EntryRef::new(
             self.index.next_entry_id(),
             identity,
             Arc::new(Head { meta, headers }),
             told(value, begun),
         );
-        match self.publish(n, token, twin, &EntryRef::new(entry)) {
+        match self.publish(n, token, twin, &entry) {
             Published::Listed { .. } => self.listed.fetch_add(1, SeqCst),
             Published::Refused(_) => self.refused.fetch_add(1, SeqCst),
         };
@@ -342,7 +341,8 @@ impl World {
         if matches!(published, Published::Listed { .. })
             && let Err(why) = self.index.list(tag().digest, &twin, entry)
         {
-            self.index.evict(resource(n).digest, entry.key_digest(), entry.id());
+            self.index
+                .evict(resource(n).digest, entry.key_digest(), entry.short_place());
             return self.index.refuse(entry, why);
         }
         published
@@ -377,7 +377,7 @@ impl World {
             thread::yield_now();
             let digest = resource(n).digest;
             for entry in self.index.lookup(self.now(), digest, digest, &key(n)).variants {
-                self.index.evict(digest, digest, entry.id());
+                self.index.evict(digest, digest, entry.short_place());
             }
         }
     }

@@ -315,7 +315,7 @@ async fn session(world: Shared) {
             held.meta.received
         };
         text = Some(after(&w, proxy, &came, |s| {
-            s.saw(&name(&path), held.meta.etag.as_ref(), by);
+            s.saw(&name(&path), held.meta.strong_tag(), by);
         }));
     }
 }
