@@ -81,8 +81,12 @@ impl EntryRef {
             &bytes
         };
         let copied;
-        let body: &[u8] = if head.len() + body.len() > piece::MOST {
+        let body: &[u8] = if body.len() > piece::MOST {
             rare.body = Some(body);
+            &[]
+        } else if head.len() + body.len() > piece::MOST {
+            // It may be inside another entry, all of which it would keep.
+            rare.body = Some(Bytes::copy_from_slice(&body));
             &[]
         } else {
             copied = body;

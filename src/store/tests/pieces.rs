@@ -4,6 +4,8 @@ use super::*;
 use crate::core::http::part::Part;
 use crate::core::http::range::Cut;
 
+mod any;
+
 /// Names that are nobody else's here, as what is known of names decides how they are kept.
 fn fields(name: &str, number: usize) -> HeaderMap {
     let mut fields = HeaderMap::new();
