@@ -14,8 +14,13 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How many shapes a thread looks among for those of new answers.
-const KNOWN_SHAPES: usize = 64;
+/// How many shapes a thread looks among for those of new answers, in sets in which one has any place: few have to share theirs.
+const KNOWN_SHAPES: usize = 128;
+const SET: usize = 8;
+
+/// Who is known stays so until this many answers have come since its last one. Where too many come in turn some have no shape: if each
+/// pushed out another, all of them would be made again and again, and entries keep all that were made.
+const MAX_IDLE: u32 = 1024;
 
 /// How many shapes the process keeps for entries that are there, 4 KiB each at most with 32 names, and their values: they are nobody's to
 /// account for.
@@ -27,11 +32,16 @@ const MAX_SHAPE_FIELDS: usize = 32;
 /// How many bytes of values a shape has at most; what goes beyond is packed with each answer.
 const MAX_VALUES: usize = 2048;
 
-/// A shape whose values this many answers in a row hardly had is made anew.
-const MAX_STRANGERS: u8 = 32;
+/// A shape whose values this many answers in a row hardly had is made anew; then twice as many, and so on, as there are answers that
+/// never have much in common: a shape for every few of them would be more memory than it saves.
+const MAX_STRANGERS: u32 = 32;
 
 /// How many shapes a thread keeps copies of.
 const COPIES: usize = 32;
+
+/// How often in a row a thread is asked for another shape in the place of one of which it has a copy before that is made: it costs as much as
+/// several hits.
+const MAX_CREDIT: u8 = 16;
 
 /// Shapes that are there.
 static SHAPES: AtomicUsize = AtomicUsize::new(0);
@@ -40,8 +50,8 @@ static SHAPES: AtomicUsize = AtomicUsize::new(0);
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
-    static KNOWN: RefCell<Known> = const { RefCell::new(Known(Vec::new())) };
-    static MINE: RefCell<Vec<(u64, Maps)>> = const { RefCell::new(Vec::new()) };
+    static KNOWN: RefCell<Known> = const { RefCell::new(Known { sights: Vec::new(), answers: MAX_IDLE }) };
+    static MINE: RefCell<Vec<Mine>> = const { RefCell::new(Vec::new()) };
 }
 
 #[derive(Debug)]
@@ -57,14 +67,30 @@ pub(super) struct Maps {
     pub(super) ready: Option<HeaderMap>,
 }
 
+/// What a thread has of a shape.
+#[derive(Default)]
+struct Mine {
+    number: u64,
+    maps: Maps,
+    /// How many more may ask for others in a row before one of them takes its place.
+    credit: u8,
+}
+
 /// The shapes that answers had, by their names' hash: the first time only that.
-struct Known(Vec<Sight>);
+struct Known {
+    sights: Vec<Sight>,
+    answers: u32,
+}
 
 #[derive(Clone, Default)]
 struct Sight {
     hash: u64,
     shape: Option<Arc<Shape>>,
-    strangers: u8,
+    /// The number of its last answer.
+    last: u32,
+    strangers: u32,
+    /// How many it takes.
+    patience: u32,
 }
 
 impl Shape {
@@ -129,13 +155,18 @@ impl Shape {
                 mine.resize_with(COPIES, Default::default);
             }
             let at = usize::try_from(self.number).unwrap_or_default() % COPIES;
-            let Some((number, maps)) = mine.get_mut(at) else {
+            let Some(mine) = mine.get_mut(at) else {
                 return copy(&self.maps);
             };
-            if *number != self.number {
-                (*number, *maps) = (self.number, self.maps.detached());
+            if mine.number != self.number {
+                if mine.credit > 0 {
+                    mine.credit -= 1;
+                    return copy(&self.maps);
+                }
+                (mine.number, mine.maps) = (self.number, self.maps.detached());
             }
-            copy(maps)
+            mine.credit = MAX_CREDIT;
+            copy(&mine.maps)
         })
     }
 }
@@ -158,24 +189,41 @@ impl Maps {
 
 impl Known {
     fn shape(&mut self, hash: u64, fields: &HeaderMap) -> Option<Arc<Shape>> {
-        if self.0.is_empty() {
-            self.0.resize_with(KNOWN_SHAPES, Sight::default);
+        if self.sights.is_empty() {
+            self.sights.resize_with(KNOWN_SHAPES, Sight::default);
         }
-        let at = usize::try_from(hash % KNOWN_SHAPES as u64).unwrap_or_default();
-        let sight = self.0.get_mut(at)?;
-        if sight.hash != hash {
-            *sight = Sight {
+        self.answers = self.answers.wrapping_add(1);
+        let now = self.answers;
+        let at = usize::try_from(hash % (KNOWN_SHAPES / SET) as u64).unwrap_or_default();
+        let set = self.sights.chunks_exact_mut(SET).nth(at)?;
+        let Some(found) = set.iter().position(|sight| sight.hash == hash) else {
+            let is_idle = |sight: &&mut Sight| now.wrapping_sub(sight.last) > MAX_IDLE;
+            *set.iter_mut().find(is_idle)? = Sight {
                 hash,
-                ..Sight::default()
+                shape: None,
+                last: now,
+                strangers: 0,
+                patience: MAX_STRANGERS,
             };
             return None;
-        }
-        let fits = sight.shape.as_ref().filter(|shape| shape.is_of(fields));
-        let is_stranger = fits.is_some_and(|shape| 2 * shape.shared(fields) < fields.len());
-        sight.strangers = if is_stranger { sight.strangers + 1 } else { 0 };
-        if fits.is_none() || sight.strangers >= MAX_STRANGERS {
+        };
+        let sight = set.get_mut(found)?;
+        sight.last = now;
+        if !sight.shape.as_ref().is_some_and(|shape| shape.is_of(fields)) {
             sight.shape = Shape::new(fields);
             sight.strangers = 0;
+            return sight.shape.clone();
+        }
+        let is_stranger = sight
+            .shape
+            .as_ref()
+            .is_some_and(|shape| 2 * shape.shared(fields) < fields.len());
+        sight.strangers = if is_stranger { sight.strangers + 1 } else { 0 };
+        if sight.strangers >= sight.patience {
+            sight.strangers = 0;
+            sight.patience = sight.patience.saturating_mul(2);
+            // Its names are its own still, where there may be no more shapes.
+            sight.shape = Shape::new(fields).or(sight.shape.take());
         }
         sight.shape.clone()
     }
@@ -216,4 +264,37 @@ fn detached<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a [u8])>) -> Hea
         map.append(name, super::value(&mut text, value.len() << 1));
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn shapes_asked_for_in_turn_push_each_others_copies_out_but_seldom() {
+        let shapes: Vec<Arc<Shape>> = (0..=COPIES)
+            .map(|n| {
+                let mut fields = HeaderMap::new();
+                fields.insert("x-pushed-out", HeaderValue::from(n));
+                Shape::new(&fields).unwrap()
+            })
+            .collect();
+        let at = usize::try_from(shapes[0].number).unwrap() % COPIES;
+        let turns = |shapes: &[&Arc<Shape>]| {
+            let mut owners: Vec<u64> = Vec::new();
+            for _ in 0..100 {
+                for shape in shapes {
+                    assert!(shape.mine(|maps| maps.plain == shape.maps.plain && maps.ready == shape.maps.ready));
+                    owners.push(MINE.with_borrow(|mine| mine[at].number));
+                }
+            }
+            owners.dedup();
+            owners
+        };
+        let (first, last) = (&shapes[0], shapes.last().unwrap());
+        assert_eq!(turns(&[first, last]), [first.number]);
+        assert_eq!(turns(&[last]), [first.number, last.number], "it is not there for good");
+    }
 }

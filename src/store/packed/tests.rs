@@ -318,3 +318,60 @@ fn a_place_holds_what_was_made_for_its_own_number_and_that_is_made_anew_only_whe
         assert_eq!(gained.1.get(), made, "made for hit {at}");
     }
 }
+
+/// How many shapes these were packed with.
+fn shapes(packed: &[Packing]) -> usize {
+    let shapes = packed.iter().filter_map(|packing| packing.shape.as_ref());
+    shapes.map(Arc::as_ptr).collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+fn answers_that_have_little_in_common_have_few_shapes() {
+    // As those of a server of files: each has its own tag, length and dates.
+    let packed: Vec<Packing> = (0..10_000_u32)
+        .map(|n| {
+            let mut map = fields(&[
+                ("x-files", "1"),
+                ("content-type", "text/html"),
+                ("accept-ranges", "bytes"),
+            ]);
+            map.insert("date", date::text(n / 100));
+            map.insert("last-modified", date::text(n));
+            map.insert("etag", HeaderValue::try_from(format!("\"{n:x}\"")).unwrap());
+            map.insert("content-length", HeaderValue::from(n));
+            Packing::new(b"", &map)
+        })
+        .collect();
+    let shapes = shapes(&packed);
+    assert!((1..=10).contains(&shapes), "{shapes} for 10,000");
+}
+
+#[test]
+fn names_that_come_in_turn_with_others_have_one_shape() {
+    let kinds: Vec<HeaderMap> = (0..40)
+        .map(|n| {
+            let mut map = fields(&[("etag", "\"a\"")]);
+            map.insert(
+                HeaderName::try_from(format!("x-turn-{n}")).unwrap(),
+                HeaderValue::from(n),
+            );
+            map
+        })
+        .collect();
+    // Each once in a row or twice, and in another order every time.
+    let turns = (0..200_usize).flat_map(|turn| {
+        let kinds = &kinds;
+        (0..kinds.len()).flat_map(move |n| {
+            let at = n * [1, 3, 7, 9, 11][turn % 5] % kinds.len();
+            kinds.iter().skip(at).take(1).cycle().take(1 + (turn + n) % 2)
+        })
+    });
+    let packed: Vec<Packing> = turns.map(|map| Packing::new(b"", map)).collect();
+    let without = packed[packed.len() / 2..]
+        .iter()
+        .filter(|packing| packing.shape.is_none());
+    let without = without.count();
+    assert!(without < packed.len() / 20, "{without} of {}", packed.len() / 2);
+    let shapes = shapes(&packed);
+    assert!(shapes <= 40, "{shapes} for 40 kinds");
+}
