@@ -19,6 +19,7 @@ use tidegate::coord::Coord;
 use tidegate::core::consistency::write::Ended;
 use tidegate::core::failover::view::Epoch;
 use tidegate::core::http::stored::{Meta, Vary};
+use tidegate::core::http::{dates, etag};
 use tidegate::core::key::{KeyBuffer, KeyParts, KeySecret, NormalPath, resource_digest};
 use tidegate::core::lookup::{Decision, Read, decide};
 use tidegate::core::policy::{Caching, Policy};
@@ -323,7 +324,12 @@ impl Rig {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        let meta = meta(self.now(), self.epoch);
+        // Facts that are not those of the fields are kept in another way.
+        let meta = Meta {
+            etag: etag::of(&headers),
+            last_modified: dates::field(&headers, &http::header::LAST_MODIFIED).valid(),
+            ..meta(self.now(), self.epoch)
+        };
         let body = Bytes::from(vec![b'x'; 1024]);
         new_entry(
             self.store.next_entry_id(),
