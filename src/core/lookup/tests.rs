@@ -5,13 +5,14 @@ mod session;
 
 use super::Decision::{Fetch, Refuse, Revalidate, Serve, ServeAndRefresh};
 use super::*;
+use crate::core::failover::reign::Reign;
 use crate::core::http::part::Part;
 use crate::core::http::range::Cut;
 use crate::core::http::stored::{Meta, Vary};
 use crate::core::http::testing::{START, at, caching, eventual, headers, meta, off, secs, strong, weak};
 use crate::core::policy::Writers;
 use crate::core::time::Span;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 use std::borrow::Cow;
 
