@@ -76,6 +76,8 @@ struct Fetch {
     tell: Option<Tell<Led>>,
     /// The time, while nothing has waited since it was read.
     now: Option<MonoTime>,
+    /// When an answer must be there, however often it takes to get one; none before the first request.
+    deadline: Option<MonoTime>,
     /// The right to store what comes; none once it was used.
     token: Option<Token>,
 }
@@ -118,6 +120,7 @@ pub(super) fn run(
         want,
         tell: Some(tell),
         now,
+        deadline: None,
         token: Some(token),
     };
     // Not an async function: what one is given is there twice, as it came and as it is used, and all of it is moved about.
@@ -141,7 +144,10 @@ impl Fetch {
         self.job.is_beyond_bound(answered) && !self.job.policy.serves_beyond_bound()
     }
 
-    fn call(&self, now: MonoTime, conditions: Conditions) -> Call {
+    fn call(&mut self, now: MonoTime, conditions: Conditions) -> Call {
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| self.job.deadline.max(now.after(MIN_REFRESH)));
         let (core, job) = (&self.core, &self.job);
         let mut parts = outbound::parts(job, &*core.shared.world.entropy);
         // R43: what is asked again because it was too old, or nobody could say how old, is asked of the primary.
@@ -164,7 +170,7 @@ impl Fetch {
             kind: Kind::Read { primary },
             aim: aim::of(job, core),
             again,
-            deadline: job.deadline.max(now.after(MIN_REFRESH)),
+            deadline,
             now: Some(now),
             before_send: close.map(|close| Box::new(move || close(clock.recent())) as Box<dyn FnOnce() + Send>),
             on_interim: job.on_interim(),

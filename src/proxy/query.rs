@@ -31,6 +31,7 @@ pub(super) async fn run(core: Arc<Core>, job: Arc<Job>, body: OutBody, watch: Up
             return read(core, job).await;
         }
         Ok(Buffered::Longer(body)) => {
+            let _now = core.now(); // what has come of it may have taken long, and what passes goes by the time that was read last
             return pass::run(core, job, (body, watch), FetchReason::Method, |response| response).await;
         }
         Ok(Buffered::Broken) => watch.fault().map_or(Fault::internal(), Fault::of_upload),

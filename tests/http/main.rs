@@ -37,6 +37,7 @@ mod matching;
 mod meter;
 mod methods;
 mod mirrored;
+mod moments;
 mod naming;
 mod operations;
 mod outcomes;
