@@ -33,6 +33,7 @@ mod hashing;
 mod hedge;
 mod http2;
 mod interim;
+mod leaving;
 mod matching;
 mod meter;
 mod methods;
