@@ -206,3 +206,45 @@ async fn r21_whoever_leads_may_leave_at_any_time() {
         }
     }
 }
+
+/// What this process holds of the machine's memory, in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// The other way round: what has left the store is not held by those who asked whether it is still good.
+#[tokio::test]
+async fn r12b_what_an_answer_has_taken_out_of_service_is_let_go_of_before_all_of_the_answer_has_come() {
+    const LARGE: usize = 48 * 1024 * 1024;
+    let mut origin = Origin::start().await;
+    let keys = format!("{}\nmax_object = \"64MiB\"", LEVELS[2]);
+    let proxy = Proxy::start(&one_route(&keys), &[("origin", &origin.url())]).await;
+    let mut client = proxy.client().await;
+    client.ask("GET", "/x", &[], b"").await;
+    let large = vec![b'x'; LARGE];
+    let node = tokio::spawn(async move {
+        origin.next().await.respond(200, &[("ETag", "\"1\"")], &large).await;
+        origin
+    });
+    assert_eq!(client.answer().await.body.len(), LARGE);
+    let mut origin = node.await.unwrap();
+    client.ask("GET", "/x", &[], b"").await;
+    origin.next().await.respond(304, &[("ETag", "\"1\"")], "").await;
+    assert_eq!(client.answer().await.body.len(), LARGE, "it is stored");
+
+    let stored = resident();
+    client.ask("GET", "/x", &[], b"").await;
+    let mut exchange = origin.next().await;
+    exchange
+        .head(200, &[("ETag", "\"2\""), ("Content-Length", &LARGE.to_string())])
+        .await;
+    exchange.send("y").await;
+    assert_eq!(client.head().await.0, 200);
+    assert_eq!(client.body_up_to(1).await, b"y");
+    eventually("the old body to be gone", || async {
+        resident() + LARGE as u64 / 2 < stored
+    })
+    .await;
+}

@@ -100,8 +100,12 @@ impl Fetch {
             match self.heard(question, asked) {
                 Heard::Done => return,
                 Heard::Again => {}
-                // Boxed: who only confirms what is stored needs no room for it.
-                Heard::Stored(stored) => return Box::pin(self.store(stored)).await,
+                Heard::Stored(stored) => {
+                    // What was asked about may have left the store by now: nobody holds it while another takes its time to come.
+                    (question.condition_on, question.stored) = (None, None);
+                    // Boxed: who only confirms what is stored needs no room for it.
+                    return Box::pin(self.store(stored)).await;
+                }
             }
         }
     }
