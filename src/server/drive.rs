@@ -134,6 +134,10 @@ pub(super) async fn drive<E, W: Work>(
             return Poll::Ready(End::Flooded);
         }
         let moment = work.moment();
+        if W::limit(limits.seen) == Some(Limit::Stall) && W::limit(moment) != Some(Limit::Stall) {
+            // hyper flushes last: a request that it has read behind what was held back, it has not begun with, and nothing else would wake it.
+            cx.waker().wake_by_ref();
+        }
         let mut close = |limits: &mut Limits<W>| {
             limits.closing = true;
             connection.close();
@@ -251,3 +255,6 @@ impl<W: Work> Limits<W> {
         Verdict::Wait
     }
 }
+
+#[cfg(test)]
+mod tests;
