@@ -108,7 +108,7 @@ pub(super) fn run(
 ) -> impl Future<Output = ()> + Send + 'static {
     // Who fetches for itself, and waits for nobody, has read the clock just now.
     let at_once = matches!(role, Role::Leader(_, None) | Role::Alone) && seen.is_some();
-    let now = at_once.then(|| core.recently());
+    let now = at_once.then(|| core.begins(&job));
     let want = match &role {
         Role::Piece(range) => Want::Piece(range.clone()),
         Role::Leader(..) | Role::Alone | Role::Refresh(_) => Want::Whole,

@@ -135,7 +135,7 @@ async fn share(
     for round in 1.. {
         alone |= round > ROUNDS;
         let now = match looked {
-            Some(_) => core.recently(), // when that was looked up
+            Some(_) => core.begins(job), // when that was looked up
             None => core.now(),
         };
         let Looked { found, decision } = looked.take().unwrap_or_else(|| look_and_decide(core, job, now));

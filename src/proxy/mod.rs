@@ -177,6 +177,11 @@ impl Core {
         self.shared.world.clock.recent()
     }
 
+    /// The same for what begins with a request that has just come: never before it came, should another thread have taken it over.
+    fn begins(&self, job: &Job) -> MonoTime {
+        self.recently().max(job.start)
+    }
+
     /// Runs `work` whatever becomes of the client, and waits for what it tells; none when it ended without a word (R21).
     async fn detach<T>(
         &self,

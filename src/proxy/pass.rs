@@ -109,7 +109,7 @@ fn call(core: &Arc<Core>, job: &Arc<Job>, body: OutBody, insists: bool) -> Call 
         },
         aim: aim::of(job, core),
         deadline: job.deadline,
-        now: Some(core.recently()), // for the request, or for the answer that was too old
+        now: Some(core.begins(job)), // for the request, or for the answer that was too old
         before_send: None,
         on_interim: job.on_interim(),
     }

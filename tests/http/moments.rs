@@ -58,6 +58,23 @@ impl Clock for Ahead {
     }
 }
 
+/// The machine's clock as a thread has it that has not asked it for long.
+struct Elsewhere(Arc<dyn Clock>);
+
+impl Clock for Elsewhere {
+    fn mono(&self) -> MonoTime {
+        self.0.mono()
+    }
+
+    fn recent(&self) -> MonoTime {
+        MonoTime::from_micros(1)
+    }
+
+    fn wall(&self) -> WallTime {
+        self.0.wall()
+    }
+}
+
 /// An origin, a proxy with one route for everything, and its clock.
 async fn stage(keys: &str) -> (Origin, Proxy, Arc<Ahead>) {
     let origin = Origin::start().await;
@@ -107,4 +124,24 @@ async fn r5b_what_is_asked_again_has_no_more_time_than_its_reader() {
         }
     }
     origin.expect_idle().await;
+}
+
+/// Who embeds the proxy may have an answer worked on by another thread than the one that read its request.
+#[tokio::test]
+async fn a_request_has_no_more_time_where_another_thread_takes_it_over() {
+    for keys in ["", STRONG] {
+        let mut origin = Origin::start().await;
+        let world = World::real();
+        let clock: Arc<dyn Clock> = Arc::new(Elsewhere(Arc::clone(&world.clock)));
+        let keys = format!("timeout = \"2s\"\n{keys}");
+        let config = one_route(&keys).replace("connect_timeout", "response_timeout = \"5m\"\nconnect_timeout");
+        let proxy = Proxy::start_in(World { clock, ..world }, &config, &[("origin", &origin.url())]).await;
+        let mut client = proxy.client().await;
+        client.ask("GET", "/before", &[], b"").await;
+        origin.next().await.respond(200, &[], "before").await; // whoever has to connect looks at the clock after it
+        assert_eq!(client.answer().await.text(), "before");
+        client.ask("GET", "/x", &[], b"").await;
+        let _held = origin.next().await;
+        is_too_late(&client.answer().await, &keys);
+    }
 }

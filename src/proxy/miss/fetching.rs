@@ -46,7 +46,7 @@ pub(super) fn fetch<'a>(
     let (tell, told) = underway::word();
     // A call has the reader's deadline, unless it is given more; a timer of the reader's own is for what may take longer.
     let ends_in_time = !matches!(role, lead::Role::Leader(_, Some(_)))
-        && job.left(core.recently()) >= std::time::Duration::from(lead::MIN_REFRESH)
+        && job.left(core.begins(job)) >= std::time::Duration::from(lead::MIN_REFRESH)
         && core.shared.mirror_of(job.resource.upstream).is_none();
     let work = Box::pin(lead::run(Arc::clone(core), Arc::clone(job), role, token, tell, seen));
     let detached = Rule::R21.holds().then_some(&core.shared.detached);
