@@ -47,6 +47,11 @@ pub(super) trait Work {
     /// Whether the limit that ran goes on from when it began, although something has happened.
     fn goes_on(before: Self::Moment, now: Self::Moment) -> bool;
 
+    /// Whether it may have a request that it has not begun with and that nothing would wake it for.
+    fn may_have_left_one(_before: Self::Moment, _now: Self::Moment) -> bool {
+        false
+    }
+
     /// Whether to close it in `phase`, once what is under way is answered.
     fn is_to_close(moment: Self::Moment, phase: Phase) -> bool;
 
@@ -134,8 +139,7 @@ pub(super) async fn drive<E, W: Work>(
             return Poll::Ready(End::Flooded);
         }
         let moment = work.moment();
-        if W::limit(limits.seen) == Some(Limit::Stall) && W::limit(moment) != Some(Limit::Stall) {
-            // hyper flushes last: a request that it has read behind what was held back, it has not begun with, and nothing else would wake it.
+        if W::may_have_left_one(limits.seen, moment) {
             cx.waker().wake_by_ref();
         }
         let mut close = |limits: &mut Limits<W>| {

@@ -173,6 +173,11 @@ impl Work for Watch {
         before.stage() == Stage::Fresh && now.stage() == Stage::Head
     }
 
+    /// hyper looks at requests before it flushes: one that it has read behind an answer that was held back waits although that has gone.
+    fn may_have_left_one(before: Marks, now: Marks) -> bool {
+        before.is_stalled() && !now.is_stalled() && now.stage() == Stage::Busy
+    }
+
     fn is_to_close(marks: Marks, phase: Phase) -> bool {
         match (phase, marks.stage()) {
             (Phase::Serving | Phase::Over, _) | (_, Stage::Head) => false,
