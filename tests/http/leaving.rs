@@ -248,3 +248,36 @@ async fn r12b_what_an_answer_has_taken_out_of_service_is_let_go_of_before_all_of
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_followed_and_has_left_leaves_his_place_to_another() {
+    let mut origin = Origin::start().await;
+    let keys = format!("{}\nmax_waiters = 1", LEVELS[1]);
+    let proxy = Proxy::start(&one_route(&keys), &[("origin", &origin.url())]).await;
+    let ask = async || {
+        let mut client = proxy.client().await;
+        client.ask("GET", "/x", &[], b"").await;
+        client
+    };
+    let mut leader = ask().await;
+    let held = origin.next().await;
+    let (one, two) = (ask().await, ask().await);
+    let alone = origin.next().await; // one of them follows, and one is too many
+    one.abort();
+    two.abort();
+    eventually("both to be gone", || async {
+        proxy.metric("tidegate_connections", &[("listener", "main")]).await < 2.0
+    })
+    .await;
+    let mut third = ask().await;
+    for _ in 0..4 {
+        let known = proxy.get_with("/x", &[("Cache-Control", "only-if-cached")]).await;
+        assert_eq!(known.status, 504, "what came before this was read before it");
+    }
+    origin.expect_idle().await;
+    held.respond(200, &[], "x").await;
+    assert_eq!(leader.answer().await.text(), "x");
+    assert_eq!(third.answer().await.text(), "x");
+    origin.expect_idle().await; // it followed
+    drop(alone);
+}
