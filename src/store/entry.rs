@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use numbers::Numbers;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -257,11 +258,24 @@ impl Entry {
         if let Some(meta) = self.rare().and_then(|rare| rare.meta.as_ref()) {
             return meta.etag.as_ref().map(|etag| (etag.value.as_bytes(), etag.weak));
         }
-        let weak = self.fixed.numbers.tag()?;
+        let numbers = &self.fixed.numbers;
+        let weak = numbers.tag()?;
+        if let Some(text) = numbers.tag_place().and_then(|place| self.packed().bytes.get(place)) {
+            return Some((text, weak));
+        }
         match self.lines().find(|(name, _)| *name == ETAG.as_str())? {
             (_, Text::Stored(value)) => Some((etag::text(value)?, weak)),
             (_, Text::Made(_)) => None, // no date is a tag
         }
+    }
+
+    /// Where in its packed head the text of its tag is; none: not there, but in what it shares with others.
+    fn tag_place(&self) -> Option<Range<usize>> {
+        let (text, _) = self.tag()?;
+        let head = self.packed().bytes;
+        let start = text.as_ptr().addr().checked_sub(head.as_ptr().addr())?;
+        let place = start..start + text.len();
+        (place.end <= head.len()).then_some(place)
     }
 
     fn etag(&self) -> Option<Etag> {

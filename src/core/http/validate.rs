@@ -14,6 +14,7 @@ use http::header::{
     RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::ops::Deref;
 
 /// What the client's conditions make of a stored answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -220,7 +221,7 @@ pub enum Change {
 /// What merging a 304's fields, as they came, would change of the stored ones, cheaper than merging. Stored lines of one name lie
 /// together, as a map gives them.
 #[must_use]
-pub fn change(stored: &[(&str, &[u8])], answer: &HeaderMap) -> Change {
+pub fn change<V: Deref<Target = [u8]>>(stored: &[(&str, V)], answer: &HeaderMap) -> Change {
     let listed = hop::connection_listed(answer);
     let in_one_line_each = answer.len() == answer.keys_len();
     let change = in_one_line_each.then(|| change_in_order(stored, answer, &listed));
@@ -234,7 +235,11 @@ pub fn change(stored: &[(&str, &[u8])], answer: &HeaderMap) -> Change {
 }
 
 /// Of whatever came.
-fn change_in_any_order(stored: &[(&str, &[u8])], answer: &HeaderMap, listed: &[HeaderName]) -> Change {
+fn change_in_any_order<V: Deref<Target = [u8]>>(
+    stored: &[(&str, V)],
+    answer: &HeaderMap,
+    listed: &[HeaderName],
+) -> Change {
     let mut change = Change::Nothing;
     for name in answer.keys() {
         if is_kept(name) || listed.contains(name) {
@@ -253,7 +258,11 @@ fn change_in_any_order(stored: &[(&str, &[u8])], answer: &HeaderMap, listed: &[H
 }
 
 /// Of fields in one line each, in the order of the stored ones, as nearly every node gives them: one walk over both. None: they are not.
-fn change_in_order(stored: &[(&str, &[u8])], answer: &HeaderMap, listed: &[HeaderName]) -> Option<Change> {
+fn change_in_order<V: Deref<Target = [u8]>>(
+    stored: &[(&str, V)],
+    answer: &HeaderMap,
+    listed: &[HeaderName],
+) -> Option<Change> {
     let mut change = Change::Nothing;
     let mut rest = stored;
     for (name, value) in answer {
@@ -261,13 +270,13 @@ fn change_in_order(stored: &[(&str, &[u8])], answer: &HeaderMap, listed: &[Heade
             continue;
         }
         let text = name.as_str();
-        let of_it = |(stored, _): &(&str, &[u8])| *stored == text;
+        let of_it = |(stored, _): &(&str, V)| *stored == text;
         let at = rest.iter().position(of_it);
         let ((_, known), behind) = rest.get(at?..)?.split_first()?;
         if behind.first().is_some_and(of_it) {
             return Some(Change::More); // of several lines there is one left
         }
-        if *known != value.as_bytes() {
+        if **known != *value.as_bytes() {
             if *name != DATE {
                 return Some(Change::More);
             }
@@ -278,9 +287,12 @@ fn change_in_order(stored: &[(&str, &[u8])], answer: &HeaderMap, listed: &[Heade
     Some(change)
 }
 
-fn lines_of<'a>(stored: &'a [(&str, &'a [u8])], name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+fn lines_of<'a, V: Deref<Target = [u8]>>(
+    stored: &'a [(&str, V)],
+    name: &'a HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
     let of_it = stored.iter().filter(|(stored, _)| *stored == name.as_str());
-    of_it.map(|(_, value)| *value)
+    of_it.map(|(_, value)| &**value)
 }
 
 fn is_kept(name: &HeaderName) -> bool {

@@ -113,8 +113,7 @@ impl Fetch {
             return None; // what is made of the fields has changed by a reload
         }
         let fields = &answered.parts.headers;
-        let lines: SmallVec<[(&str, Text<'_>); 16]> = old.lines().collect();
-        let stored: SmallVec<[(&str, &[u8]); 16]> = lines.iter().map(|(name, text)| (*name, &**text)).collect();
+        let stored: SmallVec<[(&str, Text<'_>); 16]> = old.lines().collect();
         let change = validate::change(&stored, fields);
         if change == Change::More {
             return None;

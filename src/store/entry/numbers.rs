@@ -8,6 +8,7 @@ use crate::core::http::part::Part;
 use crate::core::http::stored::{Etag, Facts, Meta, Validator, Vary};
 use crate::core::time::{MonoTime, Span, WallTime};
 use http::StatusCode;
+use std::ops::Range;
 
 /// Nothing, where a number may be absent.
 const NONE: u32 = u32::MAX;
@@ -46,6 +47,9 @@ pub(super) struct Numbers {
     date_ms: u16,
     status: StatusCode,
     marks: u8,
+    /// Where in the packed head the text of its tag is, and how long; no text is nowhere.
+    tag_length: u8,
+    tag_at: u16,
 }
 
 impl Numbers {
@@ -97,6 +101,8 @@ impl Numbers {
                 | mark(proven, PROVEN)
                 | mark(etag.is_some(), TAG)
                 | mark(etag.as_ref().is_some_and(|etag| etag.weak), WEAK),
+            tag_length: 0,
+            tag_at: 0,
         })
     }
 
@@ -109,6 +115,20 @@ impl Numbers {
     #[inline]
     pub(super) fn tag(&self) -> Option<bool> {
         (self.marks & TAG != 0).then_some(self.marks & WEAK != 0)
+    }
+
+    /// Where in the packed head the text of its tag is, when that is known.
+    #[inline]
+    pub(super) fn tag_place(&self) -> Option<Range<usize>> {
+        let (at, length) = (usize::from(self.tag_at), usize::from(self.tag_length));
+        (length > 0).then_some(at..at + length)
+    }
+
+    /// The same facts of a head in which the text of its tag is at `place`; not known where that cannot be told.
+    pub(super) fn with_tag_at(mut self, place: Option<Range<usize>>) -> Self {
+        let told = place.and_then(|place| Some((u16::try_from(place.start).ok()?, u8::try_from(place.len()).ok()?)));
+        (self.tag_at, self.tag_length) = told.unwrap_or_default();
+        self
     }
 
     /// Always inlined: each caller wants a few of them, and pays for no other.
