@@ -16,10 +16,9 @@ use crate::store::packed::{Ends, Gained, Packed, Shape, Text};
 use bytes::Bytes;
 use http::header::ETAG;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use numbers::Numbers;
+use numbers::{Numbers, TagAt};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -260,7 +259,12 @@ impl Entry {
         }
         let numbers = &self.fixed.numbers;
         let weak = numbers.tag()?;
-        if let Some(text) = numbers.tag_place().and_then(|place| self.packed().bytes.get(place)) {
+        let told = match numbers.tag_at() {
+            TagAt::Bytes(at) => self.packed().bytes.get(at),
+            TagAt::Shape => self.fixed.shape.as_ref().and_then(|shape| shape.tag()),
+            TagAt::Fields => None,
+        };
+        if let Some(text) = told {
             return Some((text, weak));
         }
         match self.lines().find(|(name, _)| *name == ETAG.as_str())? {
@@ -269,13 +273,17 @@ impl Entry {
         }
     }
 
-    /// Where in its packed head the text of its tag is; none: not there, but in what it shares with others.
-    fn tag_place(&self) -> Option<Range<usize>> {
-        let (text, _) = self.tag()?;
+    /// Where the text of its tag is found without looking through its fields.
+    fn tag_at(&self) -> TagAt {
+        let Some((text, _)) = self.tag() else {
+            return TagAt::Fields;
+        };
         let head = self.packed().bytes;
-        let start = text.as_ptr().addr().checked_sub(head.as_ptr().addr())?;
-        let place = start..start + text.len();
-        (place.end <= head.len()).then_some(place)
+        match text.as_ptr().addr().checked_sub(head.as_ptr().addr()) {
+            Some(start) if start + text.len() <= head.len() => TagAt::Bytes(start..start + text.len()),
+            _ if self.fixed.shape.as_ref().and_then(|shape| shape.tag()) == Some(text) => TagAt::Shape,
+            _ => TagAt::Fields,
+        }
     }
 
     fn etag(&self) -> Option<Etag> {

@@ -47,10 +47,24 @@ pub(super) struct Numbers {
     date_ms: u16,
     status: StatusCode,
     marks: u8,
-    /// Where in the packed head the text of its tag is, and how long; no text is nowhere.
+    /// [`TagAt`]: where in the head, and how long; of no length: nowhere, or in the shape.
     tag_length: u8,
     tag_at: u16,
 }
+
+/// Where in the packed head the text of its tag is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum TagAt {
+    /// In one of its fields.
+    Fields,
+    /// Among its bytes.
+    Bytes(Range<usize>),
+    /// Among what its shape says.
+    Shape,
+}
+
+/// In place of where it is.
+const IN_SHAPE: u16 = u16::MAX;
 
 impl Numbers {
     /// Those of these facts; none where one cannot be told exactly. What requests it fits, which part it is and the text of its tag are
@@ -117,16 +131,22 @@ impl Numbers {
         (self.marks & TAG != 0).then_some(self.marks & WEAK != 0)
     }
 
-    /// Where in the packed head the text of its tag is, when that is known.
     #[inline]
-    pub(super) fn tag_place(&self) -> Option<Range<usize>> {
-        let (at, length) = (usize::from(self.tag_at), usize::from(self.tag_length));
-        (length > 0).then_some(at..at + length)
+    pub(super) fn tag_at(&self) -> TagAt {
+        match (self.tag_at, self.tag_length) {
+            (IN_SHAPE, 0) => TagAt::Shape,
+            (_, 0) => TagAt::Fields,
+            (at, length) => TagAt::Bytes(usize::from(at)..usize::from(at) + usize::from(length)),
+        }
     }
 
-    /// The same facts of a head in which the text of its tag is at `place`; not known where that cannot be told.
-    pub(super) fn with_tag_at(mut self, place: Option<Range<usize>>) -> Self {
-        let told = place.and_then(|place| Some((u16::try_from(place.start).ok()?, u8::try_from(place.len()).ok()?)));
+    /// The same facts of a head in which the text of its tag is there.
+    pub(super) fn with_tag_at(mut self, place: TagAt) -> Self {
+        let told = match place {
+            TagAt::Fields => None,
+            TagAt::Bytes(at) => u16::try_from(at.start).ok().zip(u8::try_from(at.len()).ok()),
+            TagAt::Shape => Some((IN_SHAPE, 0)),
+        };
         (self.tag_at, self.tag_length) = told.unwrap_or_default();
         self
     }

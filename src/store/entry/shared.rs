@@ -135,7 +135,7 @@ impl EntryRef {
         (head, body): (&[u8], &[u8]),
     ) -> Self {
         if let Some(numbers) = Numbers::of(&meta).filter(|_| as_told) {
-            fixed.numbers = numbers.with_tag_at(fixed.numbers.tag_place()); // the head is the same
+            fixed.numbers = numbers.with_tag_at(fixed.numbers.tag_at()); // the head is the same
         } else {
             rare.meta = Some(Box::new(detached(meta)));
         }
@@ -149,7 +149,7 @@ impl EntryRef {
         fixed.rare = rare.boxed();
         let mut entry = Self(piece::entry(fixed, &[head, body]));
         let weight = weight::of(&entry);
-        let tag = entry.tag_place();
+        let tag = entry.tag_at();
         if let Some(entry) = Arc::get_mut(&mut entry.0) {
             entry.fixed.weight = u32::try_from(weight).unwrap_or(u32::MAX);
             entry.fixed.numbers = entry.fixed.numbers.with_tag_at(tag);

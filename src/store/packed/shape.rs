@@ -6,8 +6,9 @@
 //! Invariant: a shape never changes once an answer is packed by it.
 
 use super::{GAINED, SPARE_FIELDS};
+use crate::core::http::etag;
 use bytes::BytesMut;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -58,6 +59,8 @@ thread_local! {
 pub(in crate::store) struct Shape {
     number: u64,
     maps: Maps,
+    /// The text of the tag among its values.
+    tag: Option<Box<[u8]>>,
 }
 
 /// A map to be copied and filled in, and the same ready; that is none where an answer has some of what it would gain already.
@@ -123,6 +126,10 @@ impl Shape {
             (name, kept.unwrap_or_default())
         }));
         Some(Arc::new(Self {
+            tag: plain
+                .get(ETAG)
+                .and_then(|value| etag::text(value.as_bytes()))
+                .map(Box::from),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             maps: Maps {
                 ready: behind_gained(&plain),
@@ -146,6 +153,11 @@ impl Shape {
     /// Its names and values.
     pub(super) fn lines(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.maps.plain.iter()
+    }
+
+    /// The text of the tag among its values.
+    pub(in crate::store) fn tag(&self) -> Option<&[u8]> {
+        self.tag.as_deref()
     }
 
     /// What `copy` makes of this thread's own maps.
