@@ -9,7 +9,7 @@ use super::support::proxy::{Proxy, one_route};
 use super::support::within;
 use bytes::Bytes;
 use http_body_util::Full;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 async fn over(origin: &Origin, keys: &str) -> Proxy {
@@ -475,4 +475,28 @@ async fn http_2_is_known_by_its_preface_however_it_dribbles_and_never_by_upgrade
     ];
     let answer = client.request("GET", "/", &upgrade, b"").await;
     assert_eq!((answer.status, answer.text()), (200, "a"));
+}
+
+#[tokio::test]
+async fn a_listener_of_one_version_does_not_speak_the_other() {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let opening = [frames::PREFACE, &frames::frame(frames::SETTINGS, 0, 0, &[])].concat();
+    for (speaks, said, other) in [("h2c", REQUEST, &b"HTTP/1.1 "[..]), ("http/1.1", &opening, &[0, 0])] {
+        let config = format!(
+            "[listeners.main]\naddress = \"127.0.0.1:0\"\nprotocols = [\"{speaks}\"]\n\
+             [[routes]]\nrespond = {{ status = 200, body = \"a\" }}\n"
+        );
+        let proxy = Proxy::start(&config, &[]).await;
+        let mut io = TcpStream::connect(proxy.address).await.unwrap();
+        io.write_all(said).await.unwrap();
+        let mut told = Vec::new();
+        // A reset is an end as well.
+        let _ = within("the end", io.read_to_end(&mut told)).await;
+        assert!(!told.starts_with(other), "{speaks}: {told:?}");
+        if speaks == "h2c" {
+            assert_eq!(H2::connect(proxy.address).await.get("/").await.text(), "a");
+        } else {
+            assert_eq!(Client::connect(proxy.address).await.get("/").await.text(), "a");
+        }
+    }
 }

@@ -65,6 +65,8 @@ async fn http_in_clear_on_a_port_with_tls_is_told_so() {
         "{}",
         answer.text()
     );
+    let refused = [("result", "refused"), ("code", "400")];
+    proxy.until_metric("tidegate_requests_total", &refused, 1.0).await;
     // What is neither is closed, with an alert that a client of TLS may understand.
     let mut garbage = TcpStream::connect(proxy.address).await.unwrap();
     garbage.write_all(&[0x80, 0, 1, 2, 3, 4, 5, 6]).await.unwrap();
@@ -80,6 +82,21 @@ async fn http_in_clear_on_a_port_with_tls_is_told_so() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_listener_of_http_2_alone_speaks_it_to_who_says_nothing_of_alpn() {
+    let authority = Authority::new();
+    let file = listener(&pair(&authority.issue("a", &[HOST]))).replace("tls =", "protocols = [\"h2\"]\ntls =");
+    let proxy = Proxy::start(&file, &[]).await;
+    for offers in [&["h2"][..], &[]] {
+        let stream = connect(&authority.client(offers, None), proxy.address, HOST).await;
+        let answer = H2::over(stream.unwrap()).await.get("/").await;
+        assert_eq!(answer.text(), "hello", "{offers:?}");
+    }
+    let stranger = connect(&authority.client(&["http/1.1"], None), proxy.address, HOST).await;
+    let told = stranger.unwrap_err().to_string();
+    assert!(told.contains("NoApplicationProtocol"), "RFC 7301 s3.2: {told}");
 }
 
 #[tokio::test]

