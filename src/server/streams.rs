@@ -22,6 +22,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 mod exchange;
+mod heads;
 mod tasks;
 mod upload;
 
@@ -59,7 +60,7 @@ pub(super) struct Streams {
     body: AtomicU8,
     /// How the peer gets on with it, when that is known.
     taking: Mutex<Weak<Taking>>,
-    /// How many answers have taught the peer what changes with every one ([`exchange`]).
+    /// How many answers have taught the peer what changes with every one ([`heads`]).
     taught: AtomicU8,
 }
 
@@ -234,6 +235,13 @@ impl Held {
         }
     }
 
+    /// Nothing is to come of it, or to be taken.
+    fn whole(&self) {
+        if let Some(open) = self.open() {
+            open.whole();
+        }
+    }
+
     fn together(&mut self) -> Option<Arc<Taking>> {
         let taking = match std::mem::replace(self, Self::Passed) {
             Self::Alone(open) => Arc::new(Taking {
@@ -334,17 +342,13 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) => bytes,
                     Err(trailers) => {
-                        if let Some(open) = this.held.open() {
-                            open.whole();
-                        }
+                        this.held.whole();
                         return Poll::Ready(Some(Ok(trailers.map_data(nothing))));
                     }
                 },
                 ended => {
                     // Broken off is not thrown away: that was no doing of the peer.
-                    if let Some(open) = this.held.open() {
-                        open.whole();
-                    }
+                    this.held.whole();
                     return Poll::Ready(ended.map(|broken| broken.map(|frame| frame.map_data(nothing))));
                 }
             }

@@ -1,26 +1,28 @@
-//! One request of an HTTP/2 connection and its answer: asks the service, makes of the head what may be sent (RFC 9113 s8.2.2), and hands h2 the
-//! body piece by piece as the peer has room.
+//! One request of an HTTP/2 connection and its answer: asks the service, and hands h2 the head ([`heads`]) and then the body, piece by piece
+//! as the peer has room.
 //!
 //! This is h2's own face and not hyper's server upon it, because the frequent case can go straight: an answer that is ready, with a short
 //! body, is over when [`Answering::begin`] returns. hyper boxes it, asks thrice for room and looks for a dozen fields on its way.
 //!
 //! Dropped before its answer is handed over, a stream is reset (CANCEL) by h2 and frees what it holds.
+//!
+//! Invariant: what panics, in the service or in a body, ends its own stream (INTERNAL_ERROR) and no other, whoever polled it. That is no
+//! doing of the peer, and does not count as thrown away. The panic itself is told by the process's hook, as everywhere.
 
+use super::heads::{join_crumbs, make_sendable, teach};
 use super::{Answer, Held, Open, Piece, SILENT, Streams, Upload, tasks};
-use crate::core::http::{dates, hop};
+use crate::core::http::hop;
 use crate::world::Clock;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tower::Service;
@@ -28,15 +30,6 @@ use tower::Service;
 /// A whole answer that is no larger is handed over without asking whether the peer has room for any of it: one frame of any peer, and a
 /// quarter of the window that every stream begins with unless the peer says otherwise.
 const AT_ONCE: usize = 16 * 1024;
-
-/// Fields whose values change with every answer and have no place in HPACK's tables: what we say of every hit.
-static CHANGING: [HeaderName; 2] = [
-    HeaderName::from_static("cache-status"),
-    HeaderName::from_static("tidegate-consistency"),
-];
-
-/// In how many answers of a connection they have one all the same, so that there is one for their names.
-const LESSONS: u8 = 2;
 
 /// Answers the streams of one connection.
 pub(in crate::server) struct Answering<S> {
@@ -64,12 +57,18 @@ where
     }
 
     /// Begins with a request: most are hits, and over here, without a task.
-    pub(in crate::server) fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Piece>) {
+    pub(in crate::server) fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Piece>) {
         let mut request = Upload::of(request);
         join_crumbs(request.headers_mut());
         let is_head = *request.method() == Method::HEAD;
         let mut cx = Context::from_waker(Waker::noop());
-        let open = Open::new(&self.streams);
+        let mut asking = Asking {
+            is_head,
+            respond,
+            held: Held::Alone(Open::new(&self.streams)),
+            clock: Arc::clone(&self.clock),
+        };
+        let mut sending = None;
         self.streams.body(SILENT);
         let service = &mut self.service;
         // This is the connection's own turn: a panic would take all its other streams along.
@@ -77,29 +76,25 @@ where
             // Always ready: a service that is full says so in its answer.
             let _ready = service.poll_ready(&mut cx);
             let mut answer = service.call(request);
-            let polled = Pin::new(&mut answer).poll(&mut cx);
-            (answer, polled)
+            let Poll::Ready(Ok(response)) = Pin::new(&mut answer).poll(&mut cx) else {
+                return Some(answer);
+            };
+            sending = Sending::begin(&mut asking, response);
+            if sending.as_mut().is_some_and(|sending| sending.poll(&mut cx).is_ready()) {
+                sending = None;
+            }
+            None
         }));
-        let Ok((answer, polled)) = asked else {
-            respond.send_reset(Reason::INTERNAL_ERROR);
-            open.whole();
-            return;
-        };
-        let asking = Asking {
-            is_head,
-            respond,
-            open,
-            clock: Arc::clone(&self.clock),
-        };
-        let exchange = match polled {
-            Poll::Ready(Ok(response)) => match Sending::begin(asking, response) {
+        let exchange = match asked {
+            Ok(Some(answer)) => Exchange::Asking(answer, asking),
+            Ok(None) => match sending {
+                Some(sending) => Exchange::Sending(sending),
                 None => return,
-                Some(mut sending) => match sending.poll(&mut cx) {
-                    Poll::Ready(()) => return,
-                    Poll::Pending => Exchange::Sending(sending),
-                },
             },
-            Poll::Pending => Exchange::Asking(answer, asking),
+            Err(_) => match sending {
+                Some(mut sending) => return sending.fail(),
+                None => return asking.fail(),
+            },
         };
         tasks::spawn(exchange, &self.streams, self.stall);
     }
@@ -121,8 +116,37 @@ struct Asking {
     /// Its body is not sent, whatever it is (RFC 9110 s9.3.2).
     is_head: bool,
     respond: SendResponse<Piece>,
-    open: Open,
+    held: Held,
     clock: Arc<dyn Clock>,
+}
+
+impl Asking {
+    /// What was asked for panicked.
+    fn fail(&mut self) {
+        self.held.whole();
+        self.respond.send_reset(Reason::INTERNAL_ERROR);
+    }
+}
+
+impl<F, B> Exchange<F, B>
+where
+    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Asking(answer, asking) = self {
+            let Poll::Ready(Ok(response)) = Pin::new(answer).poll(cx) else {
+                // The peer may not want it any more, or be gone.
+                return asking.respond.poll_reset(cx).map(drop);
+            };
+            *self = Sending::begin(asking, response).map_or(Self::Over, Self::Sending);
+        }
+        match self {
+            Self::Sending(sending) => sending.poll(cx),
+            Self::Asking(..) | Self::Over => Poll::Ready(()),
+        }
+    }
 }
 
 impl<F, B> Future for Exchange<F, B>
@@ -135,21 +159,14 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if let Self::Asking(answer, asking) = this {
-            let Poll::Ready(Ok(response)) = Pin::new(answer).poll(cx) else {
-                // The peer may not want it any more, or be gone.
-                return asking.respond.poll_reset(cx).map(drop);
-            };
-            if let Self::Asking(_, asking) = std::mem::replace(this, Self::Over)
-                && let Some(sending) = Sending::begin(asking, response)
-            {
-                *this = Self::Sending(sending);
+        catch_unwind(AssertUnwindSafe(|| this.go_on(cx))).unwrap_or_else(|_| {
+            match this {
+                Self::Asking(_, asking) => asking.fail(),
+                Self::Sending(sending) => sending.fail(),
+                Self::Over => {}
             }
-        }
-        match this {
-            Self::Sending(sending) => sending.poll(cx),
-            Self::Asking(..) | Self::Over => Poll::Ready(()),
-        }
+            Poll::Ready(())
+        })
     }
 }
 
@@ -169,22 +186,18 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Sends the head; none: that was all, or nothing more can be sent.
-    fn begin(asking: Asking, response: Response<B>) -> Option<Self> {
-        let Asking {
-            is_head,
-            mut respond,
-            open,
-            clock,
-        } = asking;
+    fn begin(asking: &mut Asking, response: Response<B>) -> Option<Self> {
         let (mut head, body) = response.into_parts();
-        teach(&open.streams, &mut head.headers);
+        if let Some(open) = asking.held.open() {
+            teach(&open.streams, &mut head.headers);
+        }
         let is_empty = body.is_end_stream();
         let length = if is_empty { None } else { body.size_hint().exact() };
-        make_sendable(&mut head.headers, length, &*clock);
-        let is_all = is_empty || is_head;
-        match respond.send_response(Response::from_parts(head, ()), is_all) {
+        make_sendable(&mut head.headers, length, &*asking.clock);
+        let is_all = is_empty || asking.is_head;
+        match asking.respond.send_response(Response::from_parts(head, ()), is_all) {
             Ok(_) if is_all => {
-                open.whole();
+                asking.held.whole();
                 None
             }
             Ok(stream) => Some(Self {
@@ -192,17 +205,23 @@ where
                 body: Answer {
                     inner: body,
                     rest: Bytes::new(),
-                    held: Held::Alone(open),
+                    held: std::mem::replace(&mut asking.held, Held::Passed),
                 },
                 piece: None,
                 is_whole: true,
             }),
             Err(error) => {
                 tracing::debug!(%error, "an answer cannot be sent: stream reset");
-                respond.send_reset(Reason::INTERNAL_ERROR);
+                asking.respond.send_reset(Reason::INTERNAL_ERROR);
                 None
             }
         }
+    }
+
+    /// Its body panicked.
+    fn fail(&mut self) {
+        self.body.held.whole();
+        self.stream.send_reset(Reason::INTERNAL_ERROR);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -280,178 +299,5 @@ where
     /// Ready when the peer wants no more of it, or is gone.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_reset(cx).map(drop)
-    }
-}
-
-/// The first answers of a connection.
-fn teach(streams: &Streams, headers: &mut HeaderMap) {
-    let taught = streams.taught.load(Ordering::Relaxed);
-    if taught < LESSONS {
-        streams.taught.store(taught + 1, Ordering::Relaxed);
-        for name in &CHANGING {
-            if let Some(value) = headers.get_mut(name) {
-                value.set_sensitive(false);
-            }
-        }
-    }
-}
-
-/// One walk over the names: what a head of HTTP/2 may not have is taken out (RFC 9113 s8.2.2), a date is added where there is none (RFC 9110
-/// s6.6.1), and the length where it is known.
-fn make_sendable(headers: &mut HeaderMap, length: Option<u64>, clock: &dyn Clock) {
-    let (mut is_dated, mut is_measured, mut is_bound) = (false, false, false);
-    for name in headers.keys() {
-        match name.as_str() {
-            "date" => is_dated = true,
-            "content-length" => is_measured = true,
-            "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade" => {
-                is_bound = true;
-            }
-            _ => {}
-        }
-    }
-    if is_bound {
-        for name in hop::connection_listed(headers) {
-            headers.remove(name);
-        }
-        for name in [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-            headers.remove(name);
-        }
-        headers.remove("keep-alive");
-        headers.remove("proxy-connection");
-    }
-    if !is_dated {
-        headers.insert(DATE, dates::format(clock.wall()));
-    }
-    if let Some(length) = length.filter(|_| !is_measured) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-}
-
-/// Cookies may come in several lines, for the sake of compression; everybody else knows one (RFC 9113 s8.2.3).
-fn join_crumbs(headers: &mut HeaderMap) {
-    if headers.len() == headers.keys_len() {
-        return; // no field has two lines
-    }
-    let mut lines = headers.get_all(COOKIE).iter();
-    if lines.next().is_none() || lines.next().is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    // Each was a field's value, and "; " may stand in one.
-    if let Ok(mut whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        // RFC 7541 s6.2.3: what no table may keep stays so on its way.
-        whole.set_sensitive(headers.get_all(COOKIE).iter().any(HeaderValue::is_sensitive));
-        headers.insert(COOKIE, whole);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{join_crumbs, make_sendable};
-    use crate::core::time::{MonoTime, WallTime};
-    use crate::world::Clock;
-    use http::{HeaderMap, HeaderName, HeaderValue};
-
-    /// Stands.
-    struct Still;
-
-    impl Clock for Still {
-        fn mono(&self) -> MonoTime {
-            MonoTime::from_micros(0)
-        }
-
-        fn wall(&self) -> WallTime {
-            WallTime::from_millis(0)
-        }
-    }
-
-    type Lines<'a> = &'a [(&'static str, &'static str)];
-
-    fn map(lines: Lines<'_>) -> HeaderMap {
-        let lines = lines.iter();
-        lines
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect()
-    }
-
-    #[test]
-    fn a_head_is_made_such_as_may_be_sent() {
-        const DATE: (&str, &str) = ("date", "Tue, 01 Jan 2019 00:00:00 GMT");
-        const NOW: (&str, &str) = ("date", "Thu, 01 Jan 1970 00:00:00 GMT");
-        let cases: [(&str, Lines<'_>, Option<u64>, Lines<'_>); 5] = [
-            (
-                "nothing to do",
-                &[DATE, ("content-length", "3")],
-                Some(3),
-                &[DATE, ("content-length", "3")],
-            ),
-            ("no date (RFC 9110 s6.6.1)", &[("x", "1")], None, &[("x", "1"), NOW]),
-            ("no length", &[DATE], Some(7), &[DATE, ("content-length", "7")]),
-            (
-                "a HEAD's length is not its body's",
-                &[DATE, ("content-length", "9")],
-                None,
-                &[DATE, ("content-length", "9")],
-            ),
-            (
-                "fields of a connection (RFC 9113 s8.2.2)",
-                &[
-                    DATE,
-                    ("connection", "close, x-hop"),
-                    ("x-hop", "1"),
-                    ("keep-alive", "1"),
-                    ("proxy-connection", "close"),
-                    ("te", "trailers"),
-                    ("transfer-encoding", "chunked"),
-                    ("upgrade", "h2c"),
-                    ("trailer", "x"),
-                ],
-                None,
-                &[DATE, ("trailer", "x")],
-            ),
-        ];
-        for (name, before, length, after) in cases {
-            let mut headers = map(before);
-            make_sendable(&mut headers, length, &Still);
-            assert_eq!(headers, map(after), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_crumb_that_no_table_may_keep_says_so_of_the_whole() {
-        for secret in [false, true] {
-            let mut headers = HeaderMap::new();
-            for (crumb, is_secret) in [("a=1", false), ("b=2", secret)] {
-                let mut value = HeaderValue::from_static(crumb);
-                value.set_sensitive(is_secret);
-                headers.append("cookie", value);
-            }
-            join_crumbs(&mut headers);
-            assert_eq!(headers["cookie"], "a=1; b=2");
-            assert_eq!(headers["cookie"].is_sensitive(), secret);
-        }
-    }
-
-    #[test]
-    fn crumbs_are_joined_and_nothing_else() {
-        let cases: [(&str, Lines<'_>, Lines<'_>); 3] = [
-            ("one line", &[("cookie", "a=1")], &[("cookie", "a=1")]),
-            (
-                "several",
-                &[("cookie", "a=1"), ("x", "1"), ("cookie", "b=2")],
-                &[("cookie", "a=1; b=2"), ("x", "1")],
-            ),
-            (
-                "two lines of another field",
-                &[("x", "1"), ("x", "2"), ("cookie", "a=1")],
-                &[("x", "1"), ("x", "2"), ("cookie", "a=1")],
-            ),
-        ];
-        for (name, before, after) in cases {
-            let mut headers = map(before);
-            join_crumbs(&mut headers);
-            assert_eq!(headers, map(after), "{name}");
-        }
     }
 }
