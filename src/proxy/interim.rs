@@ -1,17 +1,18 @@
-//! Interim answers (1xx, RFC 9110 s15.2) on their way to a client: 102 and 103 of a node reach the HTTP/1.1 client whose request they
+//! Interim answers (1xx, RFC 9110 s15.2) on their way to a client: 102 and 103 of a node reach the client whose request they
 //! belong to, before its final head. They are hints: never stored, never shared with followers, dropped rather than waited for.
 //!
-//! hyper's server cannot send them. So a node's interim heads are left here, encoded, and the connection's I/O wrapper
-//! (`server/informational`) writes them when that is safe. Whoever leaves one never waits: what a slow client has not taken is bounded, and the rest
-//! is dropped.
+//! A node's interim heads are left here. hyper's server cannot send them: over HTTP/1.1 the connection's I/O wrapper
+//! (`server/informational`) writes them when that is safe; over HTTP/2 the stream's task sends them (`server/streams`), and our own
+//! `100 Continue` with them. Whoever leaves one never waits: what a slow client has not taken is bounded, and the rest is dropped.
 //!
 //! Invariant: a head that was left for one request is never written for another. Every request of a connection is a *turn* with a number
-//! of its own; the writer discards what was left for a turn that is over.
+//! of its own; the writer discards what was left for a turn that is over. Over HTTP/2, where requests come side by side, each that may
+//! get one has a place of its own, made when it is first wanted: a hit has none.
 
 use super::headers;
 use crate::core::http::hop;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,11 +40,15 @@ struct Waiting {
     /// Whose heads these are.
     turn: u64,
     /// How many were taken in for it.
-    heads: usize,
+    count: usize,
     /// Those that are not written yet.
-    bytes: Vec<u8>,
-    /// The connection's task, while it waits for the final answer.
+    heads: Vec<Response<()>>,
+    /// What these are as text; over HTTP/2 also what those were that the stream has sent: nobody tells when they are on their way.
+    bytes: usize,
+    /// The task of the connection, or the stream, while it waits for the final answer.
     task: Option<Waker>,
+    /// HTTP/2: the place of the request that is being looked at.
+    stream: Option<Arc<Interim>>,
 }
 
 const AWAITED: u64 = 1;
@@ -90,17 +95,63 @@ impl Interim {
         let mut waiting = self.waiting.lock();
         self.waits.store(false, Ordering::Relaxed);
         if waiting.turn == self.number() {
-            out.append(&mut waiting.bytes);
+            for head in &waiting.heads {
+                encode(head, out);
+            }
         }
-        waiting.bytes.clear();
-        if let Some(task) = task
-            && !waiting.task.as_ref().is_some_and(|known| known.will_wake(task))
-        {
-            waiting.task = Some(task.clone());
+        waiting.heads.clear();
+        waiting.bytes = 0;
+        if let Some(task) = task {
+            waiting.wakes(task);
         }
     }
 
-    /// The right to leave heads for the request at hand.
+    /// HTTP/2: what waits for this stream; `task` is woken for the next.
+    #[must_use]
+    pub fn take_heads(&self, task: &Waker) -> Vec<Response<()>> {
+        let mut waiting = self.waiting.lock();
+        waiting.wakes(task);
+        std::mem::take(&mut waiting.heads)
+    }
+
+    /// HTTP/2: the place of the request that is being looked at, on the connection's.
+    #[must_use]
+    pub fn of_stream(&self) -> Arc<Self> {
+        let mut waiting = self.waiting.lock();
+        self.waits.store(true, Ordering::Release);
+        let stream = waiting.stream.get_or_insert_with(|| {
+            let stream = Self::default();
+            stream.begin();
+            Arc::new(stream)
+        });
+        Arc::clone(stream)
+    }
+
+    /// HTTP/2: the same, if there is one, when the look is over.
+    #[must_use]
+    pub fn take_stream(&self) -> Option<Arc<Self>> {
+        if !self.has_waiting() {
+            return None;
+        }
+        self.waits.store(false, Ordering::Relaxed);
+        self.waiting.lock().stream.take()
+    }
+
+    /// HTTP/2: the client of this stream may send the content it has announced (RFC 9110 s10.1.1).
+    pub fn ask_for_content(&self) {
+        self.leave(self.number(), StatusCode::CONTINUE, HeaderMap::new());
+    }
+
+    /// The right to leave heads for the request at hand, which is of this version; none where there are none (RFC 9110 s15.2).
+    pub(crate) fn turn_of(self: &Arc<Self>, version: Version) -> Option<Turn> {
+        match version {
+            Version::HTTP_11 => Some(self.turn()),
+            Version::HTTP_2 => Some(self.of_stream().turn()),
+            _ => None,
+        }
+    }
+
+    /// The right to leave heads in this turn.
     pub(crate) fn turn(self: &Arc<Self>) -> Turn {
         Turn {
             interim: Arc::clone(self),
@@ -108,31 +159,40 @@ impl Interim {
         }
     }
 
-    fn leave(&self, turn: u64, status: StatusCode, fields: &HeaderMap) {
+    fn leave(&self, turn: u64, status: StatusCode, fields: HeaderMap) {
         let mut waiting = self.waiting.lock();
         if self.turn.load(Ordering::Acquire) != turn {
             return;
         }
         if waiting.turn != turn {
             waiting.turn = turn;
-            waiting.heads = 0;
-            waiting.bytes.clear();
+            waiting.count = 0;
+            waiting.bytes = 0;
+            waiting.heads.clear();
         }
-        let before = waiting.bytes.len();
-        if waiting.heads >= MAX_HEADS {
+        let mut head = Response::new(());
+        (*head.status_mut(), *head.headers_mut()) = (status, fields);
+        let bytes = waiting.bytes + size(&head);
+        // The client waits for this one, and there is only one.
+        let is_awaited = status == StatusCode::CONTINUE;
+        if !is_awaited && (waiting.count >= MAX_HEADS || bytes > MAX_WAITING_BYTES) {
             return;
         }
-        encode(status, fields, &mut waiting.bytes);
-        if waiting.bytes.len() > MAX_WAITING_BYTES {
-            waiting.bytes.truncate(before);
-            return;
-        }
-        waiting.heads += 1;
+        waiting.heads.push(head);
+        (waiting.count, waiting.bytes) = (waiting.count + 1, bytes);
         self.waits.store(true, Ordering::Release);
         let task = waiting.task.take();
         drop(waiting);
         if let Some(task) = task {
             task.wake();
+        }
+    }
+}
+
+impl Waiting {
+    fn wakes(&mut self, task: &Waker) {
+        if !self.task.as_ref().is_some_and(|known| known.will_wake(task)) {
+            self.task = Some(task.clone());
         }
     }
 }
@@ -155,17 +215,24 @@ impl Turn {
         headers::from_node(&mut fields);
         fields.remove(CONTENT_LENGTH); // RFC 9110 s8.6: there is none in a 1xx
         hop::append_via(&mut fields, Version::HTTP_11);
-        self.interim.leave(self.number, status, &fields);
+        self.interim.leave(self.number, status, fields);
     }
 }
 
-fn encode(status: StatusCode, fields: &HeaderMap, out: &mut Vec<u8>) {
+/// About as long as it is encoded.
+fn size(head: &Response<()>) -> usize {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+    "HTTP/1.1 103 Early Hints\r\n\r\n".len() + head.headers().iter().map(line).sum::<usize>()
+}
+
+fn encode(head: &Response<()>, out: &mut Vec<u8>) {
+    let status = head.status();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in fields {
+    for (name, value) in head.headers() {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
@@ -179,7 +246,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use http::HeaderValue;
 
     const HINTS: StatusCode = StatusCode::EARLY_HINTS;
 
@@ -280,5 +346,28 @@ mod tests {
         interim.begin();
         interim.turn().pass_on(HINTS, &HeaderMap::new());
         assert!(interim.has_waiting(), "the next request starts anew");
+    }
+
+    #[test]
+    fn a_stream_has_a_place_of_its_own_where_it_is_wanted_and_all_that_goes_there_is_bounded() {
+        let connection = Arc::new(Interim::default());
+        assert!(connection.take_stream().is_none(), "nobody wanted one");
+        assert!(connection.turn_of(Version::HTTP_10).is_none(), "RFC 9110 s15.2");
+        let turn = connection.turn_of(Version::HTTP_2).unwrap();
+        let stream = connection.take_stream().unwrap();
+        assert!(connection.take_stream().is_none(), "the next one has another");
+        let large = "x".repeat(MAX_WAITING_BYTES / 4);
+        let mut came = 0;
+        for _ in 0..8 {
+            turn.pass_on(HINTS, &fields(&[("x-large", &large)]));
+            came += stream.take_heads(Waker::noop()).len();
+        }
+        assert_eq!(came, 3, "what was taken may still be on its way");
+        stream.ask_for_content();
+        assert_eq!(
+            stream.take_heads(Waker::noop()).len(),
+            1,
+            "the client waits for this one"
+        );
     }
 }

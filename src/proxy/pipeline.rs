@@ -337,9 +337,9 @@ where
     }
     let connection = Arc::clone(connection);
     // A refresh and a measure are nobody's request any more.
-    let speaks_1xx = parts.version == Version::HTTP_11 && !matches!(next, Next::Refresh(_) | Next::Measure(..));
-    let interim = connection.peer.interim.as_ref().filter(|_| speaks_1xx);
-    let interim = interim.map(|interim| interim.turn());
+    let is_awaited = !matches!(next, Next::Refresh(_) | Next::Measure(..));
+    let interim = connection.peer.interim.as_ref().filter(|_| is_awaited);
+    let interim = interim.and_then(|interim| interim.turn_of(parts.version));
     let (max, stall) = (connection.peer.listener.max_body, connection.peer.listener.body_timeout);
     let request_id = match next {
         Next::Pass(_) => outbound::request_id(&parts, &*core.shared.world.entropy),

@@ -6,8 +6,6 @@
 //!
 //! Time: a connection without a request is told to go after `idle_timeout`, one that has brought none after `header_timeout`, and a peer
 //! that takes nothing of any answer for `body_timeout` is left.
-//!
-//! Interim answers (1xx) are not sent.
 
 use super::coalesce::{Coalescing, Turns};
 use super::connection::Shared;
@@ -16,6 +14,7 @@ use super::preface::Prefixed;
 use super::streams::{Answering, Piece, Streams, Upload};
 use super::tally::Tally;
 use crate::config::runtime::Listener;
+use crate::proxy::Interim;
 use crate::world::Stream;
 use bytes::Bytes;
 use h2::server::{self, Builder, Handshake};
@@ -52,19 +51,25 @@ fn protocol(listener: &Listener) -> Builder {
     builder
 }
 
-/// Serves one connection to its end. Dropping the future closes it at once.
-pub(super) async fn serve<S, B>(io: Prefixed<Stream>, listener: &Listener, shared: &Shared, tally: &Tally, service: S)
-where
+/// Serves one connection to its end; what the service leaves in `interim` goes out before its final heads. Dropping the future closes it at once.
+pub(super) async fn serve<S, B>(
+    io: Prefixed<Stream>,
+    listener: &Listener,
+    shared: &Shared,
+    tally: &Tally,
+    interim: Arc<Interim>,
+    service: S,
+) where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible>,
     S::Future: Send + Unpin + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (turns, streams) = (Turns::default(), Arc::new(Streams::default()));
-    let clock = Arc::clone(&shared.clock);
+    let (stall, clock) = (listener.body_timeout, Arc::clone(&shared.clock));
     let mut connection = Framed {
         stage: Stage::Shaking(protocol(listener).handshake(Coalescing::new(io, turns.clone()))),
-        answering: Answering::new(service, Arc::clone(&streams), listener.body_timeout, clock),
+        answering: Answering::new(service, Arc::clone(&streams), interim, stall, clock),
         is_closing: false,
         streams: Arc::clone(&streams),
         turns,

@@ -60,8 +60,7 @@ pub(super) async fn serve<S, B>(
     match opened {
         Some(Opened::Http1(io)) => connection::serve(io, http1, listener, shared, interim, service).await,
         Some(Opened::Http2(io)) => {
-            drop(interim);
-            Box::pin(http2::serve(io, listener, shared, door.tally(), service)).await;
+            Box::pin(http2::serve(io, listener, shared, door.tally(), interim, service)).await;
         }
         None => {}
     }

@@ -33,6 +33,7 @@ mod hashing;
 mod hedge;
 mod http2;
 mod interim;
+mod interim_http2;
 mod leaving;
 mod matching;
 mod meter;

@@ -8,12 +8,13 @@
 use super::super::connection::tests::{PausedClock, listener, metrics};
 use super::{Shared, serve};
 use crate::config::runtime::{Http2, Listener};
+use crate::proxy::Interim;
 use crate::server::drain::{Drain, Phase};
 use crate::server::preface::Prefixed;
 use crate::server::streams::Upload;
 use crate::server::tally::Tally;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
@@ -30,6 +31,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 mod answers;
+mod interim;
 mod limits;
 mod panics;
 
@@ -162,10 +164,15 @@ struct Client {
     go: Arc<Semaphore>,
     /// Tells the bodies of answers to `/t` what to do.
     told: UnboundedReceiver<UnboundedSender<Part>>,
+    /// Leave interim heads for requests for `/i`.
+    hints: UnboundedReceiver<Hint>,
     /// How much of the endless answers was asked for.
     given: Arc<AtomicUsize>,
     start: Instant,
 }
+
+/// Leaves an interim head.
+type Hint = Box<dyn Fn(StatusCode, &HeaderMap) + Send>;
 
 const HTTP2: Http2 = Http2 {
     window: 65_535,
@@ -193,11 +200,19 @@ impl Client {
         };
         let wait = Arc::clone(&go);
         let (tell, told) = unbounded_channel();
+        let (hint, hints) = unbounded_channel();
+        let interim = Arc::new(Interim::default());
+        let places = Arc::clone(&interim);
         let given = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&given);
         let service = tower::service_fn(move |request: Request<Upload>| {
             let wait = Arc::clone(&wait);
             let (tell, counted) = (tell.clone(), Arc::clone(&counted));
+            if request.uri().path() == "/i" {
+                let turn = places.turn_of(request.version()).unwrap();
+                let leave: Hint = Box::new(move |status, fields| turn.pass_on(status, fields));
+                hint.send(leave).unwrap();
+            }
             Box::pin(async move {
                 let path = request.uri().path().to_owned();
                 let whole = |bytes: Bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
@@ -210,13 +225,16 @@ impl Client {
                         Told(parts).boxed_unsync()
                     }
                     "/m" => whole(Bytes::from(vec![b'x'; 20_000])),
-                    "/u" => {
+                    "/u" | "/u/later" => {
+                        if path == "/u/later" {
+                            wait.acquire().await.unwrap().forget();
+                        }
                         let told = request.body().size_hint().exact();
                         let upload = request.into_body().collect().await.unwrap();
                         let trailers = upload.trailers().map(HeaderMap::len);
                         whole(format!("{told:?} {} {trailers:?}", upload.to_bytes().len()).into())
                     }
-                    "/w" => {
+                    "/w" | "/i" => {
                         wait.acquire().await.unwrap().forget();
                         whole(Bytes::from_static(b"waited"))
                     }
@@ -256,7 +274,7 @@ impl Client {
         drain.connections().spawn(async move {
             let listener = Listener { http2, ..listener() };
             let io = Prefixed::new(Bytes::new(), Box::new(far) as crate::world::Stream);
-            serve(io, &listener, &shared, &counts, service).await;
+            serve(io, &listener, &shared, &counts, interim, service).await;
         });
         Self {
             io,
@@ -265,6 +283,7 @@ impl Client {
             tally,
             go,
             told,
+            hints,
             given,
             start,
         }

@@ -12,6 +12,7 @@
 use super::heads::{join_crumbs, make_sendable, teach};
 use super::{Answer, Held, Open, Piece, SILENT, Streams, Upload, tasks};
 use crate::core::http::hop;
+use crate::proxy::Interim;
 use crate::world::Clock;
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -35,6 +36,8 @@ const AT_ONCE: usize = 16 * 1024;
 pub(in crate::server) struct Answering<S> {
     service: S,
     streams: Arc<Streams>,
+    /// Where the places of the streams' interim heads are found.
+    interim: Arc<Interim>,
     /// How long a peer may take nothing of an answer.
     stall: Duration,
     clock: Arc<dyn Clock>,
@@ -47,10 +50,17 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(in crate::server) fn new(service: S, streams: Arc<Streams>, stall: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(in crate::server) fn new(
+        service: S,
+        streams: Arc<Streams>,
+        interim: Arc<Interim>,
+        stall: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             service,
             streams,
+            interim,
             stall,
             clock,
         }
@@ -58,7 +68,7 @@ where
 
     /// Begins with a request: most are hits, and over here, without a task.
     pub(in crate::server) fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Piece>) {
-        let mut request = Upload::of(request);
+        let mut request = Upload::of(request, &self.interim);
         join_crumbs(request.headers_mut());
         let is_head = *request.method() == Method::HEAD;
         let mut cx = Context::from_waker(Waker::noop());
@@ -66,6 +76,7 @@ where
             is_head,
             respond,
             held: Held::Alone(Open::new(&self.streams)),
+            interim: None,
             clock: Arc::clone(&self.clock),
         };
         let mut sending = None;
@@ -85,6 +96,7 @@ where
             }
             None
         }));
+        asking.interim = self.interim.take_stream();
         let exchange = match asked {
             Ok(Some(answer)) => Exchange::Asking(answer, asking),
             Ok(None) => match sending {
@@ -117,10 +129,28 @@ struct Asking {
     is_head: bool,
     respond: SendResponse<Piece>,
     held: Held,
+    /// Where interim heads for it are left, and taken until its answer comes; none: nobody leaves any.
+    interim: Option<Arc<Interim>>,
     clock: Arc<dyn Clock>,
 }
 
 impl Asking {
+    /// Sends the interim heads that have come.
+    fn inform(&mut self, cx: &mut Context<'_>) {
+        let Some(interim) = &self.interim else {
+            return;
+        };
+        for head in interim.take_heads(cx.waker()) {
+            // h2 takes them for a stream that is closed, too.
+            if self.respond.poll_reset(cx).is_ready() {
+                return;
+            }
+            if let Err(error) = self.respond.send_informational(head) {
+                tracing::debug!(%error, "an interim answer cannot be sent: dropped");
+            }
+        }
+    }
+
     /// What was asked for panicked.
     fn fail(&mut self) {
         self.held.whole();
@@ -136,7 +166,9 @@ where
 {
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Self::Asking(answer, asking) = self {
-            let Poll::Ready(Ok(response)) = Pin::new(answer).poll(cx) else {
+            let polled = Pin::new(answer).poll(cx);
+            asking.inform(cx);
+            let Poll::Ready(Ok(response)) = polled else {
                 // The peer may not want it any more, or be gone.
                 return asking.respond.poll_reset(cx).map(drop);
             };
