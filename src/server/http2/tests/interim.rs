@@ -96,9 +96,17 @@ async fn rfc9110_s10_1_1_nobody_is_asked_for_what_is_here_or_is_not_wanted() {
         client.go.add_permits(1);
         is_final(&mut client, 1, case).await;
     }
-    let mut client = Client::connect().await;
-    client.io.write_all(&expecting(1, "/u", 0, "something")).await.unwrap();
-    says_nothing_more(&mut client, "another expectation").await;
+    for (case, bytes) in [
+        ("another expectation", expecting(1, "/u", 0, "something")),
+        (
+            "it has begun to send",
+            [expecting(1, "/u", 0, waits), content(0)].concat(),
+        ),
+    ] {
+        let mut client = Client::connect().await;
+        client.io.write_all(&bytes).await.unwrap();
+        says_nothing_more(&mut client, case).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
