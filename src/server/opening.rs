@@ -156,7 +156,70 @@ async fn within<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::NEEDS_TLS;
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::connection::tests::{PausedClock, listener, metrics};
+    use super::super::deal::Cores;
+    use super::super::drain::Drain;
+    use super::*;
+    use crate::config::runtime::{Bind, Protocols};
+    use crate::config::tls::ServerTls;
+    use crate::world::World;
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_said_in_clear_where_tls_is_asked_for_and_there_are_no_terms_yet() {
+        for (has_tls, answer) in [(false, "HTTP/1.1 200 OK"), (true, "")] {
+            let tls = ServerTls {
+                default: None,
+                others: Vec::new(),
+                client_ca: None,
+            };
+            let listener = Listener {
+                bind: Bind::Address(([127, 0, 0, 1], 0).into()),
+                protocols: Protocols {
+                    http1: true,
+                    http2: true,
+                },
+                tls: has_tls.then(|| Arc::new(tls)),
+                ..listener()
+            };
+            let http1 = connection::protocol(&listener);
+            let (door, _socket) = Door::open(&*World::real().net, Arc::new(listener), &Cores::new(1)).unwrap();
+            let shared = Shared {
+                clock: Arc::new(PausedClock(tokio::time::Instant::now())),
+                metrics: metrics(),
+                drain: Arc::new(Drain::new()),
+            };
+            let (mut client, far) = tokio::io::duplex(16 * 1024);
+            client
+                .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            serve(Box::new(far), None, &http1, &door, &shared, Arc::default(), Hello).await;
+            let mut heard = String::new();
+            client.read_to_string(&mut heard).await.unwrap();
+            assert_eq!(heard.lines().next().unwrap_or_default(), answer, "TLS: {has_tls}");
+        }
+    }
+
+    /// Answers whatever comes, in both protocols.
+    struct Hello;
+
+    impl<T> Service<Request<T>> for Hello {
+        type Response = Response<Empty<Bytes>>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<T>) -> Self::Future {
+            std::future::ready(Ok(Response::new(Empty::new())))
+        }
+    }
 
     #[test]
     fn the_words_are_as_long_as_they_say() {
