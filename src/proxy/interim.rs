@@ -205,16 +205,16 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Passes on a node's interim head, unless it is one of those that concern us alone: `100 Continue` (our own server asks for the
+    /// Passes on an interim head of a node that speaks `version`, unless it is one of those that concern us alone: `100 Continue` (our own server asks for the
     /// body) and `101 Switching Protocols` (which we never ask for). Never waits.
-    pub(crate) fn pass_on(&self, status: StatusCode, fields: &HeaderMap) {
+    pub(crate) fn pass_on(&self, status: StatusCode, version: Version, fields: &HeaderMap) {
         if !status.is_informational() || matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
             return;
         }
         let mut fields = fields.clone();
         headers::from_node(&mut fields);
         fields.remove(CONTENT_LENGTH); // RFC 9110 s8.6: there is none in a 1xx
-        hop::append_via(&mut fields, Version::HTTP_11);
+        hop::append_via(&mut fields, version);
         self.interim.leave(self.number, status, fields);
     }
 }
@@ -276,7 +276,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("tidegate-consistency", "strong;proof=validated"),
         ];
-        interim.turn().pass_on(HINTS, &fields(&lines));
+        interim.turn().pass_on(HINTS, Version::HTTP_11, &fields(&lines));
         assert!(interim.has_waiting());
         assert_eq!(
             taken(&interim),
@@ -285,7 +285,7 @@ mod tests {
         assert!(!interim.has_waiting());
         interim
             .turn()
-            .pass_on(StatusCode::from_u16(199).unwrap(), &HeaderMap::new());
+            .pass_on(StatusCode::from_u16(199).unwrap(), Version::HTTP_11, &HeaderMap::new());
         assert_eq!(taken(&interim), "HTTP/1.1 199 \r\nvia: 1.1 tidegate\r\n\r\n");
     }
 
@@ -294,7 +294,7 @@ mod tests {
         let interim = Arc::new(Interim::default());
         interim.begin();
         for status in [StatusCode::CONTINUE, StatusCode::SWITCHING_PROTOCOLS, StatusCode::OK] {
-            interim.turn().pass_on(status, &HeaderMap::new());
+            interim.turn().pass_on(status, Version::HTTP_11, &HeaderMap::new());
             assert!(!interim.has_waiting(), "{status}");
         }
     }
@@ -302,14 +302,14 @@ mod tests {
     #[test]
     fn nothing_is_left_for_a_request_that_was_answered_or_not_begun() {
         let interim = Arc::new(Interim::default());
-        interim.turn().pass_on(HINTS, &HeaderMap::new());
+        interim.turn().pass_on(HINTS, Version::HTTP_11, &HeaderMap::new());
         assert!(!interim.has_waiting(), "no request yet");
         interim.begin();
         let turn = interim.turn();
         interim.answered();
-        turn.pass_on(HINTS, &HeaderMap::new());
+        turn.pass_on(HINTS, Version::HTTP_11, &HeaderMap::new());
         interim.begin();
-        turn.pass_on(HINTS, &HeaderMap::new());
+        turn.pass_on(HINTS, Version::HTTP_11, &HeaderMap::new());
         assert!(!interim.has_waiting(), "its request is over");
     }
 
@@ -317,12 +317,16 @@ mod tests {
     fn what_was_left_for_one_request_is_never_taken_for_another() {
         let interim = Arc::new(Interim::default());
         interim.begin();
-        interim.turn().pass_on(HINTS, &fields(&[("x-of", "one")]));
+        interim
+            .turn()
+            .pass_on(HINTS, Version::HTTP_11, &fields(&[("x-of", "one")]));
         interim.answered();
         assert!(interim.has_waiting(), "its final head may still follow it");
         interim.begin();
         assert_eq!(taken(&interim), "");
-        interim.turn().pass_on(HINTS, &fields(&[("x-of", "two")]));
+        interim
+            .turn()
+            .pass_on(HINTS, Version::HTTP_11, &fields(&[("x-of", "two")]));
         interim.answered();
         assert!(taken(&interim).contains("x-of: two"), "before its own final head");
     }
@@ -332,19 +336,25 @@ mod tests {
         let interim = Arc::new(Interim::default());
         interim.begin();
         let large = "x".repeat(MAX_WAITING_BYTES - 200);
-        interim.turn().pass_on(HINTS, &fields(&[("x-large", &large)]));
-        interim.turn().pass_on(HINTS, &fields(&[("x-larger", &large)]));
-        interim.turn().pass_on(HINTS, &fields(&[("x-small", "1")]));
+        interim
+            .turn()
+            .pass_on(HINTS, Version::HTTP_11, &fields(&[("x-large", &large)]));
+        interim
+            .turn()
+            .pass_on(HINTS, Version::HTTP_11, &fields(&[("x-larger", &large)]));
+        interim
+            .turn()
+            .pass_on(HINTS, Version::HTTP_11, &fields(&[("x-small", "1")]));
         let out = taken(&interim);
         assert!(out.contains("x-large:") && !out.contains("x-larger:") && out.contains("x-small:"));
         let mut came = 2;
         for _ in 0..2 * MAX_HEADS {
-            interim.turn().pass_on(HINTS, &HeaderMap::new());
+            interim.turn().pass_on(HINTS, Version::HTTP_11, &HeaderMap::new());
             came += taken(&interim).matches("103").count();
         }
         assert_eq!(came, MAX_HEADS);
         interim.begin();
-        interim.turn().pass_on(HINTS, &HeaderMap::new());
+        interim.turn().pass_on(HINTS, Version::HTTP_11, &HeaderMap::new());
         assert!(interim.has_waiting(), "the next request starts anew");
     }
 
@@ -359,7 +369,7 @@ mod tests {
         let large = "x".repeat(MAX_WAITING_BYTES / 4);
         let mut came = 0;
         for _ in 0..8 {
-            turn.pass_on(HINTS, &fields(&[("x-large", &large)]));
+            turn.pass_on(HINTS, Version::HTTP_11, &fields(&[("x-large", &large)]));
             came += stream.take_heads(Waker::noop()).len();
         }
         assert_eq!(came, 3, "what was taken may still be on its way");

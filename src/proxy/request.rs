@@ -409,7 +409,9 @@ impl Job {
     /// What becomes of a node's interim heads.
     pub(super) fn on_interim(&self) -> Option<OnInterim> {
         let turn = self.interim.clone()?;
-        Some(Arc::new(move |status, fields| turn.pass_on(status, fields)))
+        Some(Arc::new(move |status, version, fields| {
+            turn.pass_on(status, version, fields);
+        }))
     }
 
     /// The method by whose rules it is answered from the store.

@@ -128,7 +128,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use http::{HeaderMap, HeaderValue, StatusCode};
+    use http::{HeaderMap, HeaderValue, StatusCode, Version};
     use proptest::prelude::*;
 
     /// Takes as many bytes as it has room for.
@@ -193,7 +193,9 @@ mod tests {
             let mut fields = HeaderMap::new();
             let of = format!("{}-{}", self.request, self.heads);
             fields.insert("x-of", HeaderValue::from_str(&of).unwrap());
-            self.interim.turn().pass_on(StatusCode::EARLY_HINTS, &fields);
+            self.interim
+                .turn()
+                .pass_on(StatusCode::EARLY_HINTS, Version::HTTP_11, &fields);
         }
 
         fn ask_for_the_body(&mut self) {

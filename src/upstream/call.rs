@@ -9,11 +9,11 @@ use crate::core::failover::view::{Epoch, View};
 use crate::core::rules::Rule;
 use crate::core::time::MonoTime;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Version};
 use std::sync::Arc;
 
-/// Is told every interim head (1xx) of a node before the final one, of every attempt. Must not wait.
-pub type OnInterim = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
+/// Is told every interim head (1xx) of a node before the final one, of every attempt, and what the node speaks. Must not wait.
+pub type OnInterim = Arc<dyn Fn(StatusCode, Version, &HeaderMap) + Send + Sync>;
 
 /// Makes the head of a call anew, the same as before.
 pub trait Remakes: Send + Sync {

@@ -91,7 +91,9 @@ impl Channel {
     pub(super) fn tells(&self, request: &mut Request<OutBody>, told: OnInterim) {
         match self {
             Self::Link(_) => {
-                hyper::ext::on_informational(request, move |head| told(head.status(), head.headers()));
+                hyper::ext::on_informational(request, move |head| {
+                    told(head.status(), head.version(), head.headers());
+                });
             }
             Self::Stream(_) => {
                 request.extensions_mut().insert(Interim(told));

@@ -151,6 +151,9 @@ async fn from_a_node_of_http_2_they_come_as_well() {
     let (before, answer) = heads(answer).await;
     assert_eq!((before.len(), answer.status().as_u16()), (1, 200));
     assert_eq!(before[0].headers()["link"], "<a>");
+    for head in [before[0].headers(), answer.headers()] {
+        assert_eq!(head["via"], "2.0 tidegate", "RFC 9110 s7.6.3: as it came");
+    }
 }
 
 #[tokio::test]

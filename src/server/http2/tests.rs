@@ -14,7 +14,7 @@ use crate::server::preface::Prefixed;
 use crate::server::streams::Upload;
 use crate::server::tally::Tally;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
@@ -210,7 +210,7 @@ impl Client {
             let (tell, counted) = (tell.clone(), Arc::clone(&counted));
             if request.uri().path() == "/i" {
                 let turn = places.turn_of(request.version()).unwrap();
-                let leave: Hint = Box::new(move |status, fields| turn.pass_on(status, fields));
+                let leave: Hint = Box::new(move |status, fields| turn.pass_on(status, Version::HTTP_11, fields));
                 hint.send(leave).unwrap();
             }
             Box::pin(async move {

@@ -241,7 +241,7 @@ async fn wait(
         }
         if let Some(Interim(told)) = interim {
             while let Poll::Ready(Some(Ok(head))) = response.poll_informational(cx) {
-                told(head.status(), head.headers());
+                told(head.status(), Version::HTTP_2, head.headers());
             }
         }
         if let Poll::Ready(answer) = response.as_mut().poll(cx) {
