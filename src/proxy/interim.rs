@@ -329,6 +329,36 @@ mod tests {
             .pass_on(HINTS, Version::HTTP_11, &fields(&[("x-of", "two")]));
         interim.answered();
         assert!(taken(&interim).contains("x-of: two"), "before its own final head");
+        interim.begin();
+        interim
+            .turn()
+            .pass_on(HINTS, Version::HTTP_11, &fields(&[("x-of", "three")]));
+        interim.answered();
+        interim.begin();
+        interim
+            .turn()
+            .pass_on(HINTS, Version::HTTP_11, &fields(&[("x-of", "four")]));
+        let out = taken(&interim);
+        assert!(!out.contains("x-of: three") && out.contains("x-of: four"), "{out}");
+    }
+
+    #[test]
+    fn who_has_taken_last_is_woken_for_the_next() {
+        struct Woken(AtomicU64);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let woken = [Arc::new(Woken(AtomicU64::new(0))), Arc::new(Woken(AtomicU64::new(0)))];
+        let interim = Arc::new(Interim::default());
+        interim.begin();
+        for task in &woken {
+            drop(interim.take_heads(&Waker::from(Arc::clone(task))));
+        }
+        interim.turn().pass_on(HINTS, Version::HTTP_11, &HeaderMap::new());
+        let times = woken.map(|task| task.0.load(Ordering::Relaxed));
+        assert_eq!(times, [0, 1]);
     }
 
     #[test]
@@ -353,9 +383,13 @@ mod tests {
             came += taken(&interim).matches("103").count();
         }
         assert_eq!(came, MAX_HEADS);
-        interim.begin();
-        interim.turn().pass_on(HINTS, Version::HTTP_11, &HeaderMap::new());
-        assert!(interim.has_waiting(), "the next request starts anew");
+        let large = fields(&[("x-large", &large)]);
+        for _ in 0..2 {
+            // What the one before left was not taken.
+            interim.begin();
+            interim.turn().pass_on(HINTS, Version::HTTP_11, &large);
+        }
+        assert!(taken(&interim).contains("x-large:"), "the next request starts anew");
     }
 
     #[test]
@@ -365,6 +399,7 @@ mod tests {
         assert!(connection.turn_of(Version::HTTP_10).is_none(), "RFC 9110 s15.2");
         let turn = connection.turn_of(Version::HTTP_2).unwrap();
         let stream = connection.take_stream().unwrap();
+        assert!(!connection.has_waiting(), "who wants none does not look");
         assert!(connection.take_stream().is_none(), "the next one has another");
         let large = "x".repeat(MAX_WAITING_BYTES / 4);
         let mut came = 0;
@@ -373,6 +408,11 @@ mod tests {
             came += stream.take_heads(Waker::noop()).len();
         }
         assert_eq!(came, 3, "what was taken may still be on its way");
+        for _ in 0..MAX_HEADS {
+            turn.pass_on(HINTS, Version::HTTP_11, &HeaderMap::new());
+            came += stream.take_heads(Waker::noop()).len();
+        }
+        assert_eq!(came, MAX_HEADS);
         stream.ask_for_content();
         assert_eq!(
             stream.take_heads(Waker::noop()).len(),

@@ -234,6 +234,24 @@ impl Client {
                         let trailers = upload.trailers().map(HeaderMap::len);
                         whole(format!("{told:?} {} {trailers:?}", upload.to_bytes().len()).into())
                     }
+                    "/u/elsewhere" => {
+                        let content = request.into_body();
+                        let read = tokio::spawn(async move {
+                            wait.acquire().await.unwrap().forget();
+                            content.collect().await.unwrap().to_bytes()
+                        });
+                        whole(read.await.unwrap())
+                    }
+                    "/u/behind" => {
+                        let content = request.into_body();
+                        tokio::spawn(async move {
+                            wait.acquire().await.unwrap().forget();
+                            content.collect().await
+                        });
+                        let (sender, parts) = unbounded_channel();
+                        tell.send(sender).unwrap();
+                        Told(parts).boxed_unsync()
+                    }
                     "/w" | "/i" => {
                         wait.acquire().await.unwrap().forget();
                         whole(Bytes::from_static(b"waited"))

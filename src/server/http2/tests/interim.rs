@@ -110,6 +110,29 @@ async fn rfc9110_s10_1_1_nobody_is_asked_for_what_is_here_or_is_not_wanted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rfc9110_s10_1_1_who_is_asked_is_asked_whoever_reads_and_before_the_answer_only() {
+    let mut client = Client::connect().await;
+    let expecting = |stream, path| expecting(stream, path, 0, "100-continue");
+    client.io.write_all(&expecting(1, "/u/elsewhere")).await.unwrap();
+    says_nothing_more(&mut client, "nobody reads it yet").await;
+    client.go.add_permits(1);
+    let asked = next(&mut client).await;
+    assert_eq!((asked.kind, asked.stream, &*asked.payload), (HEADERS, 1, CONTINUE));
+    client.send(DATA, END_STREAM, 1, b"content").await;
+    is_final(&mut client, 1, "read elsewhere").await;
+    assert_eq!(next(&mut client).await.payload, b"content");
+    client.io.write_all(&expecting(3, "/u/behind")).await.unwrap();
+    is_final(&mut client, 3, "not read yet").await;
+    let _answer = client.told.recv().await.unwrap();
+    // This one's place is another.
+    client.ask(5, "/i").await;
+    let _hint = client.hints.recv().await.unwrap();
+    client.go.add_permits(1);
+    says_nothing_more(&mut client, "it is answered").await;
+    assert_eq!(client.go.available_permits(), 0, "it is read");
+}
+
+#[tokio::test(start_paused = true)]
 async fn heads_go_at_once_and_each_on_its_own_stream() {
     let mut client = Client::connect().await;
     let mut hints = Vec::new();
