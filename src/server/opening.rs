@@ -156,7 +156,7 @@ async fn within<T>(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
     use super::super::connection::tests::{PausedClock, listener, metrics};
     use super::super::deal::Cores;
