@@ -225,7 +225,6 @@ fn nothing_else_lies_at_the_top() {
         "CHANGELOG.md",
         "LICENSE",
         "README.md",
-        "clippy.toml",
         "benches",
         "config",
         "deploy",
