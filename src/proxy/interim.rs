@@ -205,8 +205,8 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Passes on an interim head of a node that speaks `version`, unless it is one of those that concern us alone: `100 Continue` (our own server asks for the
-    /// body) and `101 Switching Protocols` (which we never ask for). Never waits.
+    /// Passes on an interim head of a node that speaks `version`, unless it is one of those that concern us alone: `100 Continue` (our own
+    /// server asks for the body) and `101 Switching Protocols` (which we never ask for). Never waits.
     pub(crate) fn pass_on(&self, status: StatusCode, version: Version, fields: &HeaderMap) {
         if !status.is_informational() || matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
             return;

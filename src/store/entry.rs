@@ -261,7 +261,7 @@ impl Entry {
         let weak = numbers.tag()?;
         let told = match numbers.tag_at() {
             TagAt::Bytes(at) => self.packed().bytes.get(at),
-            TagAt::Shape => self.fixed.shape.as_ref().and_then(|shape| shape.tag()),
+            TagAt::Shape => self.shapes_tag(),
             TagAt::Fields => None,
         };
         if let Some(text) = told {
@@ -273,6 +273,12 @@ impl Entry {
         }
     }
 
+    /// The text of the tag among what its shape says.
+    #[inline]
+    fn shapes_tag(&self) -> Option<&[u8]> {
+        self.fixed.shape.as_ref()?.tag()
+    }
+
     /// Where the text of its tag is found without looking through its fields.
     fn tag_at(&self) -> TagAt {
         let Some((text, _)) = self.tag() else {
@@ -281,7 +287,7 @@ impl Entry {
         let head = self.packed().bytes;
         match text.as_ptr().addr().checked_sub(head.as_ptr().addr()) {
             Some(start) if start + text.len() <= head.len() => TagAt::Bytes(start..start + text.len()),
-            _ if self.fixed.shape.as_ref().and_then(|shape| shape.tag()) == Some(text) => TagAt::Shape,
+            _ if self.shapes_tag() == Some(text) => TagAt::Shape,
             _ => TagAt::Fields,
         }
     }

@@ -65,15 +65,9 @@ impl Shared {
 #[error("{0}")]
 pub(super) struct Nameless(io::Error);
 
-impl From<Nameless> for io::Error {
-    fn from(nameless: Nameless) -> Self {
-        Self::new(nameless.0.kind(), nameless)
-    }
-}
-
 impl Nameless {
     pub(super) fn because(why: io::Error) -> io::Error {
-        Self(why).into()
+        io::Error::new(why.kind(), Self(why))
     }
 }
 

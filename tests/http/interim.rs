@@ -7,7 +7,16 @@ use super::support::proxy::{Proxy, one_route};
 use std::time::Duration;
 
 const ONE_THREAD: &str = "[server]\nthreads = 1\n\n";
-const LINK: (&str, &str) = ("Link", "</style.css>; rel=preload");
+pub(super) const LINK: (&str, &str) = ("Link", "</style.css>; rel=preload");
+
+/// A node's hint, and what of its fields goes no further.
+pub(super) const HINT_AND_MORE: [(&str, &str); 5] = [
+    LINK,
+    ("Connection", "X-Private"),
+    ("X-Private", "1"),
+    ("Keep-Alive", "timeout=1"),
+    ("Tidegate-Consistency", "strong;proof=validated"),
+];
 const LEVELS: [&str; 4] = [
     "",
     "consistency = \"weak\"\nttl = \"1h\"",
@@ -241,14 +250,7 @@ async fn what_belongs_to_the_nodes_connection_and_what_concerns_us_alone_goes_no
     client.ask("PUT", "/", &[("Expect", "100-continue")], b"value").await;
     let mut exchange = origin.next().await;
     exchange.head(100, &[("X-Of", "the node")]).await;
-    let fields = [
-        LINK,
-        ("Connection", "X-Private"),
-        ("X-Private", "1"),
-        ("Keep-Alive", "timeout=1"),
-        ("Tidegate-Consistency", "strong;proof=validated"),
-    ];
-    exchange.head(103, &fields).await;
+    exchange.head(103, &HINT_AND_MORE).await;
     exchange.respond(200, &[], "whole").await;
     let answer = client.answer().await;
     assert_eq!(interim(&answer).last().unwrap(), "103 </style.css>; rel=preload");

@@ -1,6 +1,7 @@
 //! HTTP.md 10 over HTTP/2: interim heads of nodes reach the client of the stream they belong to, and nobody else; a client that waits to be
 //! asked for its content is asked.
 
+use super::interim::{HINT_AND_MORE, LINK};
 use super::support::client::HOST;
 use super::support::node2::Node2;
 use super::support::origin::Origin;
@@ -12,8 +13,6 @@ use h2::{RecvStream, SendStream};
 use http::{Request, Response};
 use std::future::poll_fn;
 use tokio::net::TcpStream;
-
-const LINK: (&str, &str) = ("Link", "</style.css>; rel=preload");
 
 /// A connection whose client sees interim heads as they come.
 struct Seeing(SendRequest<Bytes>);
@@ -82,14 +81,7 @@ async fn a_103_reaches_the_client_before_its_answer_and_is_not_stored() {
         let mut client = Seeing::connect(&proxy).await;
         let mut answer = client.get("/");
         let mut exchange = origin.next().await;
-        let fields = [
-            LINK,
-            ("Connection", "X-Private"),
-            ("X-Private", "1"),
-            ("Keep-Alive", "timeout=1"),
-            ("Tidegate-Consistency", "strong;proof=validated"),
-        ];
-        exchange.head(103, &fields).await;
+        exchange.head(103, &HINT_AND_MORE).await;
         // It comes while the answer is not there yet, without what belongs to the node's connection (RFC 9113 s8.2.2).
         let hints = interim(&mut answer).await.unwrap();
         assert_eq!(hints.status(), 103, "{keys}");

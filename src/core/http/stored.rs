@@ -227,17 +227,15 @@ pub trait Stored {
 #[must_use]
 #[inline]
 pub fn seconds_left(age: Age, lifetime: Ttl) -> Option<i64> {
-    {
-        if lifetime == Ttl::MAX {
-            return None;
-        }
-        let seconds = |span: Span| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        Some(if lifetime >= age {
-            seconds(lifetime.minus(age))
-        } else {
-            -seconds(age.minus(lifetime))
-        })
+    if lifetime == Ttl::MAX {
+        return None;
     }
+    let seconds = |span: Span| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    Some(if lifetime >= age {
+        seconds(lifetime.minus(age))
+    } else {
+        -seconds(age.minus(lifetime))
+    })
 }
 
 /// Facts alone: nothing has been purged.
